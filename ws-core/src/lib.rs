@@ -1,0 +1,17 @@
+//! WebSocket middleware for tower.
+
+pub mod close;
+pub mod config;
+pub mod error;
+pub mod handshake;
+pub mod message;
+pub mod observer;
+pub mod origin;
+mod protocol;
+pub mod utf8;
+pub use close::*;
+pub use error::*;
+pub use message::*;
+pub use observer::*;
+pub use origin::*;
+pub use utf8::*;

@@ -1,0 +1,175 @@
+//! [`Message`]: what is sent and received.
+//!
+//! Two variants and no more: pings, pongs and Close frames are the driver's business, so a handler has no arm for them.
+//!
+//! ```
+//! use ws_core::Message;
+//!
+//! let message = Message::from("hello");
+//! assert_eq!(message.as_text(), Some("hello"));
+//! assert_eq!(message.len(), 5);
+//! ```
+
+use bytes::Bytes;
+
+use crate::utf8::Utf8Bytes;
+
+/// A message: text or binary, whole, whatever frames it came in.
+///
+/// A clone shares the payload.
+///
+/// ```
+/// use ws_core::Message;
+///
+/// match Message::from(vec![1, 2, 3]) {
+///     Message::Text(text) => println!("{text}"),
+///     Message::Binary(bytes) => assert_eq!(bytes.len(), 3),
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// UTF-8 text.
+    Text(Utf8Bytes),
+    /// Bytes.
+    Binary(Bytes),
+}
+
+impl Message {
+    /// A text message.
+    pub fn text(text: impl Into<Utf8Bytes>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// A binary message.
+    pub fn binary(bytes: impl Into<Bytes>) -> Self {
+        Self::Binary(bytes.into())
+    }
+
+    /// The text, if this is text.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text.as_str()),
+            Self::Binary(_) => None,
+        }
+    }
+
+    /// The payload's bytes, of either kind.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_ref(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// The payload, of either kind, without a copy.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Text(text) => text.into_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Whether this is text.
+    #[must_use]
+    pub const fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_))
+    }
+
+    /// Whether this is binary.
+    #[must_use]
+    pub const fn is_binary(&self) -> bool {
+        matches!(self, Self::Binary(_))
+    }
+
+    /// The payload's length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+
+    /// Whether the payload is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.as_bytes().is_empty()
+    }
+}
+
+#[cfg(feature = "json")]
+impl Message {
+    /// `value` as JSON, in a text message.
+    ///
+    /// # Errors
+    ///
+    /// If `value` cannot be JSON, such as a map with keys that are not strings.
+    ///
+    /// ```
+    /// # #[derive(serde::Serialize)]
+    /// struct User { name: &'static str }
+    ///
+    /// let message = ws_core::Message::json(&User { name: "Ada" })?;
+    /// assert_eq!(message.as_text(), Some(r#"{"name":"Ada"}"#));
+    /// # Ok::<(), ws_core::Error>(())
+    /// ```
+    pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<Self, crate::Error> {
+        Ok(Self::text(serde_json::to_string(value)?))
+    }
+
+    /// Reads the payload, text or binary, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// If the payload is not JSON, or not that of a `T`; the error names line and column.
+    ///
+    /// ```
+    /// use ws_core::Message;
+    ///
+    /// let numbers: Vec<u8> = Message::from("[1, 2]").to_json()?;
+    /// assert_eq!(numbers, [1, 2]);
+    ///
+    /// let error = Message::from("[1, ").to_json::<Vec<u8>>().unwrap_err();
+    /// assert!(error.to_string().contains("line 1 column 4"));
+    /// # Ok::<(), ws_core::Error>(())
+    /// ```
+    pub fn to_json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, crate::Error> {
+        Ok(serde_json::from_slice(self.as_bytes())?)
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<Utf8Bytes> for Message {
+    fn from(text: Utf8Bytes) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&[u8]> for Message {
+    fn from(bytes: &[u8]) -> Self {
+        Self::binary(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::binary(bytes)
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(bytes: Bytes) -> Self {
+        Self::Binary(bytes)
+    }
+}

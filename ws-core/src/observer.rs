@@ -1,0 +1,118 @@
+//! [`Observer`]: what happens on connections, told to metrics.
+//!
+//! Differs from `tracing` events in that it is typed and complete: every connection that opens also closes, every
+//! message is counted.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use ws_core::{Closed, ConnectionInfo, Observer, WebSocketLayer};
+//!
+//! #[derive(Default)]
+//! struct Metrics {
+//!     opened: AtomicU64,
+//!     closed: AtomicU64,
+//! }
+//!
+//! impl Observer for Metrics {
+//!     fn on_open(&self, _: &ConnectionInfo) {
+//!         self.opened.fetch_add(1, Ordering::Relaxed);
+//!     }
+//!     fn on_close(&self, _: &ConnectionInfo, _: &Closed) {
+//!         self.closed.fetch_add(1, Ordering::Relaxed);
+//!     }
+//! }
+//!
+//! let layer = WebSocketLayer::new().observer(Metrics::default());
+//! ```
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::close::Closed;
+use crate::error::Error;
+use crate::handshake::Rejection;
+
+/// The number of a connection, unique in the process.
+///
+/// ```
+/// # async fn handler(socket: ws_core::WebSocket) {
+/// println!("this is connection {}", socket.id());
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub(crate) u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<ConnectionId> for u64 {
+    fn from(id: ConnectionId) -> Self {
+        id.0
+    }
+}
+
+/// What is known of a connection when it opens.
+///
+/// ```
+/// # fn on_open(connection: &ws_core::ConnectionInfo) {
+/// println!("{} from {:?} speaks {:?}", connection.id, connection.peer, connection.protocol);
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// Its number.
+    pub id: ConnectionId,
+    /// The address of the other end of the TCP connection, which may be a proxy's; `None` behind TLS.
+    pub peer: Option<SocketAddr>,
+    /// The subprotocol that was negotiated.
+    pub protocol: Option<Arc<str>>,
+}
+
+/// Told what happens on the connections of a [`WebSocketLayer`](crate::WebSocketLayer).
+///
+/// Every method does nothing unless it is written. They are called on the connection's task, between two of its
+/// steps: count, do not block. A method that panics is logged, and the connection goes on. The example is
+/// [at the module](crate::observer).
+pub trait Observer: Send + Sync + 'static {
+    /// A connection is open.
+    fn on_open(&self, connection: &ConnectionInfo) {
+        let _ = connection;
+    }
+
+    /// A connection that was open is over.
+    fn on_close(&self, connection: &ConnectionInfo, closed: &Closed) {
+        let _ = (connection, closed);
+    }
+
+    /// A handshake was refused.
+    fn on_refused(&self, rejection: &Rejection) {
+        let _ = rejection;
+    }
+
+    /// A handshake was accepted by the handler, and the connection did not come about: the peer went, or the
+    /// handshake timeout ended it.
+    fn on_failed_upgrade(&self, error: &Error) {
+        let _ = error;
+    }
+
+    /// A ping was answered after `round_trip`.
+    fn on_pong(&self, connection: ConnectionId, round_trip: Duration) {
+        let _ = (connection, round_trip);
+    }
+
+    /// A message with a payload of `bytes` bytes has come in.
+    fn on_message_received(&self, connection: ConnectionId, bytes: usize) {
+        let _ = (connection, bytes);
+    }
+
+    /// A message with a payload of `bytes` bytes was queued to be sent.
+    fn on_message_sent(&self, connection: ConnectionId, bytes: usize) {
+        let _ = (connection, bytes);
+    }
+}

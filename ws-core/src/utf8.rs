@@ -1,0 +1,314 @@
+//! [`Utf8Bytes`]: text that is cheap to clone, and the buffer it is assembled in.
+//!
+//! Differs from `String` in that a clone shares the bytes, and from `Bytes` in that the bytes are known to be UTF-8.
+//! Text is validated once, by the decoder, while it arrives; this file holds the one `unsafe` expression of the
+//! project, which reads those validated bytes as `str` without validating them a second time.
+//!
+//! ```
+//! use ws_core::Utf8Bytes;
+//!
+//! let text = Utf8Bytes::from("grüß dich");
+//! let same = text.clone(); // shares the bytes
+//! assert_eq!(same.as_str(), "grüß dich");
+//! assert_eq!(same, "grüß dich");
+//! ```
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+
+use bytes::buf::Limit;
+use bytes::{BufMut, Bytes};
+
+/// UTF-8 text in shared memory: cloning it copies no text.
+///
+/// It dereferences to [`str`], is made of anything that is text, and gives its [`Bytes`] back.
+///
+/// ```
+/// use ws_core::Utf8Bytes;
+///
+/// let text = Utf8Bytes::from_static("hello");
+/// assert!(text.starts_with("he"));
+/// assert!(Utf8Bytes::try_from(bytes::Bytes::from_static(b"\xff")).is_err());
+/// ```
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Utf8Bytes {
+    // Invariant: valid UTF-8. Every constructor in this file starts from a `str`, or from bytes that passed
+    // `simdutf8` to their end; nothing outside of this file can make one, and `Bytes` is immutable.
+    bytes: Bytes,
+}
+
+impl Utf8Bytes {
+    /// Text that lives as long as the program; allocates nothing.
+    #[must_use]
+    pub const fn from_static(text: &'static str) -> Self {
+        Self { bytes: Bytes::from_static(text.as_bytes()) }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // SAFETY: `bytes` is valid UTF-8, see the invariant of the field.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::str::from_utf8_unchecked(&self.bytes)
+        }
+    }
+
+    /// The bytes of the text, shared.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
+    /// Copies `bytes`, if they are UTF-8.
+    pub(crate) fn copy_from_slice(bytes: &[u8]) -> Result<Self, InvalidUtf8> {
+        match simdutf8::basic::from_utf8(bytes) {
+            Ok(_) => Ok(Self { bytes: Bytes::copy_from_slice(bytes) }),
+            Err(_) => Err(InvalidUtf8),
+        }
+    }
+}
+
+/// Bytes that were to be text are not UTF-8.
+///
+/// ```
+/// use ws_core::{InvalidUtf8, Utf8Bytes};
+///
+/// let error: InvalidUtf8 = Utf8Bytes::try_from(bytes::Bytes::from_static(b"\xff")).unwrap_err();
+/// assert_eq!(error.to_string(), "the bytes are not valid UTF-8");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are not valid UTF-8")]
+#[non_exhaustive]
+pub struct InvalidUtf8;
+
+/// The payload of a message while it is assembled: bytes are appended, and the front of them is known to be UTF-8.
+#[derive(Debug, Default)]
+pub(crate) struct PayloadBuffer {
+    bytes: Vec<u8>,
+    // Invariant: `bytes[..valid]` is valid UTF-8. Only `validate` moves it, and what is in front of it cannot be
+    // changed: the two ways to the bytes are `append_limited`, which writes behind the end, and `unvalidated_mut`.
+    valid: usize,
+}
+
+impl PayloadBuffer {
+    /// How many bytes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many bytes of memory are held.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Makes room for `additional` more bytes, and no more than that.
+    pub(crate) fn reserve_exact(&mut self, additional: usize) {
+        self.bytes.reserve_exact(additional);
+    }
+
+    /// Appends `bytes`.
+    pub(crate) fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// A place to read up to `limit` more bytes into.
+    pub(crate) fn append_limited(&mut self, limit: usize) -> Limit<&mut Vec<u8>> {
+        (&mut self.bytes).limit(limit)
+    }
+
+    /// The bytes from `from` on, which must not have been validated.
+    ///
+    /// # Panics
+    ///
+    /// If `from` lies in the validated front, or behind the end.
+    pub(crate) fn unvalidated_mut(&mut self, from: usize) -> &mut [u8] {
+        assert!(from >= self.valid, "bytes that passed validation are not changed");
+        &mut self.bytes[from..]
+    }
+
+    /// Validates what was appended since the last call; a code point that is not complete is left for the next.
+    ///
+    /// # Errors
+    ///
+    /// At the first byte that no further bytes could make valid.
+    pub(crate) fn validate(&mut self) -> Result<(), InvalidUtf8> {
+        match simdutf8::compat::from_utf8(&self.bytes[self.valid..]) {
+            Ok(_) => self.valid = self.bytes.len(),
+            Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
+            Err(_) => return Err(InvalidUtf8),
+        }
+        Ok(())
+    }
+
+    /// The whole as text.
+    ///
+    /// # Errors
+    ///
+    /// If the last code point is not complete.
+    pub(crate) fn into_text(mut self) -> Result<Utf8Bytes, InvalidUtf8> {
+        self.validate()?;
+        if self.valid == self.bytes.len() {
+            Ok(Utf8Bytes { bytes: self.bytes.into() })
+        } else {
+            Err(InvalidUtf8)
+        }
+    }
+
+    /// The whole as bytes.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.bytes.into()
+    }
+}
+
+impl Deref for Utf8Bytes {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl AsRef<str> for Utf8Bytes {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl AsRef<[u8]> for Utf8Bytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Borrow<str> for Utf8Bytes {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl Hash for Utf8Bytes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // as `str` does, which `Borrow` promises
+        self.as_str().hash(state);
+    }
+}
+
+impl fmt::Debug for Utf8Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Utf8Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.as_str(), f)
+    }
+}
+
+impl From<&str> for Utf8Bytes {
+    fn from(text: &str) -> Self {
+        Self { bytes: Bytes::copy_from_slice(text.as_bytes()) }
+    }
+}
+
+impl From<String> for Utf8Bytes {
+    fn from(text: String) -> Self {
+        Self { bytes: text.into() }
+    }
+}
+
+impl From<&String> for Utf8Bytes {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl TryFrom<Bytes> for Utf8Bytes {
+    type Error = InvalidUtf8;
+
+    fn try_from(bytes: Bytes) -> Result<Self, InvalidUtf8> {
+        match simdutf8::basic::from_utf8(&bytes) {
+            Ok(_) => Ok(Self { bytes }),
+            Err(_) => Err(InvalidUtf8),
+        }
+    }
+}
+
+impl From<Utf8Bytes> for Bytes {
+    fn from(text: Utf8Bytes) -> Self {
+        text.bytes
+    }
+}
+
+impl From<Utf8Bytes> for String {
+    fn from(text: Utf8Bytes) -> Self {
+        text.as_str().to_owned()
+    }
+}
+
+impl PartialEq<str> for Utf8Bytes {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Utf8Bytes {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl PartialEq<String> for Utf8Bytes {
+    fn eq(&self, other: &String) -> bool {
+        self.as_str() == other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(chunks: &[&[u8]]) -> Result<Utf8Bytes, InvalidUtf8> {
+        let mut buffer = PayloadBuffer::default();
+        for chunk in chunks {
+            buffer.extend_from_slice(chunk);
+            buffer.validate()?;
+        }
+        buffer.into_text()
+    }
+
+    #[test]
+    fn a_code_point_may_be_split_at_any_byte() {
+        let text = "aß€😀".as_bytes();
+        for split in 0..=text.len() {
+            let (front, back) = text.split_at(split);
+            assert_eq!(buffer(&[front, back]).unwrap(), "aß€😀");
+        }
+    }
+
+    #[test]
+    fn the_first_bad_byte_is_refused_without_the_rest() {
+        let mut buffer = PayloadBuffer::default();
+        buffer.extend_from_slice(b"\xf4");
+        buffer.validate().expect("the start of a code point");
+        buffer.extend_from_slice(b"\x90");
+        buffer.validate().expect_err("no code point goes on like that");
+    }
+
+    #[test]
+    fn a_code_point_cut_off_at_the_end_is_refused() {
+        assert_eq!(buffer(&[b"ok", b"\xe2\x82"]), Err(InvalidUtf8));
+    }
+
+    #[test]
+    #[should_panic(expected = "not changed")]
+    fn validated_bytes_cannot_be_changed() {
+        let mut buffer = PayloadBuffer::default();
+        buffer.extend_from_slice(b"ok");
+        buffer.validate().unwrap();
+        buffer.unvalidated_mut(1);
+    }
+}
