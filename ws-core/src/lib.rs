@@ -13,5 +13,5 @@ pub use close::*;
 pub use error::*;
 pub use message::*;
 pub use observer::*;
-pub use origin::*;
+pub use origin::{InvalidOrigin, Origin, OriginPolicy};
 pub use utf8::*;
