@@ -11,6 +11,7 @@ mod protocol;
 pub mod utf8;
 pub use close::*;
 pub use error::*;
+pub use handshake::Rejection;
 pub use message::*;
 pub use observer::*;
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};

@@ -1,0 +1,82 @@
+//! `Sec-WebSocket-Protocol` (RFC 6455 section 4.2.2): what the client offers, and what the server chooses of
+//! it.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::SEC_WEBSOCKET_PROTOCOL;
+
+use super::Rejection;
+use super::headers::{is_token, items};
+
+/// Refuses a header that is not a list of tokens.
+pub(super) fn check(headers: &HeaderMap) -> Result<(), Rejection> {
+    if items(headers, &SEC_WEBSOCKET_PROTOCOL).all(is_token) {
+        Ok(())
+    } else {
+        Err(Rejection::MalformedProtocol)
+    }
+}
+
+/// Chooses the first of `known`, which are in the server's order of preference, that the client offers.
+///
+/// Names are compared with their letter case, as browsers do with the answer.
+pub(crate) fn choose(headers: &HeaderMap, known: &[Arc<str>]) -> Option<Arc<str>> {
+    let is_offered =
+        |name: &str| items(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == name.as_bytes());
+    known.iter().find(|name| is_offered(name)).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn offer(lines: &[&str]) -> HeaderMap {
+        lines.iter().map(|line| (SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(line).unwrap())).collect()
+    }
+
+    fn chosen(lines: &[&str], known: &[&str]) -> Option<String> {
+        let known: Vec<Arc<str>> = known.iter().map(|&name| name.into()).collect();
+        choose(&offer(lines), &known).map(|name| name.to_string())
+    }
+
+    #[test]
+    fn the_servers_order_decides() {
+        for lines in [&["b, a"][..], &["b", "a"], &["b,a"], &[",b,,a,"], &["a"], &["x, a, a"]] {
+            assert_eq!(chosen(lines, &["a", "b"]).as_deref(), Some("a"), "{lines:?}");
+        }
+        assert_eq!(chosen(&["b"], &["a", "b"]).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn what_was_not_offered_is_not_chosen() {
+        for lines in [&[][..], &[""], &["c"], &["A"], &["aa"], &["a b"]] {
+            assert_eq!(chosen(lines, &["a"]), None, "{lines:?}");
+        }
+        assert_eq!(chosen(&["a"], &[]), None);
+    }
+
+    #[test]
+    fn names_are_tokens_and_empty_items_are_ignored() {
+        for lines in [&[][..], &[""], &[","], &["a"], &["a,a"], &["v1.chat , v2.chat", "\tv3.chat"]] {
+            assert_eq!(check(&offer(lines)), Ok(()), "{lines:?}");
+        }
+        for lines in [&["a b"][..], &["a", "b c"], &["\"a\""], &["a/b"], &["a;b"], &["a, @"]] {
+            assert_eq!(check(&offer(lines)), Err(Rejection::MalformedProtocol), "{lines:?}");
+        }
+        let not_ascii = HeaderValue::from_bytes(b"caf\xc3\xa9").unwrap();
+        let headers = HeaderMap::from_iter([(SEC_WEBSOCKET_PROTOCOL, not_ascii)]);
+        assert_eq!(check(&headers), Err(Rejection::MalformedProtocol));
+    }
+
+    #[test]
+    fn ten_thousand_names_are_read_like_one() {
+        let names: Vec<_> = (0..10_000).map(|number| format!("name{number}")).collect();
+        let lines = [names.join(",")];
+        let lines = [lines[0].as_str()];
+        assert_eq!(check(&offer(&lines)), Ok(()));
+        assert_eq!(chosen(&lines, &["other", "name9999"]).as_deref(), Some("name9999"));
+    }
+}
