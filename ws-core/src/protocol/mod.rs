@@ -1,1 +1,35 @@
-//! Stub
+//! The WebSocket protocol (RFC 6455) without I/O: bytes become messages and control events in the
+//! [`Decoder`], messages and control frames become bytes in the [`Encoder`].
+//!
+//! Headers are read and written by tungstenite's `FrameHeader`. What is built on them differs from its
+//! `WebSocketContext` in these points:
+//!
+//! - It owns no stream and no read buffer. The bytes come from whoever has them, in any pieces, and an idle
+//!   decoder or encoder holds no heap memory.
+//! - One call gives at most one event, and the frames of one message are counted: a peer cannot keep a caller
+//!   inside of one call with empty fragments.
+//! - Rules are judged at the byte that breaks them: a header before it is complete, text before its frame is.
+//! - A received payload has an allocation of its own, of its own size; it is never a slice of a read buffer,
+//!   which one kept message would pin.
+//! - Nothing is answered on its own: pongs, Close frames and the order of all that is the connection's
+//!   business.
+//!
+//! What holds throughout:
+//!
+//! - No input can cause a panic, and memory held is bounded by what has arrived (see [`Decoder::direct`]) and
+//!   by [`Limits`](crate::config::Limits), not by what was announced.
+//! - How a stream is cut into pieces changes nothing: the events and the error are the same.
+//! - Each byte of payload is unmasked once, in place, and before it is looked at.
+//!
+//! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` assembles, `encoder` queues.
+
+mod header;
+mod mask;
+
+
+/// Which end of the connection we are. A client masks what it sends, a server does not (section 5.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Server,
+    Client,
+}
