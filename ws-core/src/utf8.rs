@@ -99,6 +99,11 @@ impl PayloadBuffer {
         self.bytes.len()
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// How many bytes of memory are held.
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity()
@@ -107,6 +112,11 @@ impl PayloadBuffer {
     /// Makes room for `additional` more bytes, and no more than that.
     pub(crate) fn reserve_exact(&mut self, additional: usize) {
         self.bytes.reserve_exact(additional);
+    }
+
+    /// Gives back the room that is left.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.bytes.shrink_to_fit();
     }
 
     /// Appends `bytes`.

@@ -23,9 +23,13 @@
 //!
 //! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` assembles, `encoder` queues.
 
+mod decoder;
 mod header;
 mod mask;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use decoder::{Decoder, Event};
 
 /// Which end of the connection we are. A client masks what it sends, a server does not (section 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,345 @@
+//! [`Decoder`]: bytes in, messages and control events out.
+//!
+//! There are two ways in. [`decode`](Decoder::decode) takes bytes from a buffer that belongs to the caller,
+//! such as a worker thread's scratch buffer; a message that is whole in there is copied out once, into an
+//! allocation of its size. [`direct`](Decoder::direct) and [`advance`](Decoder::advance) are for the rest of
+//! a large frame, which is read to where it will stay.
+//!
+//! Invariants, for whoever changes this file:
+//!
+//! - `payload` holds the bytes of the message in `open`, unmasked; where there is none, it holds no memory.
+//! - What has come of a text is validated, up to a code point that is not complete.
+//! - In [`State::Data`] and [`State::Control`] bytes are missing, after each call: a frame that is complete
+//!   has left its state.
+
+use std::mem;
+
+use bytes::Bytes;
+use bytes::buf::Limit;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Control;
+
+use super::Role;
+use super::header::{Frame, Header, HeaderReader, Kind, Open, Rules};
+use super::mask::Mask;
+use crate::close::{CloseCode, CloseFrame};
+use crate::config::Limits;
+use crate::error::ProtocolError;
+use crate::message::Message;
+use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
+
+/// How far memory may run ahead of the bytes that have come, where those are fewer: what one read of a busy
+/// socket brings.
+const AHEAD: usize = 16 * 1024;
+/// The least room that is worth a read of its own.
+const MIN_READ: usize = 4 * 1024;
+/// Unused memory that is not worth a reallocation.
+const SMALL_SLACK: usize = 1024;
+
+/// What came in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Message(Message),
+    Ping(Bytes),
+    Pong(Bytes),
+    /// The last event there is.
+    Close(Option<CloseFrame>),
+}
+
+/// Turns the peer's bytes into [`Event`]s.
+///
+/// After an error, and after a Close frame, it is done: it takes all input and ignores it, and holds no
+/// memory.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    role: Role,
+    limits: Limits,
+    /// The message that has begun and is not complete.
+    open: Option<Open>,
+    payload: PayloadBuffer,
+    state: State,
+}
+
+/// Where in a frame we are.
+#[derive(Debug)]
+enum State {
+    Header(HeaderReader),
+    Data(DataFrame),
+    Control(ControlFrame),
+    Done,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Header(HeaderReader::default())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct DataFrame {
+    kind: Kind,
+    is_final: bool,
+    missing: usize,
+    mask: Mask,
+}
+
+/// A control frame may stand between the fragments of a message, so its payload has a place of its own. That
+/// is on the heap for as long as a frame is split, which is seldom, and not in every idle connection.
+#[derive(Debug)]
+struct ControlFrame {
+    control: Control,
+    missing: usize,
+    mask: Mask,
+    payload: Vec<u8>,
+}
+
+/// How many bytes were taken. The event that they completed goes to a place of the caller's: returned, it
+/// would be moved by each call on the way up, which is a tenth of the time that a small frame takes.
+type Step = Result<usize, ProtocolError>;
+
+impl Decoder {
+    pub(crate) fn new(role: Role, limits: Limits) -> Self {
+        // no allocation can be larger; below it sums of two sizes do not overflow
+        const MAX: usize = isize::MAX.cast_unsigned();
+        let limits = Limits {
+            max_message_size: limits.max_message_size.min(MAX),
+            max_frame_size: limits.max_frame_size.min(MAX),
+            ..limits
+        };
+        Self { role, limits, open: None, payload: PayloadBuffer::default(), state: State::default() }
+    }
+
+    /// Takes bytes from the front of `input` and unmasks them in place. Returns how many, and the event that
+    /// became complete: it returns at the first event, or with all of `input` taken.
+    ///
+    /// # Errors
+    ///
+    /// As soon as the peer has broken a rule or a limit; the decoder is done then.
+    pub(crate) fn decode(&mut self, input: &mut [u8]) -> Result<(usize, Option<Event>), ProtocolError> {
+        let mut taken = 0;
+        let mut event = None;
+        while taken < input.len() && event.is_none() {
+            taken += self.step(&mut input[taken..], &mut event).inspect_err(|_| self.finish())?;
+        }
+        Ok((taken, event))
+    }
+
+    /// Inside of a data frame with at least `threshold` bytes missing: where to read them to.
+    ///
+    /// There is room for one byte at least and for no more than is missing. Memory grows in steps, which
+    /// never run further ahead of what has arrived than that is long itself, or 16 KiB.
+    pub(crate) fn direct(&mut self, threshold: usize) -> Option<Limit<&mut Vec<u8>>> {
+        let State::Data(frame) = &self.state else { return None };
+        if frame.missing < threshold {
+            return None;
+        }
+        make_room(&mut self.payload, frame, &self.limits, frame.missing.min(MIN_READ));
+        let spare = self.payload.capacity() - self.payload.len();
+        Some(self.payload.append_limited(spare.min(frame.missing)))
+    }
+
+    /// Takes the `n` bytes that were read to where [`direct`](Self::direct) said.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is more than was read.
+    pub(crate) fn advance(&mut self, n: usize) -> Result<Option<Event>, ProtocolError> {
+        let State::Data(frame) = self.state else { return Ok(None) };
+        self.state = State::default();
+        self.appended(frame, n).inspect_err(|_| self.finish())
+    }
+
+    /// Whether a message, or a frame of any kind, has begun and is not complete.
+    pub(crate) fn in_message(&self) -> bool {
+        match &self.state {
+            State::Header(header) => self.open.is_some() || !header.is_empty(),
+            State::Data(_) | State::Control(_) => true,
+            State::Done => false,
+        }
+    }
+
+    /// How many bytes of heap memory are held.
+    pub(crate) fn capacity(&self) -> usize {
+        let control = match &self.state {
+            State::Control(frame) => frame.payload.capacity(),
+            _ => 0,
+        };
+        self.payload.capacity() + control
+    }
+
+    fn finish(&mut self) {
+        self.state = State::Done;
+        self.open = None;
+        self.payload = PayloadBuffer::default();
+    }
+
+    fn step(&mut self, input: &mut [u8], event: &mut Option<Event>) -> Step {
+        match self.state {
+            State::Header(ref mut reader) => {
+                let rules = Rules {
+                    role: self.role,
+                    limits: &self.limits,
+                    open: self.open,
+                    assembled: self.payload.len(),
+                };
+                let (header_len, header) = reader.read(input, &rules)?;
+                let Some(header) = header else { return Ok(header_len) };
+                // also where no input is left: a frame without payload is complete
+                Ok(header_len + self.begin(header, &mut input[header_len..], event)?)
+            }
+            State::Data(frame) => {
+                self.state = State::default();
+                self.data(frame, input, event)
+            }
+            State::Control(ref mut frame) => {
+                let frame = ControlFrame { payload: mem::take(&mut frame.payload), ..*frame };
+                self.state = State::default();
+                self.control(frame, input, event)
+            }
+            State::Done => Ok(input.len()),
+        }
+    }
+
+    fn begin(&mut self, header: Header, input: &mut [u8], event: &mut Option<Event>) -> Step {
+        let Header { frame, is_final, length: missing, mask } = header;
+        match frame {
+            Frame::Data(open) => {
+                self.open = Some(open);
+                self.data(DataFrame { kind: open.kind, is_final, missing, mask }, input, event)
+            }
+            Frame::Control(control) => {
+                self.control(ControlFrame { control, missing, mask, payload: Vec::new() }, input, event)
+            }
+        }
+    }
+
+    fn data(&mut self, mut frame: DataFrame, input: &mut [u8], event: &mut Option<Event>) -> Step {
+        let n = frame.missing.min(input.len());
+        let bytes = &mut input[..n];
+        *event = if frame.is_final && n == frame.missing && self.payload.is_empty() {
+            frame.mask.apply(bytes);
+            Some(self.whole(frame.kind, bytes)?)
+        } else {
+            make_room(&mut self.payload, &frame, &self.limits, n);
+            self.payload.extend_from_slice(bytes);
+            self.appended(frame, n)?
+        };
+        Ok(n)
+    }
+
+    /// A message whose payload is not in the buffer but here, whole.
+    fn whole(&mut self, kind: Kind, bytes: &[u8]) -> Result<Event, ProtocolError> {
+        let message = match kind {
+            Kind::Text => Message::Text(Utf8Bytes::copy_from_slice(bytes).map_err(not_utf8)?),
+            Kind::Binary => Message::Binary(Bytes::copy_from_slice(bytes)),
+        };
+        self.open = None;
+        // nothing is in it, but room may have been made
+        self.payload = PayloadBuffer::default();
+        Ok(Event::Message(message))
+    }
+
+    /// The last `n` bytes of the buffer came in, and nothing was done to them yet.
+    fn appended(&mut self, mut frame: DataFrame, n: usize) -> Result<Option<Event>, ProtocolError> {
+        assert!(n <= frame.missing && n <= self.payload.len(), "no more is taken than was read");
+        frame.missing -= n;
+        let start = self.payload.len() - n;
+        frame.mask.apply(self.payload.unvalidated_mut(start));
+        if frame.kind == Kind::Text {
+            self.payload.validate().map_err(not_utf8)?;
+        }
+        if frame.missing > 0 {
+            self.state = State::Data(frame);
+            Ok(None)
+        } else if frame.is_final {
+            self.complete(frame.kind).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The message in the buffer is complete.
+    fn complete(&mut self, kind: Kind) -> Result<Event, ProtocolError> {
+        self.open = None;
+        let mut payload = mem::take(&mut self.payload);
+        let slack = payload.capacity() - payload.len();
+        if slack > SMALL_SLACK && slack > payload.len() / 4 {
+            payload.shrink_to_fit();
+        }
+        Ok(Event::Message(match kind {
+            Kind::Text => Message::Text(payload.into_text().map_err(not_utf8)?),
+            Kind::Binary => Message::Binary(payload.into_bytes()),
+        }))
+    }
+
+    fn control(&mut self, mut frame: ControlFrame, input: &mut [u8], event: &mut Option<Event>) -> Step {
+        let n = frame.missing.min(input.len());
+        let bytes = &mut input[..n];
+        frame.mask.apply(bytes);
+        frame.missing -= n;
+        *event = if frame.missing > 0 {
+            frame.payload.reserve_exact(n + frame.missing);
+            frame.payload.extend_from_slice(bytes);
+            self.state = State::Control(frame);
+            None
+        } else if frame.payload.is_empty() {
+            Some(self.control_event(frame.control, bytes)?)
+        } else {
+            frame.payload.extend_from_slice(bytes);
+            Some(self.control_event(frame.control, &frame.payload)?)
+        };
+        Ok(n)
+    }
+
+    fn control_event(&mut self, control: Control, payload: &[u8]) -> Result<Event, ProtocolError> {
+        match control {
+            Control::Ping => Ok(Event::Ping(Bytes::copy_from_slice(payload))),
+            Control::Pong => Ok(Event::Pong(Bytes::copy_from_slice(payload))),
+            Control::Close => {
+                let frame = close_frame(payload)?;
+                self.finish();
+                Ok(Event::Close(frame))
+            }
+            // refused with the first byte of the header
+            Control::Reserved(code) => Err(ProtocolError::ReservedOpcode(code)),
+        }
+    }
+}
+
+fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
+    match payload {
+        [] => Ok(None),
+        [_] => Err(ProtocolError::CloseTooShort),
+        [high, low, reason @ ..] => {
+            let code = CloseCode::from(u16::from_be_bytes([*high, *low]));
+            if !code.is_sendable() {
+                return Err(ProtocolError::CloseCode(code));
+            }
+            Ok(Some(CloseFrame::new(code, Utf8Bytes::copy_from_slice(reason).map_err(not_utf8)?)))
+        }
+    }
+}
+
+/// Makes room for `least` more bytes of `frame` and, if memory is needed for that, for a step that is worth
+/// it.
+fn make_room(payload: &mut PayloadBuffer, frame: &DataFrame, limits: &Limits, least: usize) {
+    let arrived = payload.len();
+    if payload.capacity() - arrived >= least {
+        return;
+    }
+    let announced = frame.missing.min(arrived.max(AHEAD));
+    let step = if frame.is_final {
+        announced
+    } else {
+        // more frames follow, of which nothing is known: doubling keeps many small ones linear
+        announced.max(arrived).min(limits.max_message_size - arrived)
+    };
+    payload.reserve_exact(step.max(least));
+}
+
+fn not_utf8(_: InvalidUtf8) -> ProtocolError {
+    ProtocolError::InvalidUtf8
+}

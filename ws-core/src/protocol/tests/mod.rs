@@ -1,0 +1,183 @@
+//! What the decoder and the encoder do, seen from outside; and the streams and cuts that show it.
+//!
+//! Frames are put together here by hand, not by the encoder, so that the two cannot agree on a mistake.
+
+mod decoding;
+
+use bytes::BufMut;
+
+use super::{Decoder, Event, Role};
+use crate::config::Limits;
+use crate::error::ProtocolError;
+
+const FINAL: u8 = 0x80;
+const CONTINUE: u8 = 0x0;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = FINAL | 0x8;
+const PING: u8 = FINAL | 0x9;
+const PONG: u8 = FINAL | 0xa;
+
+const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// Deterministic, so that a failure can be repeated (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).unwrap()
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next().to_le_bytes()[3]).collect()
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    /// Text with code points of one to four bytes, and its length is not known.
+    fn text(&mut self, code_points: usize) -> String {
+        (0..code_points).map(|_| self.pick(&['a', 'ß', '€', '😀'])).collect()
+    }
+}
+
+/// A header in the shortest form, without mask.
+fn bare_header(first: u8, length: u64) -> Vec<u8> {
+    let mut header = vec![first];
+    match length {
+        0..=125 => header.push(u8::try_from(length).unwrap()),
+        126..=0xffff => {
+            header.push(126);
+            header.extend(u16::try_from(length).unwrap().to_be_bytes());
+        }
+        _ => {
+            header.push(127);
+            header.extend(length.to_be_bytes());
+        }
+    }
+    header
+}
+
+/// A client's header.
+fn header(first: u8, length: u64) -> Vec<u8> {
+    let mut header = bare_header(first, length);
+    header[1] |= 0x80;
+    header.extend(KEY);
+    header
+}
+
+/// A client's frame.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = header(first, payload.len() as u64);
+    frame.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
+/// A server's frame.
+fn bare_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = bare_header(first, payload.len() as u64);
+    frame.extend(payload);
+    frame
+}
+
+/// What a stream becomes: events, and the error that ended it.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    events: Vec<Event>,
+    error: Option<ProtocolError>,
+}
+
+/// Decodes `stream` in pieces, through `direct` and `advance` wherever that is possible if it is to be
+/// `straight`.
+fn decode_in_pieces(
+    role: Role,
+    limits: Limits,
+    stream: &[u8],
+    straight: bool,
+    mut piece: impl FnMut() -> usize,
+) -> Outcome {
+    let mut decoder = Decoder::new(role, limits);
+    let mut events = Vec::new();
+    let mut rest = stream;
+    let result = loop {
+        if rest.is_empty() {
+            break Ok(());
+        }
+        let mut n = piece().clamp(1, rest.len());
+        let result = if straight && let Some(mut place) = decoder.direct(1) {
+            n = n.min(place.remaining_mut());
+            place.put_slice(&rest[..n]);
+            decoder.advance(n).map(|event| events.extend(event))
+        } else {
+            decode_all(&mut decoder, &mut rest[..n].to_vec(), &mut events)
+        };
+        rest = &rest[n..];
+        let arrived = stream.len() - rest.len();
+        assert!(decoder.capacity() <= arrived + arrived.max(16 * 1024), "memory runs too far ahead");
+        if result.is_err() {
+            break result;
+        }
+    };
+    if result.is_err() || matches!(events.last(), Some(Event::Close(_))) {
+        assert_eq!(decoder.decode(&mut frame(FINAL | TEXT, b"ignored")), Ok((13, None)));
+        assert!(decoder.direct(0).is_none());
+        assert_eq!(decoder.capacity(), 0);
+        assert!(!decoder.in_message());
+    }
+    Outcome { events, error: result.err() }
+}
+
+fn decode_all(
+    decoder: &mut Decoder,
+    mut input: &mut [u8],
+    events: &mut Vec<Event>,
+) -> Result<(), ProtocolError> {
+    while !input.is_empty() {
+        let (taken, event) = decoder.decode(input)?;
+        assert!(event.is_some() || taken == input.len(), "stopped without a reason");
+        events.extend(event);
+        input = &mut input[taken..];
+    }
+    Ok(())
+}
+
+/// Decodes `stream` whole, byte by byte and in random pieces, which must all come to the same.
+fn decode(role: Role, limits: Limits, stream: &[u8]) -> Outcome {
+    let whole = decode_in_pieces(role, limits, stream, false, || usize::MAX);
+    let same = |straight, piece: &mut dyn FnMut() -> usize, how| {
+        assert_eq!(decode_in_pieces(role, limits, stream, straight, piece), whole, "{how}");
+    };
+    same(true, &mut || usize::MAX, "as much as there is room for");
+    same(false, &mut || 1, "byte by byte");
+    same(true, &mut || 1, "byte by byte, straight");
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    for round in 0..20 {
+        let most = 2 + random.below(if round % 2 == 0 { 20 } else { stream.len() + 1 });
+        same(round % 4 < 2, &mut || 1 + random.below(most), "in random pieces");
+    }
+    whole
+}
+
+/// As [`decode`], at a server with the default limits.
+fn serve(stream: &[u8]) -> Outcome {
+    decode(Role::Server, Limits::default(), stream)
+}
+
+/// How many bytes of `stream` it takes until a server with these limits refuses it.
+fn refused_after(limits: Limits, stream: &[u8]) -> (usize, ProtocolError) {
+    let mut decoder = Decoder::new(Role::Server, limits);
+    for (index, byte) in stream.iter().enumerate() {
+        if let Err(error) = decoder.decode(&mut [*byte]) {
+            return (index + 1, error);
+        }
+    }
+    panic!("not refused");
+}
