@@ -24,12 +24,14 @@
 //! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` assembles, `encoder` queues.
 
 mod decoder;
+mod encoder;
 mod header;
 mod mask;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use decoder::{Decoder, Event};
+pub(crate) use encoder::Encoder;
 
 /// Which end of the connection we are. A client masks what it sends, a server does not (section 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! Frames are put together here by hand, not by the encoder, so that the two cannot agree on a mistake.
 
 mod decoding;
+mod encoding;
 
 use bytes::BufMut;
 

@@ -1,0 +1,270 @@
+//! [`Encoder`]: messages and control frames in, bytes out.
+//!
+//! What is small is copied behind what was queued before, so that many messages are one run of bytes. What is
+//! large is queued as it is behind its header, and leaves by vectored write. Differs from tungstenite's
+//! `FrameCodec`, which copies every payload into one buffer and keeps the memory of the largest: here memory
+//! is given back when everything has left.
+//!
+//! Order of the bytes: `small` is cut at as many places as there are entries in `large`, and at each cut one
+//! large payload is inserted. With `s` for the unsent part of `small`:
+//!
+//! ```text
+//! s[..before0]  large0  s[..before1]  large1  …  s[..behind]
+//! ```
+//!
+//! Invariants: `start <= small.len()`; the sum of all `before` and of `behind` is the length of `s`; no large
+//! payload is empty; where nothing is queued, no memory is held.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::mem;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use super::Role;
+use super::header::{MAX_CONTROL, MAX_HEADER};
+use super::mask::Mask;
+use crate::close::CloseFrame;
+use crate::message::Message;
+
+/// From this length on a payload is not copied. Below it a copy (at most some 100 ns) costs less than what
+/// sharing costs: an entry in the queue, a slice more for the kernel, and the payload's memory held until it
+/// has left.
+const LARGE: usize = 4 * 1024;
+/// The largest buffer that is kept for the next connection. It is also what a few bytes for a peer that does
+/// not read can pin, hence not larger.
+const MAX_SPARE: usize = 16 * 1024;
+
+thread_local! {
+    /// A buffer that its connection gave back. One is enough: a connection encodes and flushes in one turn,
+    /// so the buffer is back before the next connection on this thread asks for it.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The outbound buffer of a connection.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    role: Role,
+    small: Vec<u8>,
+    /// What is in front of this in `small` has left.
+    start: usize,
+    large: VecDeque<Large>,
+    /// Bytes of `small` behind the last large payload.
+    behind: usize,
+    /// Sum of the lengths in `large`.
+    large_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Large {
+    /// Bytes of `small` in front of this payload and behind the one before it.
+    before: usize,
+    payload: Bytes,
+}
+
+impl Encoder {
+    pub(crate) fn new(role: Role) -> Self {
+        Self { role, small: Vec::new(), start: 0, large: VecDeque::new(), behind: 0, large_bytes: 0 }
+    }
+
+    /// Queues `message` as one frame.
+    pub(crate) fn message(&mut self, message: Message) {
+        let opcode = OpCode::Data(if message.is_text() { Data::Text } else { Data::Binary });
+        if message.len() < LARGE {
+            self.push_small(opcode, &[message.as_bytes()]);
+        } else {
+            self.push_large(opcode, message.into_bytes());
+        }
+    }
+
+    /// Queues a ping with a payload of at most 125 bytes.
+    pub(crate) fn ping(&mut self, payload: &[u8]) {
+        self.push_control(Control::Ping, &[payload]);
+    }
+
+    /// Queues a pong with a payload of at most 125 bytes.
+    pub(crate) fn pong(&mut self, payload: &[u8]) {
+        self.push_control(Control::Pong, &[payload]);
+    }
+
+    /// Queues a Close frame, which must be one that may be sent.
+    pub(crate) fn close(&mut self, frame: Option<&CloseFrame>) {
+        match frame {
+            None => self.push_control(Control::Close, &[]),
+            Some(CloseFrame { code, reason }) => {
+                self.push_control(Control::Close, &[&u16::from(*code).to_be_bytes(), reason.as_bytes()]);
+            }
+        }
+    }
+
+    /// Moves all that is queued behind what `into` has left. That is a swap where `into` is empty.
+    pub(crate) fn drain_into(&mut self, into: &mut Self) {
+        debug_assert_eq!(self.role, into.role, "frames are masked, or not, for one role");
+        if !self.has_remaining() {
+            return;
+        }
+        if !into.has_remaining() {
+            mem::swap(self, into);
+            return;
+        }
+        into.make_room(self.unsent());
+        into.small.extend_from_slice(&self.small[self.start..]);
+        into.large_bytes += self.large_bytes;
+        let mut in_front = mem::take(&mut into.behind);
+        into.large.extend(
+            self.large.drain(..).map(|large| Large {
+                before: large.before + mem::take(&mut in_front),
+                payload: large.payload,
+            }),
+        );
+        into.behind = in_front + self.behind;
+        self.release();
+    }
+
+    /// How many bytes of memory are held, large payloads included, which may be shared.
+    pub(crate) fn capacity(&self) -> usize {
+        self.small.capacity() + self.large.capacity() * size_of::<Large>() + self.large_bytes
+    }
+
+    fn push_control(&mut self, control: Control, payload: &[&[u8]]) {
+        debug_assert!(payload.iter().map(|part| part.len()).sum::<usize>() <= MAX_CONTROL);
+        self.push_small(OpCode::Control(control), payload);
+    }
+
+    fn push_small(&mut self, opcode: OpCode, payload: &[&[u8]]) {
+        let length = payload.iter().map(|part| part.len()).sum();
+        let mut mask = self.push_header(opcode, length, length);
+        let start = self.small.len();
+        for part in payload {
+            self.small.extend_from_slice(part);
+        }
+        mask.apply(&mut self.small[start..]);
+        self.behind += length;
+    }
+
+    fn push_large(&mut self, opcode: OpCode, payload: Bytes) {
+        let mut mask = self.push_header(opcode, payload.len(), 0);
+        let payload = match self.role {
+            Role::Server => payload,
+            Role::Client => {
+                // copies what others hold too, and masks in place what was ours alone
+                let mut masked = BytesMut::from(payload);
+                mask.apply(&mut masked);
+                masked.freeze()
+            }
+        };
+        self.large_bytes += payload.len();
+        self.large.push_back(Large { before: mem::take(&mut self.behind), payload });
+    }
+
+    /// Appends a header and makes room for `following` bytes behind it. Returns the mask that it announces.
+    fn push_header(&mut self, opcode: OpCode, length: usize, following: usize) -> Mask {
+        let mask = match self.role {
+            Role::Server => None,
+            Role::Client => Some(Mask::random()),
+        };
+        self.make_room(MAX_HEADER + following);
+        let header = FrameHeader { opcode, mask: mask.map(Mask::key), ..FrameHeader::default() };
+        let start = self.small.len();
+        header
+            .format(length as u64, &mut self.small)
+            // the one error there is comes from the writer, and a `Vec` takes all
+            .expect("writing to memory does not fail");
+        self.behind += self.small.len() - start;
+        mask.unwrap_or_default()
+    }
+
+    /// Makes room for `additional` bytes at the end of `small`.
+    fn make_room(&mut self, additional: usize) {
+        if self.small.capacity() == 0 {
+            self.small = SPARE.try_with(Cell::take).unwrap_or_default();
+        }
+        if self.small.capacity() - self.small.len() >= additional {
+            return;
+        }
+        // a peer that reads slowly may never let the buffer run empty. Moving no more than has left costs
+        // each byte one move, and keeps the memory in proportion to what is queued
+        if self.start >= self.unsent() {
+            self.small.drain(..self.start);
+            self.start = 0;
+        }
+        self.small.reserve(additional);
+    }
+
+    /// How many bytes of `small` have not left.
+    fn unsent(&self) -> usize {
+        self.small.len() - self.start
+    }
+
+    /// Up to `count` bytes of the current chunk have left; says how many.
+    fn advance_in_chunk(&mut self, count: usize) -> usize {
+        let in_small = match self.large.front_mut() {
+            None => &mut self.behind,
+            Some(large) if large.before > 0 => &mut large.before,
+            Some(large) => {
+                let n = count.min(large.payload.len());
+                large.payload.advance(n);
+                self.large_bytes -= n;
+                if large.payload.is_empty() {
+                    self.large.pop_front();
+                }
+                return n;
+            }
+        };
+        let n = count.min(*in_small);
+        *in_small -= n;
+        self.start += n;
+        n
+    }
+
+    /// Gives back all memory.
+    fn release(&mut self) {
+        let mut small = mem::take(&mut self.small);
+        if small.capacity() <= MAX_SPARE {
+            small.clear();
+            // there is none to keep it where the thread is about to end
+            let _ = SPARE.try_with(|spare| spare.set(small));
+        }
+        *self = Self::new(self.role);
+    }
+}
+
+impl Buf for Encoder {
+    fn remaining(&self) -> usize {
+        self.unsent() + self.large_bytes
+    }
+
+    fn chunk(&self) -> &[u8] {
+        let unsent = &self.small[self.start..];
+        match self.large.front() {
+            None => unsent,
+            Some(large) if large.before == 0 => &large.payload,
+            Some(large) => &unsent[..large.before],
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let (mut unsent, behind) = self.small[self.start..].split_at(self.unsent() - self.behind);
+        let in_front = self.large.iter().flat_map(|large| {
+            let (before, rest) = unsent.split_at(large.before);
+            unsent = rest;
+            [before, &large.payload]
+        });
+        let chunks = in_front.chain([behind]).filter(|chunk| !chunk.is_empty());
+        slices.iter_mut().zip(chunks).map(|(slice, chunk)| *slice = IoSlice::new(chunk)).count()
+    }
+
+    fn advance(&mut self, count: usize) {
+        assert!(count <= self.remaining(), "no more leaves than is queued");
+        let mut left = count;
+        while left > 0 {
+            left -= self.advance_in_chunk(left);
+        }
+        if !self.has_remaining() {
+            self.release();
+        }
+    }
+}
