@@ -4,6 +4,7 @@
 
 mod decoding;
 mod encoding;
+mod oracle;
 
 use bytes::BufMut;
 
