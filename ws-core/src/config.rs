@@ -2,6 +2,7 @@
 //!
 //! The builder methods of [`WebSocketLayer`](crate::WebSocketLayer) set these; the fields are documented there.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,15 @@ pub(crate) struct ConnectionConfig {
     pub(crate) inbound_bytes: usize,
     pub(crate) outbound_bytes: usize,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
+impl ConnectionConfig {
+    /// Calls the observer, if there is one. Its panic is not ours: it is logged by the panic hook, and goes no further.
+    pub(crate) fn observe(&self, tell: impl FnOnce(&dyn Observer)) {
+        if let Some(observer) = &self.observer {
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(|| tell(observer.as_ref())));
+        }
+    }
 }
 
 /// How much a peer may send in one message.

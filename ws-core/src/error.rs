@@ -34,7 +34,7 @@ pub enum Error {
     #[error("the peer disconnected without a closing handshake")]
     Disconnected(#[source] Option<io::Error>),
     /// The peer broke the protocol or a limit; it was told so in a Close frame.
-    #[error("the peer broke the protocol: {0}")]
+    #[error(transparent)]
     Protocol(#[from] ProtocolError),
     /// The peer took too long.
     #[error(transparent)]

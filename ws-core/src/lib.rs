@@ -1,18 +1,86 @@
 //! WebSocket middleware for tower.
+//!
+//! One layer on a router, and every upgrade below it is validated, checked for its origin, timed, kept alive, bounded
+//! and drainable; the same handler runs on every framework. This crate names no framework: the adapter crates do
+//! (`ws-axum`), and re-export what is here.
+//!
+//! ```
+//! use tower_layer::Layer;
+//! use ws_core::{Error, WebSocket, WebSocketLayer, service};
+//!
+//! async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+//!     while let Some(message) = socket.recv().await {
+//!         socket.send(message?).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! let app = WebSocketLayer::new().layer(service(echo));
+//! # fn is_service<S: tower_service::Service<http::Request<()>>>(_: S) {}
+//! # is_service(app);
+//! ```
+//!
+//! # Where to look
+//!
+//! - [`WebSocketLayer`]: the middleware and its knobs. [`OriginPolicy`]: who may connect.
+//! - [`WebSocketUpgrade`]: an accepted handshake, and the request it came with. [`service()`]: a route made of a handler.
+//! - [`WebSocket`], [`Sender`], [`Receiver`]: the connection. [`Message`], [`CloseCode`], [`Error`]: what goes over it.
+//! - [`Connections`], [`Drain`]: all connections of a layer, and their end at a deploy. [`Observer`]: metrics.
+//! - [`testing`]: a connection in memory, for tests of handlers.
+//!
+//! # Defaults
+//!
+//! | knob | default | why |
+//! |---|---|---|
+//! | [`origin`](WebSocketLayer::origin) | same origin | browsers send cookies with a handshake from any page |
+//! | [`handshake_timeout`](WebSocketLayer::handshake_timeout) | 10 s | a handshake is one round trip |
+//! | [`ping_interval`](WebSocketLayer::ping_interval) | after 20 s of silence, ±10 % | proxies cut what is idle for 30–60 s |
+//! | [`pong_timeout`](WebSocketLayer::pong_timeout) | 20 s | any inbound byte counts as life |
+//! | [`close_timeout`](WebSocketLayer::close_timeout) | 5 s | |
+//! | [`idle_timeout`](WebSocketLayer::idle_timeout) | off | quiet is not dead |
+//! | [`message_timeout`](WebSocketLayer::message_timeout) | 60 s | a peer that drips a message for ever |
+//! | [`send_timeout`](WebSocketLayer::send_timeout) | 30 s | a peer that stops reading |
+//! | [`max_message_size`](WebSocketLayer::max_message_size), [`max_frame_size`](WebSocketLayer::max_frame_size) | 1 MiB | |
+//! | [`max_fragments`](WebSocketLayer::max_fragments) | 4,096 | empty fragments cost the peer nothing |
+//! | [`inbound_queue`](WebSocketLayer::inbound_queue) | 32 messages or 64 KiB | |
+//! | [`outbound_buffer`](WebSocketLayer::outbound_buffer) | 64 KiB | `send` waits above it |
+//! | [`max_connections`](WebSocketLayer::max_connections) | no limit | |
+//! | compression | not negotiated | memory, and CRIME/BREACH |
+//!
+//! There are no sizes of read and write buffers to set: a connection that is idle holds none, a busy one borrows its
+//! thread's.
+//!
+//! # Features
+//!
+//! - `json` (default): [`Message::json`], `send_json`, `recv_json`.
+//! - `testing`: the module [`testing`].
 
 pub mod close;
-pub mod config;
+mod config;
+mod connection;
 pub mod error;
-pub mod handshake;
+pub mod handler;
+mod handshake;
+pub mod layer;
 pub mod message;
 pub mod observer;
 pub mod origin;
 mod protocol;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod tracker;
+pub mod upgrade;
 pub mod utf8;
-pub use close::*;
-pub use error::*;
+
+pub use close::{CloseCode, CloseFrame, Closed, InvalidClose, Side};
+pub use connection::{Receiver, Sender, WebSocket};
+pub use error::{Error, ProtocolError, Timeout, TrySendError};
+pub use handler::{HandlerService, Outcome, service};
 pub use handshake::Rejection;
-pub use message::*;
-pub use observer::*;
+pub use layer::{Body, ResponseBody, ResponseFuture, WebSocketLayer, WebSocketService};
+pub use message::Message;
+pub use observer::{ConnectionId, ConnectionInfo, Observer};
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};
-pub use utf8::*;
+pub use tracker::{Connections, Drain, Drained};
+pub use upgrade::WebSocketUpgrade;
+pub use utf8::{InvalidUtf8, Utf8Bytes};

@@ -7,7 +7,7 @@
 //! in a table of tests.
 //!
 //! ```
-//! use ws_core::handshake::Rejection;
+//! use ws_core::Rejection;
 //!
 //! let rejection = Rejection::WebSocketVersion;
 //! assert_eq!(rejection.status(), 426);

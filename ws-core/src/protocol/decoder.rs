@@ -162,6 +162,7 @@ impl Decoder {
     }
 
     /// How many bytes of heap memory are held.
+    #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         let control = match &self.state {
             State::Control(frame) => frame.payload.capacity(),

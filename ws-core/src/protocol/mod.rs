@@ -37,5 +37,6 @@ pub(crate) use encoder::Encoder;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Server,
+    #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code, reason = "only tests are clients"))]
     Client,
 }

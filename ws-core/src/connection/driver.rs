@@ -1,0 +1,669 @@
+//! The driver: the task of a connection. It polls the handler, reads, writes, and keeps the time.
+//!
+//! It goes round until neither the handler nor the I/O makes progress: read what has come, let the handler take it,
+//! write all that the handler said in one call. So nothing that is sent waits for anything but the handler's own yield,
+//! and what is sent together leaves together.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::future::Future;
+#[cfg(feature = "testing")]
+use std::future::Ready;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use pin_project::pin_project;
+use tokio::io::AsyncWrite as _;
+use tokio::time::Instant;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tracing::Span;
+
+use super::input::{Input, READ_SIZE};
+use super::shared::{Ending, Interest, Phase, Shared, State, Wakes};
+use super::socket::WebSocket;
+use super::timers::{Alarm, Due, Timers};
+use super::transport::Transport;
+use crate::close::{CloseCode, CloseFrame, Side};
+use crate::error::{Error, Timeout};
+use crate::handler::Outcome;
+use crate::message::Message;
+use crate::protocol::{Decoder, Encoder, Event, Role};
+use crate::tracker::{Registration, Signal};
+
+/// Rounds in one poll, after which the other tasks of the thread have their turn.
+const ROUNDS: usize = 16;
+
+/// Bytes read in one round, after which the handler has its turn.
+const READ_BUDGET: usize = 64 * 1024;
+
+/// How long bytes are read and dropped after our end of the stream was closed: closing with bytes unread would make
+/// the kernel answer with a reset, which can overtake the Close frame.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection's task. It is ready when the connection is over and the handler has returned.
+#[pin_project]
+pub(crate) struct Driver<F, Fut> {
+    #[pin]
+    handler: Handler<F, Fut>,
+    #[pin]
+    alarm: Alarm,
+    link: Link,
+}
+
+/// The user's part.
+#[pin_project(project = HandlerProjection, project_replace = HandlerReplaced)]
+enum Handler<F, Fut> {
+    NotStarted(F, WebSocket),
+    Running(#[pin] Fut),
+    Done,
+}
+
+#[cfg(feature = "testing")]
+impl Driver<fn(WebSocket) -> Ready<()>, Ready<()>> {
+    /// A connection whose socket is used elsewhere.
+    pub(crate) fn without_handler(link: Link) -> (Self, WebSocket) {
+        let socket = WebSocket::new(Arc::clone(&link.shared));
+        drop(link.shared.lock().handler_done());
+        (Self { handler: Handler::Done, alarm: Alarm::default(), link }, socket)
+    }
+}
+
+impl<F, Fut> Driver<F, Fut>
+where
+    F: FnOnce(WebSocket) -> Fut,
+    Fut: Future<Output: Outcome>,
+{
+    /// A connection that `handler` serves.
+    pub(crate) fn new(link: Link, handler: F) -> Self {
+        let socket = WebSocket::new(Arc::clone(&link.shared));
+        Self { handler: Handler::NotStarted(handler, socket), alarm: Alarm::default(), link }
+    }
+
+    /// The handler's turn. A panic in it is caught, and ends the connection only.
+    fn poll_handler(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let mut this = self.project();
+        if let HandlerProjection::NotStarted(..) = this.handler.as_mut().project()
+            && let HandlerReplaced::NotStarted(handler, socket) =
+                this.handler.as_mut().project_replace(Handler::Done)
+        {
+            match catch_unwind(AssertUnwindSafe(|| handler(socket))) {
+                Ok(future) => this.handler.set(Handler::Running(future)),
+                Err(panic) => this.link.handler_panicked(panic.as_ref(), cx),
+            }
+        }
+        if let HandlerProjection::Running(future) = this.handler.as_mut().project() {
+            let outcome = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                Ok(Poll::Pending) => return,
+                Ok(Poll::Ready(outcome)) => Ok(outcome.into_result()),
+                Err(panic) => Err(panic),
+            };
+            // what it held of the socket goes first, so that the end finds no receiver
+            let dropped = catch_unwind(AssertUnwindSafe(|| this.handler.set(Handler::Done)));
+            match outcome.and_then(|outcome| dropped.map(|()| outcome)) {
+                Ok(Ok(())) => this.link.handler_returned(cx),
+                Ok(Err(error)) => this.link.handler_failed(error.as_ref(), cx),
+                Err(panic) => this.link.handler_panicked(panic.as_ref(), cx),
+            }
+        }
+    }
+}
+
+impl<F, Fut> Future for Driver<F, Fut>
+where
+    F: FnOnce(WebSocket) -> Fut,
+    Fut: Future<Output: Outcome>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let span = self.link.span.clone();
+        let _entered = span.enter();
+
+        let mut this = self.as_mut().project();
+        this.link.wake_up(cx);
+        if this.link.is_aborted(cx) {
+            this.handler.set(Handler::Done);
+            return Poll::Ready(());
+        }
+        for round in 0..ROUNDS {
+            let this = self.as_mut().project();
+            if this.alarm.take_fired() {
+                this.link.keep_time(cx);
+            }
+            this.link.read(cx);
+            if std::mem::take(&mut this.link.handler_turn) || round == 0 {
+                self.as_mut().poll_handler(cx);
+            }
+            let this = self.as_mut().project();
+            this.link.write(cx);
+            this.link.close_transport(cx);
+            if !this.link.is_busy() {
+                if this.link.stage == Stage::Over && matches!(*this.handler, Handler::Done) {
+                    return Poll::Ready(());
+                }
+                let new_waker = std::mem::take(&mut this.link.new_waker);
+                if !this.alarm.arm(this.link.next_deadline(), new_waker, cx) {
+                    return Poll::Pending;
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// How far the closing is, as the driver sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Open,
+    /// The end is known, and not yet answered.
+    Ending,
+    /// Our Close frame is on its way.
+    Closing,
+    /// Our end of the stream is being closed.
+    ShuttingDown,
+    /// Only the end of the peer's stream is awaited.
+    Lingering,
+    Over,
+}
+
+/// The connection without its handler: not generic, so it is compiled once.
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+    role: Role,
+    /// `None` when the connection is over.
+    transport: Option<Transport>,
+    registration: Option<Registration>,
+    span: Span,
+    stage: Stage,
+    /// The peer is not asked for its Close frame: it does not speak the protocol, or does not speak.
+    failed: bool,
+    /// Nothing more is expected of the peer but the end of its stream.
+    answered: bool,
+    /// The transport may have something to read, or may take something: it has not said otherwise since the last wake.
+    readable: bool,
+    writable: bool,
+    /// Something has happened for the handler since it was polled.
+    handler_turn: bool,
+    /// The alarm does not know the task's waker.
+    new_waker: bool,
+
+    input: Input,
+    decoder: Decoder,
+    /// Messages decoded in this round, and their bytes.
+    decoded: VecDeque<Message>,
+    decoded_bytes: usize,
+    /// How many more messages may wait for the handler, and how many more bytes; `None` if there is nobody to take any.
+    room: Option<(usize, usize)>,
+    /// Reading has stopped for want of room.
+    paused: bool,
+
+    output: Encoder,
+    /// Bytes written, and not yet counted in the shared state.
+    uncounted: usize,
+    /// The transport has not been flushed since something was written.
+    unflushed: bool,
+    /// The newest ping that could not be answered, because the peer takes nothing.
+    unanswered: Option<Bytes>,
+    /// A ping of ours waits behind what the transport has not taken yet, up to this byte.
+    ping_end: Option<u64>,
+
+    timers: Timers,
+}
+
+impl Link {
+    /// A connection over `transport`, from which `read` was already read.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        role: Role,
+        transport: Transport,
+        read: &[u8],
+        registration: Option<Registration>,
+        span: Span,
+    ) -> Self {
+        let config = &shared.config;
+        span.in_scope(|| tracing::debug!("connection open"));
+        config.observe(|observer| observer.on_open(&shared.info));
+        Self {
+            role,
+            transport: Some(transport),
+            registration,
+            span,
+            stage: Stage::Open,
+            failed: false,
+            answered: false,
+            readable: true,
+            writable: true,
+            handler_turn: false,
+            new_waker: true,
+            input: Input::new(read),
+            decoder: Decoder::new(role, config.limits),
+            decoded: VecDeque::new(),
+            decoded_bytes: 0,
+            room: Some((config.inbound_messages, config.inbound_bytes)),
+            paused: false,
+            output: Encoder::new(role),
+            uncounted: 0,
+            unflushed: false,
+            unanswered: None,
+            ping_end: None,
+            timers: Timers::new(config, Instant::now()),
+            shared,
+        }
+    }
+
+    /// The task was woken.
+    fn wake_up(&mut self, cx: &mut Context<'_>) {
+        self.readable = true;
+        self.writable = true;
+        self.handler_turn = false;
+        if self.shared.lock().driver_wakes(cx.waker()) {
+            self.new_waker = true;
+            if let Some(registration) = &self.registration {
+                registration.set_waker(cx.waker());
+            }
+        }
+    }
+
+    /// Whether a drain asks for the end at once. If it asks for an orderly one, that begins.
+    fn is_aborted(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.registration.as_mut().and_then(Registration::take_signal) {
+            Some(Signal::Close(frame)) => {
+                self.change(cx, |state| state.close(Some(frame)));
+                false
+            }
+            Some(Signal::Abort) => {
+                self.over(Side::Local, None, cx);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Changes the shared state, wakes whom that concerns, and follows.
+    fn change(&mut self, cx: &mut Context<'_>, change: impl FnOnce(&mut State) -> Wakes) {
+        let wakes = change(&mut self.shared.lock());
+        self.handler_turn |= wakes.wake_others(cx.waker());
+        self.sync(cx);
+    }
+
+    /// Brings this side and the shared state together: counts what was written, fetches what was queued, follows the
+    /// closing.
+    fn sync(&mut self, cx: &mut Context<'_>) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        let mut wakes = Wakes::default();
+        let config = &self.shared.config;
+        let mut state = self.shared.lock();
+        if self.uncounted > 0 {
+            state.written += std::mem::take(&mut self.uncounted) as u64;
+            state.wake(Interest::Written, &mut wakes);
+            if state.buffered() < config.outbound_bytes as u64 {
+                state.wake(Interest::Room, &mut wakes);
+            }
+        }
+        if std::mem::take(&mut state.sent) && config.idle_timeout.is_some() {
+            self.timers.message(Instant::now());
+        }
+        if std::mem::take(&mut state.pinged) {
+            self.ping_end = Some(state.queued);
+            self.timers.pinged(config, Instant::now());
+        }
+        state.outbound.drain_into(&mut self.output);
+        self.room = state.room(config);
+        self.answered = self.failed || state.peer_closed;
+        let reached = match state.phase {
+            Phase::Open => Stage::Open,
+            Phase::Ending(_) => Stage::Ending,
+            Phase::Closing | Phase::Over => Stage::Closing,
+        };
+        drop(state);
+        self.handler_turn |= wakes.wake_others(cx.waker());
+
+        if reached > self.stage {
+            self.stage = reached;
+            self.timers.end_within(self.shared.config.close_timeout, Instant::now());
+        }
+        if self.paused && self.has_room() {
+            self.paused = false;
+            self.timers.resumed(Instant::now());
+        }
+    }
+
+    /// Does what is due.
+    fn keep_time(&mut self, cx: &mut Context<'_>) {
+        self.sync(cx);
+        let now = Instant::now();
+        while self.stage < Stage::Over
+            && let Some(due) = self.timers.due(&self.shared.config, now)
+        {
+            match due {
+                Due::Ping => self.change(cx, State::keepalive_ping),
+                Due::Idle => {
+                    let frame = CloseFrame::new(CloseCode::GOING_AWAY, "idle timeout");
+                    self.change(cx, |state| state.close(Some(frame)));
+                }
+                // a silence of our own making
+                Due::GiveUp(Timeout::Keepalive | Timeout::Message) if self.paused => self.timers.resumed(now),
+                Due::GiveUp(timeout @ Timeout::Message) => self.fail(CloseCode::POLICY, timeout.into(), cx),
+                Due::GiveUp(timeout) => self.give_up(timeout, cx),
+                Due::End => match self.stage {
+                    Stage::Ending => self.change(cx, State::settle),
+                    Stage::Closing => self.over(Side::Remote, Some(Timeout::Close.into()), cx),
+                    _ => self.over(Side::Local, None, cx),
+                },
+            }
+        }
+    }
+
+    /// When there will be something to do if nothing happens.
+    fn next_deadline(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Over => None,
+            _ => self.timers.next(&self.shared.config),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.room.is_none_or(|(messages, bytes)| self.decoded.len() < messages && self.decoded_bytes < bytes)
+    }
+
+    /// Reads and decodes until there is nothing more, no room, or the handler has waited long enough.
+    fn read(&mut self, cx: &mut Context<'_>) {
+        let mut budget = READ_BUDGET;
+        while budget > 0 {
+            match self.stage {
+                Stage::Open if !self.has_room() => {
+                    self.paused = true;
+                    break;
+                }
+                Stage::Open | Stage::Closing if !self.answered => {}
+                Stage::Lingering => self.input.clear(),
+                _ => break,
+            }
+            if !self.input.is_empty() {
+                self.decode(cx);
+            } else if self.readable {
+                budget = budget.saturating_sub(self.read_once(cx));
+            } else {
+                break;
+            }
+        }
+        self.deliver(cx);
+    }
+
+    /// Reads what one call gives; returns how much that was.
+    fn read_once(&mut self, cx: &mut Context<'_>) -> usize {
+        let Some(transport) = &mut self.transport else { return 0 };
+        let transport = Pin::new(transport);
+        let direct = if self.stage == Stage::Lingering { None } else { self.decoder.direct(READ_SIZE) };
+        let is_direct = direct.is_some();
+        let result = match direct {
+            // a long message goes straight to where it will stay
+            Some(mut payload) => poll_read_buf(transport, cx, &mut payload),
+            None => self.input.poll_fill(transport, cx),
+        };
+        match result {
+            Poll::Pending => self.readable = false,
+            Poll::Ready(Ok(0)) => self.peer_gone(None, cx),
+            Poll::Ready(Err(error)) => self.peer_gone(Some(error), cx),
+            Poll::Ready(Ok(read)) => {
+                self.timers.inbound(Instant::now());
+                if is_direct {
+                    match self.decoder.advance(read) {
+                        Ok(event) => self.decoded(event, cx),
+                        Err(error) => self.fail(error.close_code(), error.into(), cx),
+                    }
+                }
+                return read;
+            }
+        }
+        0
+    }
+
+    fn decode(&mut self, cx: &mut Context<'_>) {
+        match self.decoder.decode(self.input.unread()) {
+            Ok((taken, event)) => {
+                self.input.take(taken);
+                self.decoded(event, cx);
+            }
+            Err(error) => self.fail(error.close_code(), error.into(), cx),
+        }
+    }
+
+    /// Some bytes have been decoded, and may have made an event.
+    fn decoded(&mut self, event: Option<Event>, cx: &mut Context<'_>) {
+        match event {
+            None => {}
+            Some(Event::Message(message)) => self.message_received(message),
+            Some(Event::Ping(payload)) => self.ping_received(payload),
+            Some(Event::Pong(payload)) => self.pong_received(&payload, cx),
+            Some(Event::Close(frame)) => self.close_received(frame, cx),
+        }
+        self.timers.in_message(self.decoder.in_message());
+    }
+
+    fn message_received(&mut self, message: Message) {
+        // what comes behind our own Close frame is nobody's
+        if self.stage != Stage::Open {
+            return;
+        }
+        let config = &self.shared.config;
+        if config.idle_timeout.is_some() {
+            self.timers.message(Instant::now());
+        }
+        config.observe(|observer| observer.on_message_received(self.shared.info.id, message.len()));
+        if self.room.is_some() {
+            self.decoded_bytes += message.len();
+            self.decoded.push_back(message);
+        }
+    }
+
+    fn ping_received(&mut self, payload: Bytes) {
+        let mut state = self.shared.lock();
+        if !self.writable || state.buffered() >= self.shared.config.outbound_bytes as u64 {
+            // answers must not pile up: the newest will do (RFC 6455 section 5.5.3)
+            self.unanswered = Some(payload);
+        } else {
+            self.unanswered = None;
+            state.pong(&payload);
+        }
+    }
+
+    fn pong_received(&mut self, payload: &[u8], cx: &mut Context<'_>) {
+        let mut wakes = Wakes::default();
+        let round_trip = self.shared.lock().pong_received(payload, &mut wakes);
+        self.handler_turn |= wakes.wake_others(cx.waker());
+        if let Some(round_trip) = round_trip {
+            self.shared.config.observe(|observer| observer.on_pong(self.shared.info.id, round_trip));
+        }
+    }
+
+    fn close_received(&mut self, frame: Option<CloseFrame>, cx: &mut Context<'_>) {
+        // what came before it is delivered first
+        self.deliver(cx);
+        self.input.clear();
+        self.change(cx, |state| state.close_received(frame));
+    }
+
+    /// Hands the messages of this round to the receiver.
+    fn deliver(&mut self, cx: &mut Context<'_>) {
+        if self.decoded.is_empty() {
+            return;
+        }
+        let mut wakes = Wakes::default();
+        let mut state = self.shared.lock();
+        state.deliver(&mut self.decoded, std::mem::take(&mut self.decoded_bytes), &mut wakes);
+        self.room = state.room(&self.shared.config);
+        drop(state);
+        self.handler_turn |= wakes.wake_others(cx.waker());
+    }
+
+    /// The peer broke a rule. It is told so when the handler has taken what came before.
+    fn fail(&mut self, code: CloseCode, error: Error, cx: &mut Context<'_>) {
+        tracing::debug!(%error, "connection failed");
+        self.deliver(cx);
+        self.input.clear();
+        self.failed = true;
+        let frame = CloseFrame::new(code, error.to_string());
+        self.change(cx, |state| state.end(Ending::Failure(frame, error)));
+    }
+
+    /// The peer is not there, or does not read: what can be told it at once is, and nothing is waited for.
+    fn give_up(&mut self, timeout: Timeout, cx: &mut Context<'_>) {
+        tracing::debug!(error = %timeout, "connection given up");
+        self.failed = true;
+        let frame = CloseFrame::new(CloseCode::INTERNAL_ERROR, timeout.to_string());
+        self.change(cx, |state| state.fail(frame, timeout.into()));
+        self.write(cx);
+        if let Some(transport) = &mut self.transport {
+            let _ = Pin::new(transport).poll_shutdown(cx);
+        }
+        self.over(Side::Local, None, cx);
+    }
+
+    /// The peer's end of the stream has come, or an error in its place.
+    fn peer_gone(&mut self, error: Option<io::Error>, cx: &mut Context<'_>) {
+        self.deliver(cx);
+        let error = (self.stage < Stage::ShuttingDown).then_some(Error::Disconnected(error));
+        self.over(Side::Remote, error, cx);
+    }
+
+    /// Writes all that was queued, in as few calls as it takes.
+    fn write(&mut self, cx: &mut Context<'_>) {
+        loop {
+            self.sync(cx);
+            let Some(transport) = &mut self.transport else { return };
+            if !self.output.has_remaining()
+                && let Some(payload) = self.unanswered.take()
+            {
+                self.shared.lock().pong(&payload);
+                continue;
+            }
+            if !self.output.has_remaining() || !self.writable {
+                break;
+            }
+            match poll_write_buf(Pin::new(transport), cx, &mut self.output) {
+                Poll::Pending => {
+                    self.writable = false;
+                    self.timers.blocked(Instant::now());
+                }
+                Poll::Ready(Ok(0)) => return self.peer_gone(Some(io::ErrorKind::WriteZero.into()), cx),
+                Poll::Ready(Err(error)) => return self.peer_gone(Some(error), cx),
+                Poll::Ready(Ok(written)) => self.wrote(written),
+            }
+        }
+        if let Some(transport) = &mut self.transport
+            && self.unflushed
+        {
+            match Pin::new(transport).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(error)) => self.peer_gone(Some(error), cx),
+            }
+        }
+    }
+
+    fn wrote(&mut self, written: usize) {
+        self.uncounted += written;
+        self.unflushed = true;
+        self.timers.unblocked();
+        if let Some(end) = self.ping_end {
+            // the peer has time to answer from when the ping is on its way, while what is before it goes out
+            self.timers.pinged(&self.shared.config, Instant::now());
+            if self.shared.lock().written + self.uncounted as u64 >= end {
+                self.ping_end = None;
+            }
+        }
+    }
+
+    /// Once both sides have said that they close, and all is written, ends the stream.
+    fn close_transport(&mut self, cx: &mut Context<'_>) {
+        let Some(transport) = &mut self.transport else { return };
+        if self.stage == Stage::Closing && self.answered && !self.output.has_remaining() && !self.unflushed {
+            // the server ends the stream first (RFC 6455 section 7.1.1)
+            self.stage = match self.role {
+                Role::Client if !self.failed => Stage::Lingering,
+                _ => Stage::ShuttingDown,
+            };
+            self.timers.end_sooner(LINGER, Instant::now());
+        }
+        if self.stage == Stage::ShuttingDown && Pin::new(transport).poll_shutdown(cx).is_ready() {
+            self.stage = Stage::Lingering;
+        }
+    }
+
+    /// The connection is over: all that it held is given back.
+    fn over(&mut self, by: Side, error: Option<Error>, cx: &mut Context<'_>) {
+        if self.transport.take().is_none() {
+            return;
+        }
+        self.stage = Stage::Over;
+        self.input = Input::default();
+        self.decoder = Decoder::new(self.role, self.shared.config.limits);
+        self.output = Encoder::new(self.role);
+        if let Some(registration) = &mut self.registration {
+            registration.release_slot();
+        }
+        let (wakes, closed) = self.shared.lock().over(by, error, self.role);
+        self.handler_turn |= wakes.wake_others(cx.waker());
+        tracing::debug!(by = ?closed.by, code = %closed.code(), reason = closed.reason(), "connection over");
+        self.shared.config.observe(|observer| observer.on_close(&self.shared.info, &closed));
+    }
+
+    fn handler_returned(&mut self, cx: &mut Context<'_>) {
+        self.change(cx, State::handler_done);
+    }
+
+    fn handler_failed(
+        &mut self,
+        error: &(dyn std::error::Error + Send + Sync + 'static),
+        cx: &mut Context<'_>,
+    ) {
+        let error = error as &(dyn std::error::Error + 'static);
+        if self.stage == Stage::Open {
+            tracing::error!(error, "handler failed");
+        } else {
+            // most often what it was told of the end, handed on
+            tracing::debug!(error, "handler failed after the end of the connection");
+        }
+        self.change(cx, State::handler_failed);
+    }
+
+    fn handler_panicked(&mut self, panic: &(dyn Any + Send), cx: &mut Context<'_>) {
+        let message = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("a value that is not a string");
+        tracing::error!(message, "handler panicked");
+        self.change(cx, State::handler_failed);
+    }
+
+    /// Whether another round would do something. If not, buffers are given back, and the others are to wake the task.
+    fn is_busy(&mut self) -> bool {
+        let mut state = self.shared.lock();
+        let to_read = match self.stage {
+            Stage::Open => state.has_room(&self.shared.config),
+            Stage::Closing => !self.answered,
+            Stage::Lingering => true,
+            Stage::Ending | Stage::ShuttingDown | Stage::Over => false,
+        };
+        let to_write = self.output.has_remaining() || state.outbound.has_remaining();
+        let busy = self.handler_turn
+            || to_read && (self.readable || !self.input.is_empty())
+            || to_write && self.writable && self.transport.is_some();
+        if !busy {
+            state.driver_sleeps();
+            self.input.park();
+            self.decoded = VecDeque::new();
+        }
+        busy
+    }
+}

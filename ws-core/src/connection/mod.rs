@@ -1,0 +1,17 @@
+//! The connection: the driver that does the I/O, and what the user holds of it.
+//!
+//! One connection is one task. The handler's future runs inside of the driver, so that all that a turn of the handler
+//! sends leaves in one write, and so that keepalive, pongs, the closing handshake and a drain go on while the handler
+//! does something else.
+
+mod driver;
+mod input;
+mod shared;
+mod socket;
+mod timers;
+mod transport;
+
+pub(crate) use driver::{Driver, Link};
+pub(crate) use shared::Shared;
+pub use socket::{Receiver, Sender, WebSocket};
+pub(crate) use transport::Transport;

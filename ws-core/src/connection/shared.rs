@@ -1,0 +1,703 @@
+//! What the driver and the user's halves share: two queues, the phase of the connection, and who waits for what.
+//!
+//! The handler runs inside the driver's task, so the lock is free nearly always; it is never held over I/O, over a
+//! call of the handler, or while a waker that is not the driver's is called.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Buf as _;
+use slab::Slab;
+use tokio::time::Instant;
+
+use crate::close::{CloseCode, CloseFrame, Closed, Side};
+use crate::config::ConnectionConfig;
+use crate::error::{Error, TrySendError};
+use crate::message::Message;
+use crate::observer::ConnectionInfo;
+use crate::protocol::{Encoder, Role};
+
+/// A connection, as seen from all sides.
+pub(crate) struct Shared {
+    pub(crate) info: ConnectionInfo,
+    pub(crate) config: Arc<ConnectionConfig>,
+    state: Mutex<State>,
+}
+
+/// How far the connection is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Messages go both ways.
+    Open,
+    /// The end is known, and answered as soon as what came before it has been taken; messages can still be sent.
+    Ending(Ending),
+    /// Our Close frame is queued or sent; nothing can be sent any more.
+    Closing,
+    /// The transport is gone.
+    Over,
+}
+
+/// Why the connection ends, before that was answered.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// The peer's Close frame.
+    Peer(Option<CloseFrame>),
+    /// The peer broke a rule.
+    Failure(CloseFrame, Error),
+}
+
+pub(super) struct State {
+    pub(super) inbound: VecDeque<Message>,
+    pub(super) inbound_bytes: usize,
+    /// Whether there is somebody to take messages.
+    pub(super) receiver: bool,
+    receiver_waker: Option<Waker>,
+    /// A message was taken, and the next one not yet asked for: its answer may be under way.
+    in_hand: bool,
+
+    /// What was queued, and the driver has not yet fetched to write.
+    pub(super) outbound: Encoder,
+    /// Bytes that were queued, and that the transport took, since the connection opened.
+    pub(super) queued: u64,
+    pub(super) written: u64,
+    /// A message was queued since the driver looked.
+    pub(super) sent: bool,
+
+    pub(super) phase: Phase,
+    /// How the connection ended, or is ending.
+    pub(super) closed: Option<Closed>,
+    /// The peer's Close frame has come, and what it said.
+    pub(super) peer_closed: bool,
+    peer_frame: Option<CloseFrame>,
+    /// What `recv` has to say before it says `None`.
+    error: Option<Error>,
+    /// What `close` has to say.
+    close_error: Option<Error>,
+    /// The handler is done, or there was none.
+    handler_done: bool,
+
+    pings: Vec<Ping>,
+    next_ping: u64,
+    /// A ping was queued since the driver looked.
+    pub(super) pinged: bool,
+    latency: Option<Duration>,
+
+    waiters: Slab<(Interest, Waker)>,
+    driver: Option<Waker>,
+    /// The driver looks at this state before it sleeps: it need not be woken.
+    driver_awake: bool,
+}
+
+/// A ping under way.
+struct Ping {
+    id: u64,
+    queued: Instant,
+    /// Asked for by `ping()`, which takes the answer and removes the entry.
+    awaited: bool,
+    round_trip: Option<Duration>,
+}
+
+/// What one who waits is waiting for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interest {
+    /// Room in the outbound buffer.
+    Room,
+    /// Bytes written.
+    Written,
+    /// A pong.
+    Pong,
+    /// The end of the connection.
+    End,
+}
+
+/// Wakers to call when the lock is free again. The driver's own stands for the handler's turn: the driver is awake.
+#[derive(Default)]
+pub(super) struct Wakes {
+    first: Option<Waker>,
+    rest: Vec<Waker>,
+}
+
+impl Wakes {
+    fn push(&mut self, waker: Waker) {
+        if self.first.is_none() {
+            self.first = Some(waker);
+        } else {
+            self.rest.push(waker);
+        }
+    }
+
+    fn into_iter(self) -> impl Iterator<Item = Waker> {
+        self.first.into_iter().chain(self.rest)
+    }
+
+    /// From outside of the driver's task.
+    pub(super) fn wake(self) {
+        self.into_iter().for_each(Waker::wake);
+    }
+
+    /// From the driver's task: returns whether its own handler is to be polled.
+    pub(super) fn wake_others(self, driver: &Waker) -> bool {
+        let mut own = false;
+        for waker in self.into_iter() {
+            if waker.will_wake(driver) {
+                own = true;
+            } else {
+                waker.wake();
+            }
+        }
+        own
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Connection")
+            .field("id", &self.info.id)
+            .field("protocol", &self.info.protocol)
+            .field("phase", &state.phase)
+            .field("inbound", &state.inbound.len())
+            .field("outbound", &state.buffered())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(role: Role, info: ConnectionInfo, config: Arc<ConnectionConfig>) -> Arc<Self> {
+        Arc::new(Self { info, config, state: Mutex::new(State::new(role)) })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // no code that may panic runs while the lock is held, but for allocation
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state for the user, then wakes the driver.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        state.wake_driver();
+        result
+    }
+
+    pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        let mut state = self.lock();
+        let had_room = state.has_room(&self.config);
+        if let Some(message) = state.inbound.pop_front() {
+            state.inbound_bytes -= message.len();
+            state.in_hand = true;
+            if !had_room {
+                // the driver reads on
+                state.wake_driver();
+            }
+            return Poll::Ready(Some(Ok(message)));
+        }
+        state.in_hand = false;
+        if matches!(state.phase, Phase::Ending(_)) {
+            drop(state);
+            // what came before the end has been taken and answered
+            let wakes = self.change(State::settle);
+            wakes.wake();
+            state = self.lock();
+        }
+        if let Some(error) = state.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        if state.closed.is_some() {
+            return Poll::Ready(None);
+        }
+        match &mut state.receiver_waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Queues the message when there is room; `message` is taken in that moment, and not before.
+    pub(super) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        waiter: &mut Option<usize>,
+        message: &mut Option<Message>,
+    ) -> Poll<Result<(), Error>> {
+        let mut state = self.lock();
+        state.check_sendable()?;
+        if state.buffered() >= self.config.outbound_bytes as u64 {
+            state.wait(Interest::Room, waiter, cx.waker());
+            return Poll::Pending;
+        }
+        if let Some(message) = message.take() {
+            self.push_message(state, message);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn push_message(&self, mut state: MutexGuard<'_, State>, message: Message) {
+        let bytes = message.len();
+        state.push(|outbound| outbound.message(message));
+        state.sent = true;
+        state.wake_driver();
+        drop(state);
+        self.config.observe(|observer| observer.on_message_sent(self.info.id, bytes));
+    }
+
+    /// Waits until there is room in the outbound buffer.
+    pub(super) fn poll_room(
+        &self,
+        cx: &mut Context<'_>,
+        waiter: &mut Option<usize>,
+    ) -> Poll<Result<(), Error>> {
+        let mut state = self.lock();
+        state.check_sendable()?;
+        if state.buffered() < self.config.outbound_bytes as u64 {
+            return Poll::Ready(Ok(()));
+        }
+        state.wait(Interest::Room, waiter, cx.waker());
+        Poll::Pending
+    }
+
+    /// Queues a message whether there is room or not.
+    pub(super) fn queue(&self, message: Message) -> Result<(), Error> {
+        let state = self.lock();
+        state.check_sendable()?;
+        self.push_message(state, message);
+        Ok(())
+    }
+
+    pub(super) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
+        let state = self.lock();
+        if state.check_sendable().is_err() {
+            Err(TrySendError::Closed(message))
+        } else if state.buffered() >= self.config.outbound_bytes as u64 {
+            Err(TrySendError::Full(message))
+        } else {
+            self.push_message(state, message);
+            Ok(())
+        }
+    }
+
+    /// Where a flush that begins now is over.
+    pub(super) fn flush_target(&self) -> u64 {
+        self.lock().queued
+    }
+
+    pub(super) fn poll_flush(
+        &self,
+        cx: &mut Context<'_>,
+        waiter: &mut Option<usize>,
+        target: u64,
+    ) -> Poll<Result<(), Error>> {
+        let mut state = self.lock();
+        if state.written >= target {
+            return Poll::Ready(Ok(()));
+        }
+        if matches!(state.phase, Phase::Over) {
+            return Poll::Ready(Err(Error::Closed));
+        }
+        state.wait(Interest::Written, waiter, cx.waker());
+        Poll::Pending
+    }
+
+    /// Begins the closing handshake, if it has not begun.
+    pub(super) fn start_close(&self, frame: CloseFrame) -> Result<(), Error> {
+        frame.check()?;
+        self.change(|state| state.close(Some(frame))).wake();
+        Ok(())
+    }
+
+    /// Waits until the closing handshake is over.
+    pub(super) fn poll_close(
+        &self,
+        cx: &mut Context<'_>,
+        waiter: &mut Option<usize>,
+    ) -> Poll<Result<Option<CloseFrame>, Error>> {
+        let mut state = self.lock();
+        if state.peer_closed {
+            return Poll::Ready(Ok(state.peer_frame.clone()));
+        }
+        if matches!(state.phase, Phase::Over) {
+            return Poll::Ready(Err(state.close_error.take().unwrap_or(Error::Closed)));
+        }
+        state.wait(Interest::End, waiter, cx.waker());
+        Poll::Pending
+    }
+
+    /// Waits until the connection is over.
+    pub(super) fn poll_closed(&self, cx: &mut Context<'_>, waiter: &mut Option<usize>) -> Poll<Closed> {
+        let mut state = self.lock();
+        if let (Phase::Over, Some(closed)) = (&state.phase, &state.closed) {
+            return Poll::Ready(closed.clone());
+        }
+        state.wait(Interest::End, waiter, cx.waker());
+        Poll::Pending
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().check_sendable().is_err()
+    }
+
+    pub(super) fn close_frame(&self) -> Option<CloseFrame> {
+        self.lock().closed.as_ref().and_then(|closed| closed.frame.clone())
+    }
+
+    /// Queues a ping, and returns its number.
+    pub(super) fn start_ping(&self) -> Result<u64, Error> {
+        self.change(|state| {
+            state.check_sendable()?;
+            Ok(state.push_ping(true))
+        })
+    }
+
+    pub(super) fn poll_pong(
+        &self,
+        cx: &mut Context<'_>,
+        waiter: &mut Option<usize>,
+        id: u64,
+    ) -> Poll<Result<Duration, Error>> {
+        let mut state = self.lock();
+        let round_trip = state.pings.iter().find(|ping| ping.id == id).and_then(|ping| ping.round_trip);
+        if let Some(round_trip) = round_trip {
+            return Poll::Ready(Ok(round_trip));
+        }
+        if state.closed.is_some() {
+            return Poll::Ready(Err(Error::Closed));
+        }
+        state.wait(Interest::Pong, waiter, cx.waker());
+        Poll::Pending
+    }
+
+    /// Nobody waits for the answer to this ping any more.
+    pub(super) fn forget_ping(&self, id: u64) {
+        self.lock().pings.retain(|ping| ping.id != id);
+    }
+
+    pub(super) fn latency(&self) -> Option<Duration> {
+        self.lock().latency
+    }
+
+    /// One who waited does not any more.
+    pub(super) fn forget(&self, waiter: &mut Option<usize>) {
+        if let Some(key) = waiter.take() {
+            self.lock().waiters.try_remove(key);
+        }
+    }
+
+    /// Nobody takes messages any more: they are dropped as they come.
+    pub(super) fn receiver_dropped(&self) {
+        let (messages, wakes) = self.change(|state| {
+            state.receiver = false;
+            state.receiver_waker = None;
+            state.in_hand = false;
+            state.inbound_bytes = 0;
+            let wakes = if state.handler_done {
+                state.close(Some(CloseFrame::new(CloseCode::NORMAL, "")))
+            } else {
+                state.settle_if_idle()
+            };
+            (std::mem::take(&mut state.inbound), wakes)
+        });
+        drop(messages);
+        wakes.wake();
+    }
+}
+
+impl State {
+    fn new(role: Role) -> Self {
+        Self {
+            inbound: VecDeque::new(),
+            inbound_bytes: 0,
+            receiver: true,
+            receiver_waker: None,
+            in_hand: false,
+            outbound: Encoder::new(role),
+            queued: 0,
+            written: 0,
+            sent: false,
+            phase: Phase::Open,
+            closed: None,
+            peer_closed: false,
+            peer_frame: None,
+            error: None,
+            close_error: None,
+            handler_done: false,
+            pings: Vec::new(),
+            next_ping: 0,
+            pinged: false,
+            latency: None,
+            waiters: Slab::new(),
+            driver: None,
+            driver_awake: false,
+        }
+    }
+
+    /// Bytes that were queued and not yet taken by the transport.
+    pub(super) fn buffered(&self) -> u64 {
+        self.queued - self.written
+    }
+
+    /// How many more messages may wait for the receiver, and how many more bytes; `None` if there is no receiver.
+    pub(super) fn room(&self, config: &ConnectionConfig) -> Option<(usize, usize)> {
+        self.receiver.then(|| {
+            (
+                config.inbound_messages.saturating_sub(self.inbound.len()),
+                config.inbound_bytes.saturating_sub(self.inbound_bytes),
+            )
+        })
+    }
+
+    pub(super) fn has_room(&self, config: &ConnectionConfig) -> bool {
+        self.room(config).is_none_or(|(messages, bytes)| messages > 0 && bytes > 0)
+    }
+
+    /// Appends messages of `bytes` bytes in all for the receiver.
+    pub(super) fn deliver(&mut self, messages: &mut VecDeque<Message>, bytes: usize, wakes: &mut Wakes) {
+        if !self.receiver {
+            messages.clear();
+            return;
+        }
+        self.inbound_bytes += bytes;
+        if self.inbound.is_empty() {
+            std::mem::swap(&mut self.inbound, messages);
+        } else {
+            self.inbound.append(messages);
+        }
+        self.wake_receiver(wakes);
+    }
+
+    /// The handler has returned, or there was none. The connection goes on for a receiver that has moved elsewhere.
+    pub(super) fn handler_done(&mut self) -> Wakes {
+        self.handler_done = true;
+        if self.receiver {
+            Wakes::default()
+        } else {
+            self.close(Some(CloseFrame::new(CloseCode::NORMAL, "")))
+        }
+    }
+
+    /// The handler returned an error, or panicked.
+    pub(super) fn handler_failed(&mut self) -> Wakes {
+        self.handler_done = true;
+        self.close(Some(CloseFrame::new(CloseCode::INTERNAL_ERROR, "")))
+    }
+
+    fn check_sendable(&self) -> Result<(), Error> {
+        match self.phase {
+            Phase::Open | Phase::Ending(_) => Ok(()),
+            Phase::Closing | Phase::Over => Err(Error::Closed),
+        }
+    }
+
+    /// The driver is to look at what has changed.
+    fn wake_driver(&mut self) {
+        if !self.driver_awake
+            && let Some(driver) = &self.driver
+        {
+            // once is enough until it is polled
+            self.driver_awake = true;
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Encodes into the outbound buffer, and counts.
+    pub(super) fn push(&mut self, encode: impl FnOnce(&mut Encoder)) {
+        let before = self.outbound.remaining();
+        encode(&mut self.outbound);
+        self.queued += (self.outbound.remaining() - before) as u64;
+    }
+
+    /// Queues a ping of the driver's or the user's, and returns its number.
+    pub(super) fn push_ping(&mut self, awaited: bool) -> u64 {
+        let id = self.next_ping;
+        self.next_ping += 1;
+        // of those that nobody awaits, the newest is enough
+        self.pings.retain(|ping| ping.awaited);
+        self.pings.push(Ping { id, queued: Instant::now(), awaited, round_trip: None });
+        self.push(|outbound| outbound.ping(&id.to_be_bytes()));
+        self.pinged = true;
+        id
+    }
+
+    /// Queues a ping of keepalive's.
+    pub(super) fn keepalive_ping(&mut self) -> Wakes {
+        if self.check_sendable().is_ok() {
+            self.push_ping(false);
+        }
+        Wakes::default()
+    }
+
+    /// Queues the answer to a ping.
+    pub(super) fn pong(&mut self, payload: &[u8]) {
+        if self.check_sendable().is_ok() {
+            self.push(|outbound| outbound.pong(payload));
+        }
+    }
+
+    /// A pong answers the ping of this number and those before it (RFC 6455 section 5.5.3); returns the round trip.
+    pub(super) fn pong_received(&mut self, payload: &[u8], wakes: &mut Wakes) -> Option<Duration> {
+        let id = u64::from_be_bytes(payload.try_into().ok()?);
+        let now = Instant::now();
+        let mut round_trip = None;
+        for ping in self.pings.iter_mut().filter(|ping| ping.id <= id && ping.round_trip.is_none()) {
+            let elapsed = now - ping.queued;
+            ping.round_trip = Some(elapsed);
+            if ping.id == id {
+                round_trip = Some(elapsed);
+            }
+        }
+        if round_trip.is_some() {
+            self.latency = round_trip;
+            self.pings.retain(|ping| ping.awaited);
+            self.wake(Interest::Pong, wakes);
+        }
+        round_trip
+    }
+
+    fn wait(&mut self, interest: Interest, waiter: &mut Option<usize>, waker: &Waker) {
+        match waiter.and_then(|key| self.waiters.get_mut(key)) {
+            Some((_, known)) => known.clone_from(waker),
+            None => *waiter = Some(self.waiters.insert((interest, waker.clone()))),
+        }
+    }
+
+    pub(super) fn wake(&mut self, interest: Interest, wakes: &mut Wakes) {
+        for (_, (of, waker)) in &self.waiters {
+            if *of == interest {
+                wakes.push(waker.clone());
+            }
+        }
+    }
+
+    pub(super) fn wake_receiver(&mut self, wakes: &mut Wakes) {
+        if let Some(waker) = self.receiver_waker.take() {
+            wakes.push(waker);
+        }
+    }
+
+    fn wake_all(&mut self) -> Wakes {
+        let mut wakes = Wakes::default();
+        self.wake_receiver(&mut wakes);
+        for (_, (_, waker)) in &self.waiters {
+            wakes.push(waker.clone());
+        }
+        wakes
+    }
+
+    /// The end is known. It is answered at once if all that came before it has been taken.
+    pub(super) fn end(&mut self, ending: Ending) -> Wakes {
+        if let Phase::Open = self.phase {
+            self.phase = Phase::Ending(ending);
+        }
+        let mut wakes = self.settle_if_idle();
+        self.wake_receiver(&mut wakes);
+        wakes
+    }
+
+    /// The peer's Close frame: the first word of it, or the answer to ours.
+    pub(super) fn close_received(&mut self, frame: Option<CloseFrame>) -> Wakes {
+        if let Phase::Open = self.phase {
+            return self.end(Ending::Peer(frame));
+        }
+        self.peer_closed = true;
+        self.peer_frame = frame;
+        if let Some(closed) = &mut self.closed {
+            closed.clean = true;
+        }
+        self.wake_all()
+    }
+
+    /// The connection fails here and now, whatever the handler has not taken.
+    pub(super) fn fail(&mut self, frame: CloseFrame, error: Error) -> Wakes {
+        drop(self.end(Ending::Failure(frame, error)));
+        self.settle()
+    }
+
+    fn settle_if_idle(&mut self) -> Wakes {
+        if matches!(self.phase, Phase::Ending(_)) && self.inbound.is_empty() && !self.in_hand {
+            self.settle()
+        } else {
+            Wakes::default()
+        }
+    }
+
+    /// Answers the end.
+    pub(super) fn settle(&mut self) -> Wakes {
+        match std::mem::replace(&mut self.phase, Phase::Closing) {
+            Phase::Ending(Ending::Peer(frame)) => {
+                self.push(|outbound| outbound.close(frame.as_ref()));
+                self.peer_closed = true;
+                self.peer_frame.clone_from(&frame);
+                self.closed = Some(Closed { by: Side::Remote, frame, clean: true });
+            }
+            Phase::Ending(Ending::Failure(frame, error)) => {
+                self.push(|outbound| outbound.close(Some(&frame)));
+                self.closed = Some(Closed { by: Side::Local, frame: Some(frame), clean: false });
+                self.error = Some(error);
+            }
+            other => {
+                self.phase = other;
+                return Wakes::default();
+            }
+        }
+        self.wake_all()
+    }
+
+    /// Begins to close from our side, or answers the peer if it was first.
+    pub(super) fn close(&mut self, frame: Option<CloseFrame>) -> Wakes {
+        match self.phase {
+            Phase::Open => {
+                self.phase = Phase::Closing;
+                self.push(|outbound| outbound.close(frame.as_ref()));
+                self.closed = Some(Closed { by: Side::Local, frame, clean: false });
+                self.wake_all()
+            }
+            Phase::Ending(_) => self.settle(),
+            Phase::Closing | Phase::Over => Wakes::default(),
+        }
+    }
+
+    /// The transport is gone, by whose doing; `error` is why, if that was not in order.
+    pub(super) fn over(&mut self, by: Side, error: Option<Error>, role: Role) -> (Wakes, Closed) {
+        if matches!(self.phase, Phase::Ending(_)) {
+            // what was to be said to the peer cannot be, but the handler learns it
+            drop(self.settle());
+        }
+        if matches!(self.phase, Phase::Closing) {
+            self.close_error = error;
+        } else {
+            self.error = error;
+        }
+        self.phase = Phase::Over;
+        let closed = self.closed.get_or_insert(Closed { by, frame: None, clean: false }).clone();
+        self.outbound = Encoder::new(role);
+        self.pings.clear();
+        (self.wake_all(), closed)
+    }
+
+    /// The driver is polled: others need not wake it. Returns whether the waker is a new one.
+    pub(super) fn driver_wakes(&mut self, waker: &Waker) -> bool {
+        self.driver_awake = true;
+        match &mut self.driver {
+            Some(known) if known.will_wake(waker) => false,
+            driver => {
+                *driver = Some(waker.clone());
+                true
+            }
+        }
+    }
+
+    /// The driver has looked at everything, and sleeps.
+    pub(super) fn driver_sleeps(&mut self) {
+        self.driver_awake = false;
+        if self.inbound.is_empty() && self.inbound.capacity() > 0 {
+            self.inbound = VecDeque::new();
+        }
+        if self.waiters.is_empty() && self.waiters.capacity() > 0 {
+            self.waiters = Slab::new();
+        }
+        if self.pings.is_empty() && self.pings.capacity() > 0 {
+            self.pings = Vec::new();
+        }
+    }
+}

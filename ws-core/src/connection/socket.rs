@@ -1,0 +1,553 @@
+//! What the user holds of a connection: [`WebSocket`], and its halves [`Sender`] and [`Receiver`].
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_sink::Sink;
+
+use super::shared::Shared;
+use crate::close::{CloseCode, CloseFrame, Closed};
+use crate::error::{Error, TrySendError};
+use crate::message::Message;
+use crate::observer::ConnectionId;
+use crate::utf8::Utf8Bytes;
+
+/// An open WebSocket, as a handler gets it.
+///
+/// Pings, pongs, the closing handshake and the time limits are taken care of behind it, also while the handler does
+/// something else; what is left is [`recv`](Self::recv) and [`send`](Self::send). It is a [`Stream`] and a [`Sink`],
+/// too. [`split`](Self::split) gives two halves that can go to different tasks.
+///
+/// The connection closes with 1000 when the handler has returned, unless the `WebSocket` or its [`Receiver`] was moved
+/// elsewhere; then it closes when that is dropped. An `Err` from the handler, or a panic, closes it with 1011.
+///
+/// ```
+/// use ws_core::{Error, WebSocket};
+///
+/// async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+///     while let Some(message) = socket.recv().await {
+///         socket.send(message?).await?;
+///     }
+///     Ok(())
+/// }
+/// ```
+#[must_use = "the connection closes when its `WebSocket` is dropped"]
+pub struct WebSocket {
+    sender: Sender,
+    receiver: Receiver,
+}
+
+/// The half of a [`WebSocket`] that sends: clone it, keep it in a registry, give it to other tasks.
+///
+/// A `Sender` does not keep the connection open; when the connection is over, sending fails with [`Error::Closed`].
+///
+/// ```
+/// use std::time::Duration;
+/// use ws_core::{Error, Sender, WebSocket};
+///
+/// async fn handler(socket: WebSocket) -> Result<(), Error> {
+///     let (sender, mut receiver) = socket.split();
+///     tokio::spawn(greet(sender.clone()));
+///     while let Some(message) = receiver.recv().await {
+///         sender.send(message?).await?;
+///     }
+///     Ok(())
+/// }
+///
+/// async fn greet(sender: Sender) {
+///     while sender.send("still here").await.is_ok() {
+///         tokio::time::sleep(Duration::from_secs(2)).await;
+///     }
+/// }
+/// ```
+pub struct Sender {
+    shared: Arc<Shared>,
+    /// The place in the queue of those who wait, when used as a `Sink`.
+    waiter: Option<usize>,
+    /// Where the flush that the `Sink` has begun is over.
+    flush: Option<u64>,
+}
+
+/// The half of a [`WebSocket`] that receives.
+///
+/// ```
+/// use ws_core::{Receiver, WebSocket};
+///
+/// async fn handler(socket: WebSocket) {
+///     let (_sender, receiver) = socket.split();
+///     count(receiver).await;
+/// }
+///
+/// async fn count(mut receiver: Receiver) -> usize {
+///     let mut count = 0;
+///     while let Some(Ok(_)) = receiver.recv().await {
+///         count += 1;
+///     }
+///     count
+/// }
+/// ```
+#[must_use = "messages that come in are dropped when nobody can receive them"]
+pub struct Receiver {
+    shared: Arc<Shared>,
+}
+
+/// A place in the queue of those who wait, given up when the future that waits is dropped.
+struct Waiter<'a> {
+    shared: &'a Shared,
+    key: Option<usize>,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.shared.forget(&mut self.key);
+    }
+}
+
+/// A ping whose answer is awaited, forgotten when the future that waits is dropped.
+struct PendingPing<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for PendingPing<'_> {
+    fn drop(&mut self) {
+        self.shared.forget_ping(self.id);
+    }
+}
+
+/// What does not depend on the direction, on all three types.
+macro_rules! common {
+    ($shared:ident => $get:expr) => {
+        /// The number of this connection, unique in the process; it is in the `tracing` span, too.
+        #[must_use]
+        pub fn id(&self) -> ConnectionId {
+            let $shared = self;
+            $get.info.id
+        }
+
+        /// The subprotocol that was negotiated.
+        #[must_use]
+        pub fn protocol(&self) -> Option<&str> {
+            let $shared = self;
+            $get.info.protocol.as_deref()
+        }
+
+        /// Whether nothing can be sent any more: the connection is over, or its closing handshake has begun.
+        #[must_use]
+        pub fn is_closed(&self) -> bool {
+            let $shared = self;
+            $get.is_closed()
+        }
+
+        /// The Close frame that ended the connection: the peer's if it was first, ours if we were. `None` while the
+        /// connection is open, after an empty Close frame, and if there was none; [`closed`](Self::closed) tells these
+        /// apart, and who was first.
+        #[must_use]
+        pub fn close_frame(&self) -> Option<CloseFrame> {
+            let $shared = self;
+            $get.close_frame()
+        }
+
+        /// Waits until the connection is over, and tells how it ended and by whom.
+        ///
+        /// # Cancel safety
+        ///
+        /// It can be dropped and called again.
+        pub async fn closed(&self) -> Closed {
+            let $shared = self;
+            let shared = &$get;
+            let mut waiter = Waiter { shared, key: None };
+            poll_fn(|cx| shared.poll_closed(cx, &mut waiter.key)).await
+        }
+
+        /// The round trip time that was measured last, by keepalive or by [`ping`](Sender::ping).
+        #[must_use]
+        pub fn latency(&self) -> Option<Duration> {
+            let $shared = self;
+            $get.latency()
+        }
+    };
+}
+
+impl Sender {
+    common!(this => this.shared);
+
+    /// Sends a message: waits until there is room in the outbound buffer, and queues the message there.
+    ///
+    /// All that a handler sends before it next waits leaves in one write; it is on its way as soon as the handler
+    /// waits for anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] if the connection is over, or its closing handshake has begun.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, nothing was queued.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        let mut message = Some(message.into());
+        let mut waiter = Waiter { shared: &self.shared, key: None };
+        poll_fn(|cx| self.shared.poll_send(cx, &mut waiter.key, &mut message)).await
+    }
+
+    /// Queues a message if there is room in the outbound buffer now.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError::Full`] if there is no room, [`TrySendError::Closed`] if nothing can be sent any more. Both give
+    /// the message back.
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
+        self.shared.try_send(message.into())
+    }
+
+    /// Sends a value as JSON, in a text message.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send); [`Error::Json`] if the value cannot be JSON.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    #[cfg(feature = "json")]
+    pub async fn send_json<T: serde::Serialize + ?Sized>(&self, value: &T) -> Result<(), Error> {
+        let message = Message::json(value)?;
+        self.send(message).await
+    }
+
+    /// Waits until all that was sent before has been handed to the transport. Sending needs no flush.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] if the connection ended before.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be dropped and called again.
+    pub async fn flush(&self) -> Result<(), Error> {
+        let target = self.shared.flush_target();
+        let mut waiter = Waiter { shared: &self.shared, key: None };
+        poll_fn(|cx| self.shared.poll_flush(cx, &mut waiter.key, target)).await
+    }
+
+    /// Closes the connection: sends what is queued, then a Close frame with this code and reason, and waits for the
+    /// peer's Close frame, at most for the close timeout. Returns what the peer answered; `None` for an empty frame.
+    ///
+    /// If the closing handshake has begun already, this waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidClose`] if the code is not one that may be sent (1000–1003, 1007–1014, 3000–4999), or the reason
+    /// has more than 123 bytes; the connection goes on. [`Error::Timeout`] or [`Error::Disconnected`] if the peer did
+    /// not answer; [`Error::Closed`] if the connection had failed before.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped after its first poll, the connection closes all the same.
+    pub async fn close(
+        &self,
+        code: impl Into<CloseCode>,
+        reason: impl Into<Utf8Bytes>,
+    ) -> Result<Option<CloseFrame>, Error> {
+        self.shared.start_close(CloseFrame::new(code, reason))?;
+        let mut waiter = Waiter { shared: &self.shared, key: None };
+        poll_fn(|cx| self.shared.poll_close(cx, &mut waiter.key)).await
+    }
+
+    /// Sends a ping, and waits for the pong; returns the round trip time. Keepalive needs no such calls.
+    ///
+    /// A peer that does not answer is given up after the pong timeout.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] if the connection is over or ends before the answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the ping may still be sent, and its answer is ignored.
+    pub async fn ping(&self) -> Result<Duration, Error> {
+        let ping = PendingPing { shared: &self.shared, id: self.shared.start_ping()? };
+        let mut waiter = Waiter { shared: &self.shared, key: None };
+        poll_fn(|cx| self.shared.poll_pong(cx, &mut waiter.key, ping.id)).await
+    }
+}
+
+impl Receiver {
+    common!(this => this.shared);
+
+    /// Receives the next message; `None` after an orderly close by either side.
+    ///
+    /// A connection that ends in any other way yields what came before, then one error, then `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disconnected`] if the transport ended without a Close frame, [`Error::Protocol`] if the peer broke the
+    /// protocol or a limit, [`Error::Timeout`] if it took too long. The connection is over then.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, no message is lost: it is good in `tokio::select!`.
+    pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
+        poll_fn(|cx| self.shared.poll_recv(cx)).await
+    }
+
+    /// Receives the next message, text or binary, and reads it as JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv); [`Error::Json`], which names line and column, if the message is not the JSON of a `T`.
+    /// The connection goes on after such an error ([`Error::is_json`]).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`recv`](Self::recv).
+    #[cfg(feature = "json")]
+    pub async fn recv_json<T: serde::de::DeserializeOwned>(&mut self) -> Option<Result<T, Error>> {
+        let message = self.recv().await?;
+        Some(message.and_then(|message| message.to_json()))
+    }
+}
+
+impl WebSocket {
+    common!(this => this.sender.shared);
+
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let sender = Sender::new(Arc::clone(&shared));
+        Self { sender, receiver: Receiver { shared } }
+    }
+
+    /// Splits the socket into a half that sends and one that receives; both can move to other tasks.
+    ///
+    /// The connection closes when the handler has returned and the [`Receiver`] is dropped.
+    #[must_use = "the connection closes when its `Receiver` is dropped"]
+    pub fn split(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// A handle that sends, for other tasks; it does not keep the connection open.
+    #[must_use]
+    pub fn sender(&self) -> Sender {
+        self.sender.clone()
+    }
+
+    /// As [`Receiver::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there: no message is lost.
+    pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
+        self.receiver.recv().await
+    }
+
+    /// As [`Receiver::recv_json`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    #[cfg(feature = "json")]
+    pub async fn recv_json<T: serde::de::DeserializeOwned>(&mut self) -> Option<Result<T, Error>> {
+        self.receiver.recv_json().await
+    }
+
+    /// As [`Sender::send`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there: the whole message is queued, or nothing.
+    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
+        self.sender.send(message).await
+    }
+
+    /// As [`Sender::try_send`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_send(&mut self, message: impl Into<Message>) -> Result<(), TrySendError> {
+        self.sender.try_send(message)
+    }
+
+    /// As [`Sender::send_json`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    #[cfg(feature = "json")]
+    pub async fn send_json<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        self.sender.send_json(value).await
+    }
+
+    /// As [`Sender::flush`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        self.sender.flush().await
+    }
+
+    /// As [`Sender::close`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn close(
+        &mut self,
+        code: impl Into<CloseCode>,
+        reason: impl Into<Utf8Bytes>,
+    ) -> Result<Option<CloseFrame>, Error> {
+        self.sender.close(code, reason).await
+    }
+
+    /// As [`Sender::ping`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn ping(&mut self) -> Result<Duration, Error> {
+        self.sender.ping().await
+    }
+}
+
+impl Sender {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, waiter: None, flush: None }
+    }
+}
+
+impl Clone for Sender {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.shared))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.shared.forget(&mut self.waiter);
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.shared.receiver_dropped();
+    }
+}
+
+impl Stream for Receiver {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.shared.poll_recv(cx)
+    }
+}
+
+impl Sink<Message> for Sender {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.get_mut();
+        let result = ready!(this.shared.poll_room(cx, &mut this.waiter));
+        this.shared.forget(&mut this.waiter);
+        Poll::Ready(result)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.shared.queue(message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.get_mut();
+        let target = *this.flush.get_or_insert_with(|| this.shared.flush_target());
+        let result = ready!(this.shared.poll_flush(cx, &mut this.waiter, target));
+        this.flush = None;
+        this.shared.forget(&mut this.waiter);
+        Poll::Ready(result)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.get_mut();
+        this.shared.start_close(CloseFrame::new(CloseCode::NORMAL, ""))?;
+        let result = ready!(this.shared.poll_close(cx, &mut this.waiter));
+        this.shared.forget(&mut this.waiter);
+        Poll::Ready(result.map(drop))
+    }
+}
+
+impl Stream for WebSocket {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.get_mut().receiver).poll_next(cx)
+    }
+}
+
+impl Sink<Message> for WebSocket {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.get_mut().sender).poll_ready(cx)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        Pin::new(&mut self.get_mut().sender).start_send(message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.get_mut().sender).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.get_mut().sender).poll_close(cx)
+    }
+}
+
+impl fmt::Debug for WebSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WebSocket").field(&self.sender.shared).finish()
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sender").field(&self.shared).finish()
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Receiver").field(&self.shared).finish()
+    }
+}

@@ -1,0 +1,131 @@
+//! What the bytes go over: the bare socket where it can be had, the upgraded HTTP connection where it cannot.
+//!
+//! hyper's `Upgraded` boxes the socket and may hold on to a read buffer, so it is taken apart when its inside is a type
+//! that is known here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::rt::{Read, Write};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+pub(crate) enum Transport {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+    /// TLS, an HTTP/2 stream, or whatever else a server was given.
+    Upgraded(TokioIo<Upgraded>),
+    #[cfg(feature = "testing")]
+    Other(Box<dyn Stream>),
+}
+
+/// Anything bytes can go over.
+#[cfg(feature = "testing")]
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+#[cfg(feature = "testing")]
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Transport {
+    /// Takes the upgraded connection apart, and returns what was already read from it.
+    pub(crate) fn from_upgraded(upgraded: Upgraded) -> (Self, Bytes) {
+        let upgraded = match downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok((stream, read)) => {
+                let stream = stream.into_inner();
+                // what is sent in one turn leaves in one write: waiting for more would only delay it
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY could not be set");
+                }
+                return (Self::Tcp(stream), read);
+            }
+            Err(upgraded) => upgraded,
+        };
+        #[cfg(unix)]
+        let upgraded = match downcast::<TokioIo<UnixStream>>(upgraded) {
+            Ok((stream, read)) => return (Self::Unix(stream.into_inner()), read),
+            Err(upgraded) => upgraded,
+        };
+        (Self::Upgraded(TokioIo::new(upgraded)), Bytes::new())
+    }
+
+    /// The address of the other end of the TCP connection, where it is known.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Calls a method of whichever stream it is.
+macro_rules! on_stream {
+    ($transport:expr, $stream:ident => $call:expr) => {
+        match $transport {
+            Transport::Tcp($stream) => $call,
+            #[cfg(unix)]
+            Transport::Unix($stream) => $call,
+            Transport::Upgraded($stream) => $call,
+            #[cfg(feature = "testing")]
+            Transport::Other($stream) => $call,
+        }
+    };
+}
+
+/// The stream inside of an upgraded connection and the bytes read from it, whichever of hyper's servers it comes from.
+fn downcast<T>(upgraded: Upgraded) -> Result<(T, Bytes), Upgraded>
+where
+    T: Read + Write + Unpin + 'static,
+{
+    match upgrade::downcast::<T>(upgraded) {
+        Ok(parts) => Ok((parts.io, parts.read_buf)),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<T>()?;
+            Ok((parts.io, parts.read_buf))
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        on_stream!(&mut *self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        on_stream!(&mut *self, stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on_stream!(&mut *self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        on_stream!(self, stream => stream.is_write_vectored())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(&mut *self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(&mut *self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

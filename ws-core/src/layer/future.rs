@@ -1,0 +1,145 @@
+//! [`ResponseFuture`]: the answer to a request, in time.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Response, StatusCode};
+use pin_project::pin_project;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::body::{Body, ResponseBody};
+use crate::config::Config;
+use crate::handshake::Rejection;
+use crate::upgrade::Pending;
+
+/// The future of a [`WebSocketService`](crate::WebSocketService).
+///
+/// For a request that is no upgrade it is the inner service's future, and nothing else; no memory is taken for it.
+///
+/// ```
+/// fn is_send<F: Send>() {}
+///
+/// is_send::<ws_core::ResponseFuture<std::future::Ready<()>>>();
+/// ```
+#[pin_project]
+#[must_use = "futures do nothing unless they are polled"]
+pub struct ResponseFuture<F>(#[pin] State<F>);
+
+#[pin_project(project = StateProjection)]
+enum State<F> {
+    Pass(#[pin] F),
+    Upgrade(#[pin] F, Pin<Box<Ticket>>),
+    /// The response, until it is taken.
+    Own(Option<Response<Body>>),
+}
+
+/// What a handshake under way needs until it is answered. Dropping it drops the handshake, with its slot, if the
+/// handler has not taken it, and the connection that the handler has begun, if its response was not seen.
+#[pin_project(PinnedDrop)]
+pub(super) struct Ticket {
+    pending: Pending,
+    confirm: Option<oneshot::Sender<()>>,
+    #[pin]
+    deadline: Option<Sleep>,
+    config: Arc<Config>,
+}
+
+impl Ticket {
+    pub(super) fn new(
+        pending: Pending,
+        confirm: oneshot::Sender<()>,
+        deadline: Option<Instant>,
+        config: Arc<Config>,
+    ) -> Self {
+        Self { pending, confirm: Some(confirm), deadline: deadline.map(sleep_until), config }
+    }
+
+    /// Whether the time for the handshake is over.
+    fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.project().deadline.as_pin_mut() {
+            Some(deadline) => deadline.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Lets the connection go on that the handler has begun, if this is its response.
+    fn answered(self: Pin<&mut Self>, status: StatusCode) {
+        let this = self.project();
+        if status == StatusCode::SWITCHING_PROTOCOLS
+            && this.pending.is_started()
+            && let Some(confirm) = this.confirm.take()
+        {
+            // if the task has ended in the meantime, nobody is there to hear it
+            let _ = confirm.send(());
+        }
+    }
+}
+
+#[pin_project::pinned_drop]
+impl PinnedDrop for Ticket {
+    fn drop(self: Pin<&mut Self>) {
+        drop(self.pending.take());
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) fn pass(inner: F) -> Self {
+        Self(State::Pass(inner))
+    }
+
+    pub(super) fn upgrade(inner: F, ticket: Ticket) -> Self {
+        Self(State::Upgrade(inner, Box::pin(ticket)))
+    }
+
+    pub(super) fn refused(rejection: Rejection) -> Self {
+        Self(State::Own(Some(rejection.into_response())))
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<ResponseBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().0;
+        match state.as_mut().project() {
+            StateProjection::Pass(inner) => {
+                inner.poll(cx).map_ok(|response| response.map(ResponseBody::inner))
+            }
+            StateProjection::Upgrade(inner, ticket) => {
+                if let Poll::Ready(result) = inner.poll(cx) {
+                    if let Ok(response) = &result {
+                        ticket.as_mut().answered(response.status());
+                    }
+                    // the slot of a handshake that was not taken is free now, not when this future is dropped
+                    state.set(State::Own(None));
+                    return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
+                }
+                if ticket.as_mut().poll_deadline(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                ticket.config.connection.observe(|observer| observer.on_refused(&Rejection::Timeout));
+                // drops the inner future
+                state.set(State::Own(None));
+                Poll::Ready(Ok(Rejection::Timeout.into_response().map(ResponseBody::own)))
+            }
+            StateProjection::Own(response) => {
+                // the only way here with no response is a poll after the end
+                let response = response.take().expect("`ResponseFuture` polled after it was ready");
+                Poll::Ready(Ok(response.map(ResponseBody::own)))
+            }
+        }
+    }
+}
+
+impl<F> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

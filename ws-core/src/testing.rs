@@ -1,0 +1,179 @@
+//! Handlers under test: a connection in memory, without a server, a handshake or a network.
+//!
+//! What runs is the real connection, with the real timers, on both ends. Under tokio's paused clock
+//! (`#[tokio::test(start_paused = true)]`) the timeouts of hours pass in no time.
+//!
+//! ```
+//! use ws_core::{Error, Message, WebSocket, testing};
+//!
+//! async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+//!     while let Some(message) = socket.recv().await {
+//!         socket.send(message?).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Error> {
+//! let mut client = testing::connect(echo);
+//! client.send("hello").await?;
+//! assert_eq!(client.recv().await.unwrap()?, Message::from("hello"));
+//! client.close(1000, "").await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, duplex};
+use tracing::Span;
+
+use crate::config::ConnectionConfig;
+use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
+use crate::handler::Outcome;
+use crate::layer::WebSocketLayer;
+use crate::observer::{ConnectionId, ConnectionInfo};
+use crate::protocol::Role;
+
+/// How much the pipe between the two ends takes before one waits for the other, in bytes.
+const PIPE: usize = 64 * 1024;
+
+/// Runs `handler` on a connection in memory, with the defaults of the layer, and returns the client's end.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn connect<F, Fut>(handler: F) -> WebSocket
+where
+    F: FnOnce(WebSocket) -> Fut + Send + 'static,
+    Fut: Future<Output: Outcome> + Send + 'static,
+{
+    connect_with(&WebSocketLayer::new(), handler)
+}
+
+/// As [`connect`], with the limits, times and observer of `layer`, and counted among its connections.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime. If the layer has no slot for one more connection.
+pub fn connect_with<F, Fut>(layer: &WebSocketLayer, handler: F) -> WebSocket
+where
+    F: FnOnce(WebSocket) -> Fut + Send + 'static,
+    Fut: Future<Output: Outcome> + Send + 'static,
+{
+    let (server, client) = duplex(PIPE);
+    tokio::spawn(accept(layer, server, handler));
+    self::client(client)
+}
+
+/// The two ends of a connection in memory: the server's, then the client's.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), ws_core::Error> {
+/// let (mut server, mut client) = ws_core::testing::pair();
+/// server.send("hello").await?;
+/// assert_eq!(client.recv().await.unwrap()?.as_text(), Some("hello"));
+/// # Ok(())
+/// # }
+/// ```
+pub fn pair() -> (WebSocket, WebSocket) {
+    let (server, client) = duplex(PIPE);
+    let config = Arc::new(ConnectionConfig::default());
+    (spawn(Role::Server, server, config), self::client(client))
+}
+
+/// The task of a server's connection over `stream`, on which the handshake is done: for a transport that counts, fails
+/// or delays.
+///
+/// # Panics
+///
+/// If the layer has no slot for one more connection.
+pub fn accept<T, F, Fut>(layer: &WebSocketLayer, stream: T, handler: F) -> Task<F, Fut>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: FnOnce(WebSocket) -> Fut + Send + 'static,
+    Fut: Future<Output: Outcome> + Send + 'static,
+{
+    let slot = layer.connections().acquire().expect("a slot for one more connection");
+    let shared = Shared::new(Role::Server, info(), layer.connection_config());
+    let transport = Transport::Other(Box::new(stream));
+    let link = Link::new(shared, Role::Server, transport, &[], Some(slot.register()), span());
+    Task { driver: Box::pin(Driver::new(link, handler)) }
+}
+
+/// The client's end of a connection over `stream`, on which the handshake is done; its task is spawned.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn client<T>(stream: T) -> WebSocket
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    spawn(Role::Client, stream, Arc::new(ConnectionConfig::default()))
+}
+
+/// The task of a connection, made by [`accept`]: it is ready when the connection is over and its handler has returned.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use ws_core::{WebSocketLayer, testing};
+///
+/// let (server, client) = tokio::io::duplex(1024);
+/// let task = testing::accept(&WebSocketLayer::new(), server, async |mut socket| socket.send("hi").await);
+/// let mut client = testing::client(client);
+/// let (_, received) = tokio::join!(task, client.recv());
+/// assert_eq!(received.unwrap().unwrap().as_text(), Some("hi"));
+/// # }
+/// ```
+#[must_use = "the connection does nothing unless its task is polled or spawned"]
+pub struct Task<F, Fut> {
+    driver: Pin<Box<Driver<F, Fut>>>,
+}
+
+impl<F, Fut> Future for Task<F, Fut>
+where
+    F: FnOnce(WebSocket) -> Fut,
+    Fut: Future<Output: Outcome>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.driver.as_mut().poll(cx)
+    }
+}
+
+impl<F, Fut> std::fmt::Debug for Task<F, Fut> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").finish_non_exhaustive()
+    }
+}
+
+/// Spawns a connection without a handler.
+fn spawn<T>(role: Role, stream: T, config: Arc<ConnectionConfig>) -> WebSocket
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let shared = Shared::new(role, info(), config);
+    let link = Link::new(shared, role, Transport::Other(Box::new(stream)), &[], None, span());
+    let (driver, socket) = Driver::without_handler(link);
+    tokio::spawn(driver);
+    socket
+}
+
+fn info() -> ConnectionInfo {
+    ConnectionInfo { id: ConnectionId::next(), peer: None, protocol: None }
+}
+
+fn span() -> Span {
+    tracing::info_span!(parent: None, "websocket")
+}

@@ -1,0 +1,355 @@
+//! [`WebSocketUpgrade`]: an accepted handshake, in the hands of a handler.
+//!
+//! Differs from hyper's `OnUpgrade` in that the handshake is already checked, the response is made here, and the
+//! connection that comes of it is driven, timed and counted.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use hyper::upgrade::OnUpgrade;
+use pin_project::pin_project;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::Span;
+
+use crate::config::ConnectionConfig;
+use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
+use crate::error::{Error, Timeout};
+use crate::handler::Outcome;
+use crate::handshake::{self, Handshake, Rejection};
+use crate::layer::Body;
+use crate::observer::{ConnectionId, ConnectionInfo};
+use crate::protocol::Role;
+use crate::tracker::{Registration, Slot};
+
+/// A handshake that was accepted: [`on_upgrade`](Self::on_upgrade) makes it a connection, dropping it does not.
+///
+/// [`WebSocketLayer`](crate::WebSocketLayer) puts it into the request. The adapter crates have extractors and filters
+/// for it; where there is none, [`from_parts`](Self::from_parts) takes it out.
+///
+/// ```
+/// use http::{Request, Response};
+/// use ws_core::{Body, WebSocketUpgrade};
+///
+/// #[derive(Clone)]
+/// struct User(String); // put there by an authenticating middleware
+///
+/// fn serve(request: Request<()>) -> Response<Body> {
+///     let (mut parts, ()) = request.into_parts();
+///     match WebSocketUpgrade::from_parts(&mut parts) {
+///         Ok(upgrade) => {
+///             let user = upgrade.extensions().get::<User>().cloned();
+///             upgrade.on_upgrade(async move |mut socket| {
+///                 let name = user.map_or("stranger".to_owned(), |user| user.0);
+///                 socket.send(format!("hello, {name}")).await
+///             })
+///         }
+///         Err(rejection) => rejection.into_response(),
+///     }
+/// }
+/// ```
+#[must_use = "the WebSocket opens when `on_upgrade` is called and its response returned"]
+pub struct WebSocketUpgrade {
+    accepted: Accepted,
+    pending: Pending,
+    on_upgrade: OnUpgrade,
+    head: Parts,
+    on_failed: Option<FailedCallback>,
+}
+
+type FailedCallback = Box<dyn FnOnce(Error) + Send>;
+
+/// A handshake that the layer has accepted.
+pub(crate) struct Accepted {
+    pub(crate) handshake: Handshake,
+    pub(crate) slot: Slot,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) config: Arc<ConnectionConfig>,
+    /// Resolves when the layer has seen the response that `on_upgrade` made.
+    pub(crate) confirmed: oneshot::Receiver<()>,
+}
+
+/// An accepted handshake on its way through the request's extensions.
+#[derive(Clone)]
+pub(crate) struct Pending {
+    inner: Arc<PendingInner>,
+}
+
+struct PendingInner {
+    accepted: Mutex<Option<Accepted>>,
+    /// `on_upgrade` was called: a response 101 is ours.
+    started: AtomicBool,
+}
+
+impl Pending {
+    pub(crate) fn new(accepted: Accepted) -> Self {
+        let accepted = Mutex::new(Some(accepted));
+        Self { inner: Arc::new(PendingInner { accepted, started: AtomicBool::new(false) }) }
+    }
+
+    pub(crate) fn take(&self) -> Option<Accepted> {
+        self.inner.accepted.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether a connection was begun with this handshake.
+    pub(crate) fn is_started(&self) -> bool {
+        self.inner.started.load(Ordering::Acquire)
+    }
+}
+
+impl WebSocketUpgrade {
+    /// Takes the accepted handshake out of a request; the head stays, and a copy of it is at [`head`](Self::head).
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::NotAnUpgrade`] if the request is none. [`Rejection::MissingLayer`] if it is one, but no
+    /// [`WebSocketLayer`](crate::WebSocketLayer) has seen it, or the handshake was already taken out.
+    pub fn from_parts(parts: &mut Parts) -> Result<Self, Rejection> {
+        let Some(pending) = parts.extensions.remove::<Pending>() else {
+            let is_upgrade = handshake::is_upgrade(parts);
+            return Err(if is_upgrade { Rejection::MissingLayer } else { Rejection::NotAnUpgrade });
+        };
+        let accepted = pending.take().ok_or(Rejection::MissingLayer)?;
+        let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(Rejection::NotUpgradable)?;
+        Ok(Self { accepted, pending, on_upgrade, head: parts.clone(), on_failed: None })
+    }
+
+    /// The head of the request, for the handler to take from it what it needs. The connection does not keep it.
+    #[must_use]
+    pub fn head(&self) -> &Parts {
+        &self.head
+    }
+
+    /// The URI of the request.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        &self.head.uri
+    }
+
+    /// The headers of the request.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// What earlier middleware put into the request, such as the user that it authenticated.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        &self.head.extensions
+    }
+
+    /// The subprotocol that was chosen, if any.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&str> {
+        self.accepted.handshake.protocol.as_deref()
+    }
+
+    /// Chooses the subprotocol anew, for this route: the first of `protocols`, in the order of the server's preference,
+    /// that the client offers; none if there is none. In place of the layer's
+    /// [`protocols`](crate::WebSocketLayer::protocols).
+    pub fn protocols<I>(mut self, protocols: I) -> Self
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        let known: Vec<Arc<str>> = protocols.into_iter().map(|name| name.as_ref().into()).collect();
+        self.accepted.handshake.protocol = handshake::choose_protocol(&self.head.headers, &known);
+        self
+    }
+
+    /// Calls `callback` if the connection does not come about after all: the peer went before the response was out,
+    /// the handshake timeout is over, or the response did not reach the layer.
+    pub fn on_failed_upgrade(mut self, callback: impl FnOnce(Error) + Send + 'static) -> Self {
+        self.on_failed = Some(Box::new(callback));
+        self
+    }
+
+    /// Makes the response, 101 (switching protocols), and spawns the task of the connection, which runs `handler` when
+    /// the response is out.
+    ///
+    /// If another response is returned in place of this one, or none in time, there will be no connection, and
+    /// `handler` is dropped without being called. What its return means is told at [`WebSocket`] and [`Outcome`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn on_upgrade<F, Fut>(self, handler: F) -> Response<Body>
+    where
+        F: FnOnce(WebSocket) -> Fut + Send + 'static,
+        Fut: Future<Output: Outcome> + Send + 'static,
+    {
+        let Self { accepted, pending, on_upgrade, head, on_failed } = self;
+        let Accepted { handshake, slot, deadline, config, confirmed } = accepted;
+        let response = response(&handshake);
+
+        let id = ConnectionId::next();
+        // not a child of the request's span, which would stay open as long as the connection
+        let span = tracing::info_span!(
+            parent: None,
+            "websocket",
+            connection = u64::from(id),
+            path = head.uri.path(),
+            protocol = handshake.protocol.as_deref(),
+            peer = tracing::field::Empty,
+        );
+        span.follows_from(Span::current());
+        let info = ConnectionInfo { id, peer: None, protocol: handshake.protocol };
+        let upgrading = Upgrading {
+            confirmed: Some(confirmed),
+            on_upgrade,
+            deadline: deadline.map(sleep_until),
+            parts: Some(ConnectionParts { info, config, span, registration: slot.register(), on_failed }),
+        };
+        tokio::spawn(Task::Upgrading(upgrading, Some(handler)));
+        pending.inner.started.store(true, Ordering::Release);
+        response
+    }
+}
+
+fn response(handshake: &Handshake) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, handshake.accept.clone());
+    if let Some(protocol) = &handshake.protocol
+        && let Ok(value) = HeaderValue::from_str(protocol)
+    {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+    }
+    response
+}
+
+/// A connection's task: waits for the upgraded stream, then drives the connection.
+#[pin_project(project = TaskProjection)]
+#[expect(clippy::large_enum_variant, reason = "the larger one is the one that lasts")]
+enum Task<F, Fut> {
+    Upgrading(#[pin] Upgrading, Option<F>),
+    Running(#[pin] Driver<F, Fut>),
+}
+
+/// The wait for the upgraded stream: not generic, so it is compiled once.
+#[pin_project]
+struct Upgrading {
+    confirmed: Option<oneshot::Receiver<()>>,
+    on_upgrade: OnUpgrade,
+    #[pin]
+    deadline: Option<Sleep>,
+    parts: Option<ConnectionParts>,
+}
+
+/// What the connection will be made of.
+struct ConnectionParts {
+    info: ConnectionInfo,
+    config: Arc<ConnectionConfig>,
+    span: Span,
+    registration: Registration,
+    on_failed: Option<FailedCallback>,
+}
+
+impl<F, Fut> Future for Task<F, Fut>
+where
+    F: FnOnce(WebSocket) -> Fut,
+    Fut: Future<Output: Outcome>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.as_mut().project() {
+                TaskProjection::Running(driver) => return driver.poll(cx),
+                TaskProjection::Upgrading(upgrading, handler) => {
+                    let link = ready!(upgrading.poll(cx));
+                    let (Some(link), Some(handler)) = (link, handler.take()) else {
+                        return Poll::Ready(());
+                    };
+                    self.set(Self::Running(Driver::new(link, handler)));
+                }
+            }
+        }
+    }
+}
+
+impl Future for Upgrading {
+    type Output = Option<Link>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Link>> {
+        let result = ready!(self.as_mut().poll_upgraded(cx));
+        let Some(parts) = self.project().parts.take() else { return Poll::Ready(None) };
+        Poll::Ready(match result {
+            Ok((transport, read)) => Some(parts.connect(transport, &read)),
+            Err(error) => {
+                parts.failed(error);
+                None
+            }
+        })
+    }
+}
+
+impl Upgrading {
+    /// The upgraded stream, and what was already read from it.
+    fn poll_upgraded(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(Transport, Bytes), Error>> {
+        let this = self.project();
+        if let Some(parts) = this.parts {
+            parts.registration.set_waker(cx.waker());
+            if parts.registration.is_aborted() {
+                return Poll::Ready(Err(Error::Closed));
+            }
+        }
+        if let Some(deadline) = this.deadline.as_pin_mut()
+            && deadline.poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(Timeout::Handshake.into()));
+        }
+        if let Some(confirmed) = this.confirmed {
+            let reached = ready!(Pin::new(confirmed).poll(cx)).is_ok();
+            *this.confirmed = None;
+            if !reached {
+                let reason = "the response did not reach the layer";
+                return Poll::Ready(Err(Error::Upgrade { reason, source: None }));
+            }
+        }
+        Poll::Ready(match ready!(Pin::new(this.on_upgrade).poll(cx)) {
+            Ok(upgraded) => Ok(Transport::from_upgraded(upgraded)),
+            Err(error) => {
+                let reason = "the connection ended before the response was out";
+                Err(Error::Upgrade { reason, source: Some(error.into()) })
+            }
+        })
+    }
+}
+
+impl ConnectionParts {
+    fn connect(mut self, transport: Transport, read: &[u8]) -> Link {
+        self.info.peer = transport.peer();
+        if let Some(peer) = self.info.peer {
+            self.span.record("peer", tracing::field::display(peer));
+        }
+        let shared = Shared::new(Role::Server, self.info, self.config);
+        Link::new(shared, Role::Server, transport, read, Some(self.registration), self.span)
+    }
+
+    fn failed(self, error: Error) {
+        self.span.in_scope(|| tracing::debug!(%error, "upgrade failed"));
+        self.config.observe(|observer| observer.on_failed_upgrade(&error));
+        if let Some(callback) = self.on_failed {
+            callback(error);
+        }
+    }
+}
+
+impl fmt::Debug for WebSocketUpgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketUpgrade")
+            .field("uri", &self.head.uri)
+            .field("protocol", &self.protocol())
+            .finish_non_exhaustive()
+    }
+}
