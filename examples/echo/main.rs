@@ -1,0 +1,53 @@
+//! An echo server, with a page to try it: connect, send text or a file, watch round trips and close codes.
+//!
+//! `cargo run --example echo`, then open the address that it prints. `-- 127.0.0.1:9000` listens elsewhere, port 0 on a
+//! free one. Ctrl-C closes the connections with 1001, and ends.
+
+use std::error::Error;
+use std::io::Write as _;
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::Html;
+use axum::routing::{any, get};
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+use ws_axum::{Drain, WebSocket, WebSocketLayer, WebSocketUpgrade};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,ws_core=debug".into()))
+        .with_writer(std::io::stderr)
+        .init();
+
+    let layer = WebSocketLayer::new().protocols(["echo", "json"]);
+    let connections = layer.connections();
+    let app = Router::new()
+        .route("/", get(async || Html(include_str!("index.html"))))
+        .route("/echo", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo)))
+        .layer(layer);
+
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(&address).await.map_err(|error| format!("{address}: {error}"))?;
+    let address = listener.local_addr()?;
+    println!("http://{address}/\nws://{address}/echo");
+    std::io::stdout().flush()?;
+
+    // the drain comes first: axum's own shutdown does not know a WebSocket
+    axum::serve(listener, app)
+        .with_graceful_shutdown(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                connections.drain(Drain::new().deadline(Duration::from_secs(5))).await;
+            }
+        })
+        .await?;
+    Ok(())
+}
+
+async fn echo(mut socket: WebSocket) -> Result<(), ws_axum::Error> {
+    while let Some(message) = socket.recv().await {
+        socket.send(message?).await?;
+    }
+    Ok(())
+}
