@@ -54,6 +54,7 @@
 //!
 //! - `json` (default): [`Message::json`], `send_json`, `recv_json`.
 //! - `testing`: the module [`testing`].
+//! - `tungstenite`: conversions of messages and Close frames from and to those of `tungstenite` 0.30.
 
 pub mod close;
 mod config;
@@ -69,6 +70,8 @@ mod protocol;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tracker;
+#[cfg(feature = "tungstenite")]
+mod tungstenite;
 pub mod upgrade;
 pub mod utf8;
 
