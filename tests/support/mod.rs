@@ -1,0 +1,14 @@
+//! What the suites of real clients share: a server in this process, and child processes that end with their test.
+//!
+//! Everything here blocks: the tests are plain functions, and the server has threads of its own.
+
+mod process;
+mod server;
+
+use std::time::Duration;
+
+pub(crate) use process::Process;
+pub(crate) use server::Server;
+
+/// How long anything may take: far more than it does on a busy machine, so that only what never comes is missed.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
