@@ -43,7 +43,7 @@ impl Example {
 
     /// Ctrl-C: it ends by itself, and well.
     pub(crate) fn interrupt(self) {
-        signal("INT", self.process.id().into());
+        signal("INT", self.process.child.id().into());
         let (status, _) = self.process.finish();
         assert!(status.success(), "{status}");
     }

@@ -159,9 +159,9 @@ fn javascript_sees_the_code_that_the_server_closes_with() {
         .layer(layer);
     let server = Server::start(app);
     let browser = Browser::start();
-    browser.open(&server.http("/"));
+    browser.open(&server.url("http", "/"));
     let close_of = |path: &str, provoke: &dyn Fn()| {
-        assert_eq!(browser.run(OPEN, &json!([server.ws(path)])), "open", "{path}");
+        assert_eq!(browser.run(OPEN, &json!([server.url("ws", path)])), "open", "{path}");
         provoke();
         browser.run("return ended", &json!([]))
     };
@@ -183,8 +183,8 @@ fn a_message_that_the_browser_fragments_comes_back_whole() {
     let layer = WebSocketLayer::new().max_frame_size(256 * 1024);
     let server = Server::start(page_and_echo().layer(layer));
     let browser = Browser::start();
-    browser.open(&server.http("/"));
-    assert_eq!(browser.run(OPEN, &json!([server.ws("/echo")])), "open");
+    browser.open(&server.url("http", "/"));
+    assert_eq!(browser.run(OPEN, &json!([server.url("ws", "/echo")])), "open");
 
     let same = browser.run(
         "const text = '0123456789 Grüße, 🌍 '.repeat(36_000);
@@ -216,9 +216,9 @@ fn the_browser_answers_pings() {
         page_and_echo().route_service("/ping", ws_axum::service(ping)).layer(WebSocketLayer::new()),
     );
     let browser = Browser::start();
-    browser.open(&server.http("/"));
+    browser.open(&server.url("http", "/"));
 
-    assert_eq!(browser.run(OPEN, &json!([server.ws("/ping")])), "open");
+    assert_eq!(browser.run(OPEN, &json!([server.url("ws", "/ping")])), "open");
     assert_eq!(browser.run("return ended", &json!([])), json!([4000, "answered", true]));
 }
 
@@ -226,13 +226,13 @@ fn the_browser_answers_pings() {
 fn a_foreign_page_is_refused_unless_its_origin_is_allowed() {
     let foreign = Server::start(page_and_echo());
     let guarded = Server::start(page_and_echo().layer(WebSocketLayer::new()));
-    let allow = OriginPolicy::allow([foreign.http("")]).expect("an origin");
+    let allow = OriginPolicy::allow([foreign.url("http", "")]).expect("an origin");
     let open = Server::start(page_and_echo().layer(WebSocketLayer::new().origin(allow)));
     let browser = Browser::start();
-    browser.open(&foreign.http("/"));
+    browser.open(&foreign.url("http", "/"));
 
-    assert_eq!(browser.run(OPEN, &json!([guarded.ws("/echo")])), json!([1006, "", false]));
+    assert_eq!(browser.run(OPEN, &json!([guarded.url("ws", "/echo")])), json!([1006, "", false]));
     let console = browser.console();
     assert!(console.len() == 1 && console[0].contains("Unexpected response code: 403"), "{console:?}");
-    assert_eq!(browser.run(OPEN, &json!([open.ws("/echo")])), "open");
+    assert_eq!(browser.run(OPEN, &json!([open.url("ws", "/echo")])), "open");
 }

@@ -10,7 +10,7 @@ use super::DEADLINE;
 
 /// A running program. What it writes to its error output goes where the test's goes.
 pub(crate) struct Process {
-    child: Child,
+    pub(crate) child: Child,
     lines: Receiver<String>,
 }
 
@@ -50,11 +50,6 @@ impl Process {
             }
         }
         (self.child.wait().expect("it is our child"), rest)
-    }
-
-    /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
     }
 }
 

@@ -23,14 +23,9 @@ impl Server {
         Self { address, runtime: Some(runtime) }
     }
 
-    /// The address of `path` for a WebSocket.
-    pub(crate) fn ws(&self, path: &str) -> String {
-        format!("ws://{}{path}", self.address)
-    }
-
-    /// The address of `path` for HTTP, which without a path is the server's origin.
-    pub(crate) fn http(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+    /// The address of `path` by `scheme`; with `http` and no path, the server's origin.
+    pub(crate) fn url(&self, scheme: &str, path: &str) -> String {
+        format!("{scheme}://{}{path}", self.address)
     }
 
     /// Runs `future` on the server's threads.

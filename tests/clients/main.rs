@@ -1,0 +1,199 @@
+//! WebSocket clients that others wrote: Python's `websockets`, npm's `ws`, and tokio-tungstenite.
+//!
+//! Each case is a server, and a function of the same name in `client.py` and in `client.cjs`, which asserts what the
+//! client sees. They need a Python that has `websockets` (`WS_TESTS_PYTHON` names it, by default `python3`), and `ws`
+//! where Node.js looks (`NODE_PATH`); `scripts/test` sees to both.
+
+#[path = "../support/mod.rs"]
+mod support;
+mod tungstenite;
+
+use std::env;
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::any;
+use support::{Process, Server};
+use tokio::time::timeout;
+use ws_axum::{CloseFrame, Drain, Error, WebSocket, WebSocketLayer, WebSocketUpgrade};
+
+/// A library, by the script that uses it.
+#[derive(Clone, Copy)]
+enum Client {
+    Python,
+    Node,
+}
+
+impl Client {
+    /// Starts the case `case` against `server`.
+    fn start(self, case: &str, server: &Server) -> Process {
+        let mut command = match self {
+            Self::Python => {
+                let python = env::var_os("WS_TESTS_PYTHON").unwrap_or_else(|| "python3".into());
+                let mut command = Command::new(python);
+                command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/client.py"));
+                command
+            }
+            Self::Node => {
+                let mut command = Command::new("node");
+                command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/client.cjs"));
+                command
+            }
+        };
+        Process::start(command.args([case, &server.url("ws", "")]))
+    }
+
+    /// Runs the case `case` against `server`, to its good end.
+    fn run(self, case: &str, server: &Server) {
+        let (status, said) = self.start(case, server).finish();
+        assert!(status.success(), "{case}: {status}: {said:?}");
+    }
+}
+
+async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+    while let Some(message) = socket.recv().await {
+        socket.send(message?).await?;
+    }
+    Ok(())
+}
+
+/// A server that echoes at `/echo`.
+fn echo_server(layer: WebSocketLayer) -> Server {
+    let echo = any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo));
+    Server::start(Router::new().route("/echo", echo).layer(layer))
+}
+
+/// Makes a test of each function below, for each client.
+macro_rules! for_each_client {
+    ($($case:ident)*) => {
+        mod python {
+            $(#[test] fn $case() { super::$case(super::Client::Python); })*
+        }
+
+        mod node {
+            $(#[test] fn $case() { super::$case(super::Client::Node); })*
+        }
+    };
+}
+
+for_each_client! {
+    messages_of_every_size
+    fragments
+    pings
+    pipelined
+    subprotocols
+    offered_compression
+    refusals
+    no_slot
+    the_client_closes
+    the_server_closes
+    drain
+    the_client_answers_pings
+}
+
+/// Text and binary, empty, non-ASCII, around the lengths where a frame's header grows, and 900 KB.
+fn messages_of_every_size(client: Client) {
+    client.run("messages_of_every_size", &echo_server(WebSocketLayer::new()));
+}
+
+/// Messages in several frames, with pings between them.
+fn fragments(client: Client) {
+    client.run("fragments", &echo_server(WebSocketLayer::new()));
+}
+
+/// The client's pings, with payloads of 0 to 125 bytes.
+fn pings(client: Client) {
+    client.run("pings", &echo_server(WebSocketLayer::new()));
+}
+
+/// 1,000 messages before the first answer is read.
+fn pipelined(client: Client) {
+    client.run("pipelined", &echo_server(WebSocketLayer::new()));
+}
+
+/// The server's preference decides; where nothing fits, none is chosen.
+fn subprotocols(client: Client) {
+    client.run("subprotocols", &echo_server(WebSocketLayer::new().protocols(["a", "b"])));
+}
+
+/// Both libraries offer permessage-deflate, and do without; `/offer` says what it was offered.
+fn offered_compression(client: Client) {
+    let offer = any(async |upgrade: WebSocketUpgrade| {
+        let offer = upgrade.head().headers.get("sec-websocket-extensions").cloned();
+        upgrade.on_upgrade(async move |mut socket| {
+            let offer = offer.as_ref().and_then(|offer| offer.to_str().ok()).unwrap_or("nothing");
+            socket.send(offer).await
+        })
+    });
+    let server = Server::start(Router::new().route("/offer", offer).layer(WebSocketLayer::new()));
+    client.run("offered_compression", &server);
+}
+
+/// A foreign origin, and a version that is not 13.
+fn refusals(client: Client) {
+    client.run("refusals", &echo_server(WebSocketLayer::new()));
+}
+
+/// The limit of connections is reached.
+fn no_slot(client: Client) {
+    client.run("no_slot", &echo_server(WebSocketLayer::new().max_connections(1)));
+}
+
+/// The client closes with 4002, and the handler learns it.
+fn the_client_closes(client: Client) {
+    let (sender, frames) = mpsc::channel();
+    let report = async move |mut socket: WebSocket| {
+        assert!(socket.recv().await.is_none());
+        sender.send(socket.close_frame()).expect("the test listens");
+    };
+    let app = Router::new().route_service("/report", ws_axum::service(report)).layer(WebSocketLayer::new());
+    client.run("the_client_closes", &Server::start(app));
+    assert_eq!(frames.recv_timeout(support::DEADLINE), Ok(Some(CloseFrame::new(4002, "see you"))));
+}
+
+/// The server closes: as the handler says, when it returns, when it fails, and when a message is too big.
+fn the_server_closes(client: Client) {
+    let bye = async |mut socket: WebSocket| socket.close(4001, "bye").await.map(drop);
+    let app = Router::new()
+        .route("/echo", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo)))
+        .route_service("/says-bye", ws_axum::service(bye))
+        .route_service("/returns", ws_axum::service(async |socket: WebSocket| drop(socket)))
+        .route_service("/fails", ws_axum::service(async |_: WebSocket| Err::<(), _>("no database")))
+        .layer(WebSocketLayer::new().max_message_size(1000));
+    client.run("the_server_closes", &Server::start(app));
+}
+
+/// The server drains: 1001 for those who are there, 503 for those who come.
+fn drain(client: Client) {
+    let layer = WebSocketLayer::new();
+    let connections = layer.connections();
+    let server = echo_server(layer);
+    let client = client.start("drain", &server);
+    client.find(|line| (line == "connected").then_some(()));
+    let drained = server.block_on(connections.drain(Drain::new()));
+    assert_eq!((drained.closed, drained.aborted), (1, 0));
+    let (status, said) = client.finish();
+    assert!(status.success(), "{status}: {said:?}");
+}
+
+/// The server pings, by the handler and by keepalive, and the client's library answers.
+fn the_client_answers_pings(client: Client) {
+    let ping = async |mut socket: WebSocket| -> Result<(), Error> {
+        for _ in 0..3 {
+            let round_trip = socket.ping().await?;
+            socket.send(format!("{} µs", round_trip.as_micros())).await?;
+        }
+        // the client is silent for longer than keepalive allows without an answer
+        let silence = timeout(Duration::from_millis(500), socket.recv()).await;
+        assert!(silence.is_err(), "{silence:?}");
+        let measured = socket.latency().is_some();
+        socket.close(4000, if measured { "measured" } else { "not measured" }).await.map(drop)
+    };
+    let layer = WebSocketLayer::new()
+        .ping_interval(Duration::from_millis(50))
+        .pong_timeout(Duration::from_millis(300));
+    let app = Router::new().route_service("/ping", ws_axum::service(ping)).layer(layer);
+    client.run("the_client_answers_pings", &Server::start(app));
+}
