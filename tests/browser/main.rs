@@ -113,8 +113,9 @@ fn the_page_notices_that_the_server_is_killed_and_that_it_is_back() {
     drop(example);
 
     assert_eq!(page.wait_for_close(), ["1006", "", "false"]);
+    let note = page.wait_for_entry("[data-kind=close][data-failed=false]", ".payload");
+    assert!(note.starts_with("Connection lost: 1006"), "{note}");
     page.wait_for_state("waiting");
-    assert!(page.0.text("#last-close").starts_with("Connection lost: 1006"));
     let _example = Example::start_at(&address);
     page.wait_for_state("open");
     page.exchange("still here");

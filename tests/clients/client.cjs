@@ -168,7 +168,12 @@ const cases = {
   async the_client_answers_pings(url) {
     const client = await connect(`${url}/ping`);
     for (let count = 0; count < 3; count += 1) assert.match(await client.next('message'), /µs$/);
-    await client.closed(4000, 'measured');
+    await client.closed(1000, '');
+  },
+
+  async keepalive(url) {
+    const client = await connect(`${url}/silence`);
+    await client.closed(4000, 'three pongs');
   },
 };
 

@@ -140,7 +140,12 @@ def the_client_answers_pings(url):
     with connect(url + "/ping", ping_interval=None) as socket:
         for _ in range(3):
             assert socket.recv(DEADLINE).endswith("µs")
-        assert_closed(socket, 4000, "measured")
+        assert_closed(socket, 1000, "")
+
+
+def keepalive(url):
+    with connect(url + "/silence", ping_interval=None) as socket:
+        assert_closed(socket, 4000, "three pongs")
 
 
 if __name__ == "__main__":
