@@ -1,1 +1,31 @@
 //! What the behaviour suite is written against: a server of any adapter, and a client that can misbehave.
+//!
+//! The two sides have nothing in common: the server is a real one on a real socket, the client is written from the
+//! RFCs and knows nothing of the library's code, so that a mistake there is not made here, too.
+//!
+//! - [`server`]: what a server under test is told to do ([`Setup`]), and what adapters implement ([`Server`]).
+//! - [`adapters`]: the servers, a file each.
+//! - [`client`], [`request`], [`frame`]: a client that writes any bytes, and reads with a deadline.
+//! - [`wait`]: conditions with a deadline, in place of sleeps.
+//! - [`trace`]: the events and spans of a test.
+//! - [`runtime`]: what a test runs on.
+
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "a test fails by a panic, wherever in the harness it is found out"
+)]
+
+pub mod adapters;
+pub mod client;
+pub mod frame;
+pub mod request;
+pub mod runtime;
+pub mod server;
+pub mod trace;
+pub mod wait;
+
+pub use client::Client;
+pub use frame::Frame;
+pub use request::{Request, Response};
+pub use server::{Answer, BoxError, Running, Server, Setup};
+pub use wait::{until, within};

@@ -1,0 +1,209 @@
+//! Who may connect: what each policy says to each `Origin`, before the service is asked.
+
+use ws_core::{OriginPolicy, WebSocketLayer};
+use ws_tests::{Client, Request, Server, Setup};
+
+/// Checks the answers of a policy to valid requests with other lines in two headers.
+async fn judge<S: Server>(policy: OriginPolicy, table: &[(u16, &[&str], &str)]) {
+    let server = S::start(Setup::echo().layer(WebSocketLayer::new().origin(policy))).await;
+    let mut allowed = 0;
+    for &(status, origin, host) in table {
+        let request = Request::upgrade().lines("Origin", origin).lines("Host", &[host]);
+        let response = if status == 101 {
+            allowed += 1;
+            Client::ask(&server, request).await
+        } else {
+            Client::refusal(&server, request).await
+        };
+        assert_eq!(response.status, status, "{origin:?} {host}: {response:?}");
+    }
+    assert_eq!(server.seen.calls(), allowed, "the service is not asked about what is refused");
+}
+
+async fn same_origin_allows_its_own_pages_and_what_is_no_browser<S: Server>() {
+    judge::<S>(
+        OriginPolicy::same_origin(),
+        &[
+            (101, &[], "example.com"),
+            (101, &["https://example.com"], "example.com"),
+            (101, &["https://example.com"], "EXAMPLE.com"),
+            (101, &["https://example.com"], "example.com:443"),
+            (101, &["https://EXAMPLE.com:443"], "example.com"),
+            (101, &["https://example.com"], "example.com."),
+            (101, &["http://example.com"], "example.com:80"),
+            (101, &["http://localhost:3000"], "localhost:3000"),
+            (101, &["http://[::1]:8080"], "[::1]:8080"),
+            (101, &["http://[0:0::1]:8080"], "[::1]:8080"),
+        ],
+    )
+    .await;
+}
+
+async fn same_origin_refuses_every_other_page<S: Server>() {
+    let long = format!("https://{}.com", "a".repeat(8 * 1024));
+    judge::<S>(
+        OriginPolicy::same_origin(),
+        &[
+            (403, &["https://evil.com"], "example.com"),
+            (403, &["https://example.com:8443"], "example.com"),
+            (403, &["https://example.com"], "example.com:8443"),
+            (403, &["http://example.com"], "example.com:443"),
+            (403, &["https://example.com.evil.com"], "example.com"),
+            (403, &["https://evil-example.com"], "example.com"),
+            (403, &["https://sub.example.com"], "example.com"),
+            (403, &["https://example.com@evil.com"], "example.com"),
+            (403, &["https://evil.com@example.com"], "example.com"),
+            (403, &["https://evil.com#@example.com"], "example.com"),
+            (403, &["null"], "example.com"),
+            (403, &[""], "example.com"),
+            (403, &["https://example.com/"], "example.com"),
+            (403, &["https://example.com/chat"], "example.com"),
+            (403, &["example.com"], "example.com"),
+            (403, &["https://"], "example.com"),
+            (403, &["garbage"], "example.com"),
+            (403, &[&long], "example.com"),
+            (403, &["http://[::2]:8080"], "[::1]:8080"),
+        ],
+    )
+    .await;
+}
+
+async fn more_than_one_origin_is_refused_with_400<S: Server>() {
+    let table: &[(u16, &[&str], &str)] = &[
+        (400, &["https://example.com", "https://example.com"], "example.com"),
+        (400, &["https://example.com", "https://evil.com"], "example.com"),
+        (400, &["https://example.com, https://evil.com"], "example.com"),
+    ];
+    judge::<S>(OriginPolicy::same_origin(), table).await;
+    judge::<S>(OriginPolicy::any(), table).await;
+}
+
+async fn require_origin_refuses_a_request_without_one<S: Server>() {
+    judge::<S>(
+        OriginPolicy::same_origin().require_origin(),
+        &[(403, &[], "example.com"), (101, &["https://example.com"], "example.com")],
+    )
+    .await;
+}
+
+async fn a_list_allows_what_is_on_it_however_it_is_spelled<S: Server>() {
+    judge::<S>(
+        OriginPolicy::allow(["https://app.example.com"]).expect("an origin"),
+        &[
+            (101, &["https://app.example.com"], "example.com"),
+            (101, &["https://APP.example.COM"], "example.com"),
+            (101, &["https://app.example.com:443"], "example.com"),
+            (101, &[], "example.com"),
+            (403, &["http://app.example.com"], "example.com"),
+            (403, &["https://app.example.com:8443"], "example.com"),
+            (403, &["https://sub.app.example.com"], "example.com"),
+            (403, &["https://example.com"], "example.com"),
+            (403, &["null"], "example.com"),
+        ],
+    )
+    .await;
+}
+
+async fn a_star_stands_for_all_subdomains_and_nothing_else<S: Server>() {
+    judge::<S>(
+        OriginPolicy::allow(["https://*.example.com"]).expect("a pattern"),
+        &[
+            (101, &["https://a.example.com"], "example.com"),
+            (101, &["https://a.b.example.com"], "example.com"),
+            (403, &["https://example.com"], "example.com"),
+            (403, &["https://.example.com"], "example.com"),
+            (403, &["https://aexample.com"], "example.com"),
+            (403, &["https://a.example.com.evil.com"], "example.com"),
+            (403, &["https://a.example.com:8443"], "example.com"),
+            (403, &["http://a.example.com"], "example.com"),
+        ],
+    )
+    .await;
+}
+
+#[test]
+fn a_list_is_checked_when_it_is_made_and_the_error_says_what_to_write() {
+    for (entry, instead) in [
+        ("*", "OriginPolicy::any()"),
+        ("https://example.com/chat", "https://example.com"),
+        ("example.com", "https://example.com"),
+        ("https://a*.example.com", "*."),
+        ("https://a.*.example.com", "*."),
+    ] {
+        let error = OriginPolicy::allow([entry]).expect_err(entry).to_string();
+        assert!(error.contains(instead), "{entry}: {error}");
+    }
+}
+
+async fn a_predicate_decides_and_fails_closed<S: Server>() {
+    let policy = OriginPolicy::predicate(|origin, request| match origin.host() {
+        Some("panic.com") => panic!("a predicate that panics, as it should"),
+        host => host == Some("good.com") && request.uri.path() == "/ws",
+    });
+    judge::<S>(
+        policy,
+        &[
+            (101, &["https://good.com"], "example.com"),
+            (403, &["https://evil.com"], "example.com"),
+            (403, &["https://panic.com"], "example.com"),
+            (403, &["null"], "example.com"),
+            (403, &["garbage"], "example.com"),
+            (101, &["https://good.com"], "example.com"),
+        ],
+    )
+    .await;
+}
+
+async fn forwarded_headers_count_only_where_they_are_trusted<S: Server>() {
+    let table =
+        [("https://evil.com", 403, 101), ("https://example.com", 101, 403), ("http://evil.com", 403, 403)];
+    for (trusted, policy) in
+        [(false, OriginPolicy::same_origin()), (true, OriginPolicy::same_origin().trust_forwarded())]
+    {
+        let server = S::start(Setup::echo().layer(WebSocketLayer::new().origin(policy))).await;
+        for (origin, ignored, believed) in table {
+            let request = Request::upgrade()
+                .with("Origin", origin)
+                .with("X-Forwarded-Host", "evil.com")
+                .with("X-Forwarded-Proto", "https");
+            let status = Client::ask(&server, request).await.status;
+            assert_eq!(status, if trusted { believed } else { ignored }, "{origin}, trusted: {trusted}");
+        }
+    }
+}
+
+async fn allowed_hosts_refuses_any_other_with_421_whatever_the_origin<S: Server>() {
+    judge::<S>(
+        OriginPolicy::same_origin().allowed_hosts(["example.com", "localhost:3000"]).expect("hosts"),
+        &[
+            (101, &["https://example.com"], "example.com"),
+            (101, &[], "EXAMPLE.com:8080"),
+            (101, &["http://localhost:3000"], "localhost:3000"),
+            (421, &["http://localhost:3001"], "localhost:3001"),
+            (421, &["https://rebound.evil.com"], "rebound.evil.com"),
+            (421, &["https://example.com"], "evil.com"),
+            (421, &[], "evil.com"),
+        ],
+    )
+    .await;
+}
+
+async fn a_refusal_names_both_sides_that_were_compared<S: Server>() {
+    let server = S::start(Setup::echo()).await;
+    let response = Client::refusal(&server, Request::upgrade().with("Origin", "https://EVIL.com:443")).await;
+    assert!(response.body.contains("https://evil.com"), "{response:?}");
+    assert!(response.body.contains("https://example.com"), "{response:?}");
+}
+
+cases! {
+    same_origin_allows_its_own_pages_and_what_is_no_browser,
+    same_origin_refuses_every_other_page,
+    more_than_one_origin_is_refused_with_400,
+    require_origin_refuses_a_request_without_one,
+    a_list_allows_what_is_on_it_however_it_is_spelled,
+    a_star_stands_for_all_subdomains_and_nothing_else,
+    a_predicate_decides_and_fails_closed,
+    forwarded_headers_count_only_where_they_are_trusted,
+    allowed_hosts_refuses_any_other_with_421_whatever_the_origin,
+    a_refusal_names_both_sides_that_were_compared,
+}

@@ -1,0 +1,104 @@
+//! axum: the extractor, under a router with the layer on it.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequestParts as _, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use axum::{Extension, Router};
+use futures_util::future::BoxFuture;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use ws_axum::WebSocketUpgrade;
+
+use crate::server::{Answer, Handler, Running, Seen, Server, Setup, TAG, Tag};
+
+/// The server of `ws-axum`.
+#[derive(Debug)]
+pub enum Axum {}
+
+impl Server for Axum {
+    async fn start(setup: Setup) -> Running {
+        Running::spawn(setup, serve).await
+    }
+}
+
+#[derive(Clone)]
+struct App {
+    answer: Answer,
+    handler: Handler,
+    seen: Arc<Seen>,
+}
+
+async fn serve(setup: Setup, seen: Arc<Seen>, listener: TcpListener, stopped: BoxFuture<'static, ()>) {
+    let state = App { answer: setup.answer, handler: setup.handler, seen };
+    let mut app = Router::new()
+        .route("/ws", any(websocket))
+        .route("/ws/{name}", any(websocket))
+        .route("/plain", any(plain))
+        .with_state(state);
+    for layer in [setup.layer, setup.outer].into_iter().flatten() {
+        app = app.layer(layer);
+    }
+    app = app.layer(Extension(TAG));
+    if setup.withhold {
+        app = app.layer(from_fn(withhold));
+    }
+    if setup.upgrades {
+        axum::serve(listener, app).with_graceful_shutdown(stopped).await.expect("the listener works");
+    } else {
+        serve_without_upgrades(listener, app).await;
+    }
+}
+
+async fn serve_without_upgrades(listener: TcpListener, app: Router) {
+    loop {
+        let (stream, _) = listener.accept().await.expect("the listener works");
+        let service = TowerToHyperService::new(app.clone());
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    }
+}
+
+async fn websocket(State(app): State<App>, request: Request) -> Response {
+    let _call = app.seen.call();
+    match app.answer {
+        Answer::Unauthorized => return unauthorized(),
+        Answer::Never => pending().await,
+        Answer::Upgrade | Answer::UpgradeWith(_) | Answer::Withhold | Answer::Replace => {}
+    }
+    let (mut parts, _) = request.into_parts();
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade.on_failed_upgrade(app.seen.on_failed()),
+        Err(rejection) => return rejection.into_response(),
+    };
+    let upgrade = match app.answer {
+        Answer::UpgradeWith(protocols) => upgrade.protocols(protocols),
+        _ => upgrade,
+    };
+    let response = upgrade.on_upgrade(move |socket| (app.handler)(socket));
+    match app.answer {
+        Answer::Withhold => pending().await,
+        Answer::Replace => unauthorized(),
+        _ => response,
+    }
+}
+
+fn unauthorized() -> Response {
+    (StatusCode::UNAUTHORIZED, [("WWW-Authenticate", "Bearer")], "who are you?").into_response()
+}
+
+async fn plain(State(app): State<App>, tag: Extension<Tag>, body: Bytes) -> Response {
+    let _call = app.seen.call();
+    ([("X-Tag", tag.0.0)], body).into_response()
+}
+
+async fn withhold(request: Request, next: Next) -> Response {
+    let _response = next.run(request).await;
+    pending().await
+}

@@ -1,0 +1,262 @@
+//! [`Server`]: what an adapter implements for the suite to run on it, and [`Setup`]: what a test asks of it.
+//!
+//! A server has two routes. `/ws` is for WebSockets only, and does what [`Answer`] says. `/plain` answers any request
+//! with that request's body, and repeats in the header `X-Tag` the extension that a middleware in front of the layer
+//! put into it. The first path segment behind `/ws` is ignored, so that a test can tell its connections apart.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use ws_core::{Connections, Drain, Error, WebSocket, WebSocketLayer};
+
+use crate::wait::within;
+
+/// Any error of a handler's.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A handler, as all adapters take it.
+pub type Handler = Arc<dyn Fn(WebSocket) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
+
+/// An adapter's server.
+pub trait Server {
+    /// Starts a server on a port of its own.
+    fn start(setup: Setup) -> impl Future<Output = Running>;
+}
+
+/// The extension that a middleware in front of the layer puts into every request.
+#[derive(Clone, Copy, Debug)]
+pub struct Tag(pub &'static str);
+
+/// What `X-Tag` says if the extension has come through.
+pub const TAG: Tag = Tag("put in front of the layer");
+
+/// What the service inside of the layer does with an upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Upgrades, and serves the connection with the handler.
+    Upgrade,
+    /// Upgrades, after it chose the subprotocol anew, from these.
+    UpgradeWith(&'static [&'static str]),
+    /// Makes the upgrade's response, and then never returns it.
+    Withhold,
+    /// Makes the upgrade's response, and then returns 401 in place of it.
+    Replace,
+    /// Returns 401, with a challenge and a body.
+    Unauthorized,
+    /// Never returns.
+    Never,
+}
+
+/// What a server under test is to do.
+#[must_use = "a setup does nothing before it is started"]
+pub struct Setup {
+    /// The layer under test; `None` for a server that forgot it.
+    pub layer: Option<WebSocketLayer>,
+    /// Another layer around that one.
+    pub outer: Option<WebSocketLayer>,
+    /// What `/ws` does.
+    pub answer: Answer,
+    /// Whether a middleware around all keeps every response for itself.
+    pub withhold: bool,
+    /// Whether the HTTP server supports upgrades.
+    pub upgrades: bool,
+    /// What serves a connection.
+    pub handler: Handler,
+}
+
+impl Setup {
+    /// A server with the layer's defaults.
+    pub fn new<F, Fut>(handler: F) -> Self
+    where
+        F: Fn(WebSocket) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        Self {
+            layer: Some(WebSocketLayer::new()),
+            outer: None,
+            answer: Answer::Upgrade,
+            withhold: false,
+            upgrades: true,
+            handler: Arc::new(move |socket| Box::pin(handler(socket))),
+        }
+    }
+
+    /// A server that returns every message.
+    pub fn echo() -> Self {
+        Self::new(|mut socket| async move {
+            while let Some(message) = socket.recv().await {
+                socket.send(message?).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A server whose handler holds the socket, and neither reads nor returns.
+    pub fn idle() -> Self {
+        Self::new(|socket| async move {
+            std::future::pending::<()>().await;
+            drop(socket);
+            Ok(())
+        })
+    }
+
+    /// With this layer.
+    pub fn layer(mut self, layer: WebSocketLayer) -> Self {
+        self.layer = Some(layer);
+        self
+    }
+
+    /// With this layer around the other.
+    pub fn outer(mut self, layer: WebSocketLayer) -> Self {
+        self.outer = Some(layer);
+        self
+    }
+
+    /// Without a layer.
+    pub fn without_layer(mut self) -> Self {
+        self.layer = None;
+        self
+    }
+
+    /// With this answer to an upgrade.
+    pub fn answer(mut self, answer: Answer) -> Self {
+        self.answer = answer;
+        self
+    }
+
+    /// With a middleware that keeps every response for itself.
+    pub fn withholding_responses(mut self) -> Self {
+        self.withhold = true;
+        self
+    }
+
+    /// On an HTTP server that was not told to support upgrades.
+    pub fn without_upgrades(mut self) -> Self {
+        self.upgrades = false;
+        self
+    }
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup")
+            .field("layer", &self.layer)
+            .field("answer", &self.answer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the service inside of the layer has seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    calls: AtomicUsize,
+    returns: AtomicUsize,
+    failed: Mutex<Vec<Error>>,
+}
+
+impl Seen {
+    /// How many requests have come to it, on any route.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// How many of them are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.calls() - self.returns.load(Ordering::SeqCst)
+    }
+
+    /// How many upgrades have failed.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The errors of the upgrades that have failed.
+    #[must_use]
+    pub fn take_failed(&self) -> Vec<Error> {
+        std::mem::take(&mut self.failed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For an adapter: what is given to `on_failed_upgrade`.
+    pub fn on_failed(self: &Arc<Self>) -> impl FnOnce(Error) + Send + use<> {
+        let seen = Arc::clone(self);
+        move |error| seen.failed.lock().unwrap_or_else(PoisonError::into_inner).push(error)
+    }
+
+    /// For an adapter: a request has come; the guard is to be dropped with its future.
+    pub fn call(self: &Arc<Self>) -> Call {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Call(Arc::clone(self))
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+#[must_use = "the request is under way as long as this is held"]
+pub struct Call(Arc<Seen>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.returns.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A server that runs; it ends with the runtime of the test.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The connections of the layer under test.
+    pub connections: Connections,
+    /// What the service inside of the layer has seen.
+    pub seen: Arc<Seen>,
+    stop: oneshot::Sender<Drain>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// For an adapter: binds a listener and runs `serve` on it. Its last argument is ready when the server is to stop
+    /// gracefully: when the connections were drained.
+    pub async fn spawn<F, Fut>(setup: Setup, serve: F) -> Self
+    where
+        F: FnOnce(Setup, Arc<Seen>, TcpListener, BoxFuture<'static, ()>) -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let connections = setup.layer.as_ref().map(WebSocketLayer::connections).unwrap_or_default();
+        let seen = Arc::<Seen>::default();
+        let (stop, stopped) = oneshot::channel();
+        let stopped = {
+            let connections = connections.clone();
+            Box::pin(async move {
+                match stopped.await {
+                    Ok(drain) => drop(connections.drain(drain).await),
+                    // the test has ended, and so will the runtime
+                    Err(_) => std::future::pending().await,
+                }
+            })
+        };
+        let task = tokio::spawn(serve(setup, Arc::clone(&seen), listener, stopped));
+        Self { address, connections, seen, stop, task }
+    }
+
+    /// Stops gracefully, as an application does: drains, then lets the HTTP server end, and waits for that.
+    pub async fn stop(self, drain: Drain) {
+        self.stop.send(drain).expect("the server runs");
+        within("the server to end", self.task).await.expect("the server does not panic");
+    }
+
+    /// Waits until the layer counts this many connections.
+    pub async fn until_open(&self, count: usize) {
+        crate::until(format_args!("{count} connections"), || self.connections.len() == count).await;
+    }
+}

@@ -1,0 +1,108 @@
+//! [`Trace`]: the spans and events of a test, for the cases about what an operator gets to see.
+
+use std::fmt::{self, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Records what happens on this thread while it is alive: for tests that run on one.
+#[must_use = "recording ends when this is dropped"]
+pub struct Trace {
+    events: Arc<Mutex<Vec<Event>>>,
+    _guard: DefaultGuard,
+}
+
+/// An event, as text.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// How bad it is.
+    pub level: Level,
+    /// Where it is from.
+    pub target: String,
+    /// Its message and its fields, as `name=value`.
+    pub text: String,
+    /// The spans it is in, from the innermost: their names and their fields.
+    pub spans: Vec<String>,
+}
+
+impl Trace {
+    /// Begins to record.
+    pub fn record() -> Self {
+        let events = Arc::<Mutex<Vec<Event>>>::default();
+        let recorder = tracing_subscriber::registry().with(Recorder { events: Arc::clone(&events) });
+        Self { events, _guard: tracing::subscriber::set_default(recorder) }
+    }
+
+    /// The events so far whose message and fields contain `text`.
+    #[must_use]
+    pub fn events(&self, text: &str) -> Vec<Event> {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        events.iter().filter(|event| event.text.contains(text)).cloned().collect()
+    }
+
+    /// The one event so far whose message and fields contain `text`.
+    #[must_use]
+    pub fn event(&self, text: &str) -> Event {
+        let events = self.events(text);
+        assert_eq!(events.len(), 1, "one event with \"{text}\": {events:#?}");
+        events[0].clone()
+    }
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trace").field("events", &self.events).finish_non_exhaustive()
+    }
+}
+
+struct Recorder {
+    events: Arc<Mutex<Vec<Event>>>,
+}
+
+/// The fields of a span or an event.
+#[derive(Default)]
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        write!(self.0, "{}={value:?} ", field.name()).expect("a string takes all");
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let span = context.span(id).expect("the span is new");
+        span.extensions_mut().insert(fields);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let span = context.span(id).expect("the span is open");
+        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
+        let mut text = Fields::default();
+        event.record(&mut text);
+        let spans = context.event_scope(event).into_iter().flatten().map(|span| {
+            let fields =
+                span.extensions().get::<Fields>().map_or_else(String::new, |fields| fields.0.clone());
+            format!("{} {fields}", span.name())
+        });
+        let event = Event {
+            level: *event.metadata().level(),
+            target: event.metadata().target().to_owned(),
+            text: text.0,
+            spans: spans.collect(),
+        };
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+}
