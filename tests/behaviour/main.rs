@@ -19,6 +19,8 @@ macro_rules! cases {
     };
 }
 
+mod closing;
 mod frames;
 mod handshake;
 mod origin;
+mod peers;

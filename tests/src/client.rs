@@ -126,10 +126,18 @@ impl Client {
         assert!(self.received.is_empty(), "more came: \"{}\"", self.received.escape_ascii());
     }
 
-    /// A Close frame with this code, then the end.
+    /// A Close frame with this code, then the end, without an answer.
     pub async fn closed_with(&mut self, code: u16) {
         let frame = self.frame_but_ping().await;
         assert_eq!(frame.close_code(), Some(code), "{frame:?}");
+        self.end().await;
+    }
+
+    /// A Close frame with this code, which is answered with the same, then the end.
+    pub async fn closed_with_answer(&mut self, code: u16) {
+        let frame = self.frame_but_ping().await;
+        assert_eq!(frame.close_code(), Some(code), "{frame:?}");
+        self.write(frame).await;
         self.end().await;
     }
 
