@@ -319,7 +319,16 @@ impl Upgrading {
         Poll::Ready(match ready!(Pin::new(this.on_upgrade).poll(cx)) {
             Ok(upgraded) => Ok(Transport::from_upgraded(upgraded)),
             Err(error) => {
-                let reason = "the connection ended before the response was out";
+                // hyper promises an upgrade with each request, and only now says that nobody will keep the promise
+                let reason = if error.is_user() {
+                    tracing::error!(
+                        "the HTTP server does not upgrade connections; serve them with upgrades: hyper's \
+                         `.with_upgrades()`, or `serve_connection_with_upgrades` of hyper-util",
+                    );
+                    "the HTTP server does not upgrade connections"
+                } else {
+                    "the connection ended before the response was out"
+                };
                 Err(Error::Upgrade { reason, source: Some(error.into()) })
             }
         })
