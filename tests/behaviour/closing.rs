@@ -359,7 +359,7 @@ async fn a_receiver_that_moved_to_another_task_keeps_the_connection_open<S: Serv
     server.until_open(0).await;
 }
 
-cases! {
+ws_tests::cases! {
     when_the_handler_returns_all_that_was_sent_goes_out_then_1000,
     what_the_peer_sends_meanwhile_does_not_break_the_end,
     a_handler_that_fails_or_panics_ends_its_own_connection_only_with_1011,

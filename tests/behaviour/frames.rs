@@ -326,7 +326,7 @@ async fn a_limit_of_time_is_none_for_a_peer_that_is_quiet_between_messages<S: Se
     client.close().await;
 }
 
-cases! {
+ws_tests::cases! {
     messages_of_all_sizes_come_back,
     a_frame_may_come_byte_by_byte,
     many_messages_in_one_segment_come_back_in_order,
@@ -351,8 +351,8 @@ cases! {
 mod on_one_thread {
     use super::a_connection_that_floods_yields_to_the_others;
 
-    cases! {
-        on one thread:
+    ws_tests::cases! {
+        on ws_tests::runtime::run_on_one_thread:
         a_connection_that_floods_yields_to_the_others,
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tower::{Layer as _, ServiceExt as _};
 use ws_core::WebSocketLayer;
 use ws_tests::request::{HOST, KEY};
 use ws_tests::{Answer, Client, Frame, Request, Server, Setup, until};
@@ -215,12 +216,11 @@ async fn an_extension_that_is_not_wanted_is_declined<S: Server>() {
 }
 
 async fn ten_thousand_subprotocols_are_read_in_no_time<S: Server>() {
-    let known: Vec<_> = (0..100).map(|number| format!("unknown-{number}")).collect();
-    let server =
-        S::start(Setup::echo().layer(WebSocketLayer::new().protocols(known).protocols(["last"]))).await;
-    let offer: String = (0..10_000).map(|number| format!("p{number},")).collect();
-    let request = Request::upgrade().with("Sec-WebSocket-Protocol", offer + "last");
-    let response = Client::ask(&server, request).await;
+    let names =
+        |prefix, count| (0..count).map(move |number| format!("{prefix}{number}")).chain(["last".into()]);
+    let server = S::start(Setup::echo().layer(WebSocketLayer::new().protocols(names("known", 100)))).await;
+    let offer = names("offered", 10_000).collect::<Vec<_>>().join(",");
+    let response = Client::ask(&server, Request::upgrade().with("Sec-WebSocket-Protocol", offer)).await;
     assert_eq!((response.status, response.header("sec-websocket-protocol")), (101, Some("last")));
 }
 
@@ -359,6 +359,22 @@ async fn where_the_http_server_does_not_upgrade_the_handler_learns_of_it<S: Serv
     server.until_open(0).await;
 }
 
+#[tokio::test]
+async fn where_a_connection_cannot_be_upgraded_at_all_the_answer_is_500() {
+    // as a service that runs on no HTTP server: nothing has promised an upgrade
+    let layer = WebSocketLayer::new();
+    let connections = layer.connections();
+    let service = layer.layer(ws_core::service(async |socket| drop(socket)));
+    let request = ::axum::http::Request::get("/")
+        .header("Host", HOST)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", KEY);
+    let response = service.oneshot(request.body(()).expect("a valid request")).await.expect("an answer");
+    assert_eq!((response.status().as_u16(), connections.len()), (500, 0));
+}
+
 async fn one_connection_more_than_the_limit_is_refused_with_503<S: Server>() {
     let server = S::start(Setup::echo().layer(WebSocketLayer::new().max_connections(2))).await;
     let first = Client::open(&server).await;
@@ -427,7 +443,7 @@ async fn the_outer_of_two_layers_refuses_what_it_would_refuse_alone<S: Server>()
     Client::open_with(&server, request).await.close().await;
 }
 
-cases! {
+ws_tests::cases! {
     a_valid_request_is_answered_with_101_and_nothing_that_was_not_negotiated,
     a_request_that_is_no_upgrade_passes_with_its_body_and_extensions,
     a_plain_request_on_the_websocket_route_is_told_to_upgrade,

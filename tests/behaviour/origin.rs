@@ -195,7 +195,7 @@ async fn a_refusal_names_both_sides_that_were_compared<S: Server>() {
     assert!(response.body.contains("https://example.com"), "{response:?}");
 }
 
-cases! {
+ws_tests::cases! {
     same_origin_allows_its_own_pages_and_what_is_no_browser,
     same_origin_refuses_every_other_page,
     more_than_one_origin_is_refused_with_400,

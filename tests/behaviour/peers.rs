@@ -252,7 +252,7 @@ async fn to_a_peer_that_reads_again_send_goes_on_and_nothing_is_lost<S: Server>(
         let frame = client.frame().await;
         assert_eq!(frame.payload()[..4], number.to_be_bytes());
     }
-    client.closed_with(1000).await;
+    client.closed_with_answer(1000).await;
 }
 
 async fn a_flood_to_a_handler_that_does_not_read_is_held_back_and_nothing_is_lost<S: Server>() {
@@ -324,6 +324,16 @@ async fn a_peer_that_does_not_answer_our_close_is_dropped_at_the_close_timeout<S
     }
 }
 
+async fn a_peer_that_does_not_end_its_stream_after_the_closing_handshake_is_dropped<S: Server>() {
+    let server = S::start(Setup::echo()).await;
+    let mut client = Client::open(&server).await;
+    assert_eq!(client.echo(Frame::close(4000, "")).await, Frame::close(4000, ""));
+    client.end_one_sided().await;
+    // what comes now is read and dropped, so that no reset overtakes what the peer has yet to read
+    client.write(b"garbage").await;
+    server.until_open(0).await;
+}
+
 async fn of_a_thousand_receivers_one_that_stops_reading_delays_nobody<S: Server>() {
     const RECEIVERS: usize = 1_000;
     const MESSAGES: usize = 50;
@@ -373,7 +383,7 @@ async fn of_a_thousand_receivers_one_that_stops_reading_delays_nobody<S: Server>
     within("the end of the one who does not read", behind).await.expect("the sender is told");
 }
 
-cases! {
+ws_tests::cases! {
     a_peer_that_answers_pings_stays,
     a_peer_that_vanishes_is_noticed_whether_the_handler_reads_or_not,
     a_peer_that_vanishes_is_noticed_behind_a_full_outbound_buffer,
@@ -389,5 +399,6 @@ cases! {
     to_a_peer_that_reads_again_send_goes_on_and_nothing_is_lost,
     a_flood_to_a_handler_that_does_not_read_is_held_back_and_nothing_is_lost,
     a_peer_that_does_not_answer_our_close_is_dropped_at_the_close_timeout,
+    a_peer_that_does_not_end_its_stream_after_the_closing_handshake_is_dropped,
     of_a_thousand_receivers_one_that_stops_reading_delays_nobody,
 }

@@ -1,1 +1,179 @@
-//! x
+//! What connections cost, at rest and under attack: the bounds that the documentation promises, in bytes of heap.
+//!
+//! A binary of its own, because it counts all allocations of the process; so its tests run one at a time.
+
+mod heap;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, timeout};
+use ws_core::WebSocketLayer;
+use ws_tests::wait::DEADLINE;
+use ws_tests::{Client, Frame, Running, Server, Setup, until};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Runs a case while no other one runs, and on one thread: each thread keeps buffers to lend to its connections.
+fn alone(case: impl Future<Output = ()>) {
+    static HEAP: Mutex<()> = Mutex::new(());
+    // one that failed leaves nothing behind: its runtime is gone
+    let _guard = HEAP.lock().unwrap_or_else(PoisonError::into_inner);
+    ws_tests::runtime::run_on_one_thread(case);
+}
+
+/// Waits until `measure` is at most `limit`; what is dropped may be dropped on another thread, a moment later.
+async fn settles(what: &str, limit: usize, measure: impl Fn() -> usize) {
+    let start = Instant::now();
+    while measure() > limit {
+        assert!(start.elapsed() < DEADLINE, "{what}: {} bytes, and {limit} are allowed", measure());
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A layer without any limit of time.
+fn patient() -> WebSocketLayer {
+    WebSocketLayer::new().ping_interval(None).message_timeout(None).send_timeout(None)
+}
+
+/// Opens a connection for each of the numbers, lets some messages through, and keeps nothing but the sockets.
+async fn idle_sockets(server: &Running, count: usize) -> Vec<std::net::TcpStream> {
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut client = Client::open(server).await;
+        for frame in [Frame::text("small"), Frame::binary(vec![1; 100 * KIB]), Frame::ping("ping")] {
+            client.write(frame.clone()).await;
+            assert_eq!(client.frame().await.payload(), frame.payload());
+        }
+        sockets.push(client.into_socket());
+    }
+    sockets
+}
+
+async fn an_idle_connection_holds_no_buffer<S: Server>() {
+    const COUNT: usize = 400;
+    ws_tests::runtime::allow_many_sockets();
+    let server = S::start(Setup::echo()).await;
+    let _warm = idle_sockets(&server, 100).await;
+    let (before, large_before) = (heap::live(), heap::large_ones());
+    let _sockets = idle_sockets(&server, COUNT).await;
+    let each = || heap::live().saturating_sub(before) / COUNT;
+    settles("heap of an idle connection", 3 * KIB, each).await;
+    // the tables of the server's and the runtime's grow, and each thread has buffers to lend
+    settles("large allocations", COUNT / 20, || heap::large_ones().saturating_sub(large_before)).await;
+    assert_eq!(server.connections.len(), 100 + COUNT);
+}
+
+async fn ten_thousand_connections_leave_nothing_behind<S: Server>() {
+    const AT_ONCE: usize = 50;
+    let server = S::start(Setup::echo()).await;
+    let connect = async |reset: bool| {
+        let mut client = Client::open(&server).await;
+        if reset {
+            return client.reset();
+        }
+        client.write(Frame::close(1000, "")).await;
+        client.closed_with(1000).await;
+    };
+    let thousand = async || {
+        for _ in 0..1_000 / AT_ONCE {
+            join_all((0..AT_ONCE).map(|number| connect(number % 2 == 0))).await;
+        }
+        server.until_open(0).await;
+    };
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let tasks_before = tasks();
+    thousand().await;
+    until("the tasks of the first thousand to end", || tasks() <= tasks_before + 1).await;
+    let level = heap::live();
+    for _ in 0..9 {
+        thousand().await;
+    }
+    until("all tasks to end", || tasks() <= tasks_before + 1).await;
+    settles("heap", level + level / 10, heap::live).await;
+}
+
+/// Checks that the heap does not grow by more than this while `attack` goes on.
+async fn bounded(limit: usize, attack: impl Future<Output = ()>) {
+    let before = heap::live();
+    heap::reset_peak();
+    attack.await;
+    let grown = heap::peak().saturating_sub(before);
+    assert!(grown <= limit, "the heap grew by {grown} bytes, and {limit} are allowed");
+}
+
+async fn floods_of_pings_and_pongs_from_one_who_does_not_read_are_bounded<S: Server>() {
+    for frame in [Frame::ping([b'p'; 125]), Frame::pong([b'p'; 125])] {
+        let server = S::start(Setup::idle().layer(patient())).await;
+        let mut client = Client::open(&server).await;
+        bounded(MIB, async {
+            for _ in 0..200 {
+                client.write(frame.masked().repeat(1_000)).await;
+            }
+        })
+        .await;
+    }
+}
+
+async fn what_is_sent_to_one_who_does_not_read_is_bounded<S: Server>() {
+    static PAYLOAD: [u8; 2 * KIB] = [0; 2 * KIB];
+    let setup = Setup::new(|mut socket| async move {
+        loop {
+            socket.send(Bytes::from_static(&PAYLOAD)).await?;
+        }
+    });
+    let server = S::start(setup.layer(patient().send_timeout(Duration::from_millis(500)))).await;
+    bounded(MIB, async {
+        let socket = Client::open(&server).await.into_socket();
+        server.until_open(1).await;
+        // the send timeout says that the buffers are full
+        server.until_open(0).await;
+        drop(socket);
+    })
+    .await;
+}
+
+async fn what_waits_for_a_handler_that_does_not_read_is_bounded<S: Server>() {
+    let messages = Frame::binary(vec![0; KIB]).masked().repeat(100);
+    let server = S::start(Setup::idle().layer(patient())).await;
+    let mut client = Client::open(&server).await;
+    bounded(MIB, async {
+        // until the sockets are full, too
+        while timeout(Duration::from_millis(500), client.try_write(messages.clone())).await.is_ok() {}
+    })
+    .await;
+}
+
+async fn an_announced_length_is_not_allocated_before_its_bytes_come<S: Server>() {
+    const COUNT: usize = 100;
+    let layer = patient().message_timeout(Duration::from_secs(1));
+    let server = S::start(Setup::echo().layer(layer)).await;
+    let mut clients = Vec::new();
+    for _ in 0..COUNT {
+        clients.push(Client::open(&server).await);
+    }
+    bounded(COUNT * 32 * KIB, async {
+        for client in &mut clients {
+            client.write([Frame::header(0x82, MIB as u64), vec![0; 16]].concat()).await;
+        }
+        // the timeout says that the beginning of the message was read
+        for client in &mut clients {
+            client.closed_with(1008).await;
+        }
+    })
+    .await;
+}
+
+ws_tests::cases! {
+    on crate::alone:
+    an_idle_connection_holds_no_buffer,
+    ten_thousand_connections_leave_nothing_behind,
+    floods_of_pings_and_pongs_from_one_who_does_not_read_are_bounded,
+    what_is_sent_to_one_who_does_not_read_is_bounded,
+    what_waits_for_a_handler_that_does_not_read_is_bounded,
+    an_announced_length_is_not_allocated_before_its_bytes_come,
+}

@@ -16,6 +16,9 @@ use crate::request::{ACCEPT, Request, Response};
 use crate::server::Running;
 use crate::wait::within;
 
+/// How much is read at once.
+const READ_SIZE: usize = 16 * 1024;
+
 /// A TCP connection to a server under test.
 #[derive(Debug)]
 pub struct Client {
@@ -120,8 +123,15 @@ impl Client {
         self.frame().await
     }
 
-    /// The end of the server's stream, with nothing before it.
+    /// The end of the server's stream, with nothing before it; ends this side's, too, as clients do.
     pub async fn end(&mut self) {
+        self.end_one_sided().await;
+        // the server may have closed the socket altogether
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// As [`end`](Self::end), and keeps this side's stream open.
+    pub async fn end_one_sided(&mut self) {
         while self.read("the end").await {}
         assert!(self.received.is_empty(), "more came: \"{}\"", self.received.escape_ascii());
     }
@@ -147,6 +157,12 @@ impl Client {
         self.closed_with(1000).await;
     }
 
+    /// Keeps the connection open, and nothing else: no memory of this client's is left.
+    #[must_use = "the connection ends when it is dropped"]
+    pub fn into_socket(self) -> std::net::TcpStream {
+        self.stream.into_std().expect("a socket can be taken from the runtime")
+    }
+
     /// Ends its own half of the stream, without a Close frame.
     pub async fn finish(&mut self) {
         self.stream.shutdown().await.expect("the connection is open");
@@ -169,6 +185,7 @@ impl Client {
 
     /// Reads more; `false` at the end.
     async fn read(&mut self, what: &str) -> bool {
+        self.received.reserve(READ_SIZE);
         let read = within(what, self.stream.read_buf(&mut self.received)).await;
         match read {
             Ok(read) => read > 0,

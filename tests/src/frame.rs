@@ -12,6 +12,9 @@ const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 const FINAL: u8 = 0x80;
 const MASKED: u8 = 0x80;
+/// In place of a length: it follows, in two bytes, or in eight.
+const IN_TWO: u8 = 0x7e;
+const IN_EIGHT: u8 = 0x7f;
 
 /// With all bits set differently, so that a byte that is unmasked with the wrong one shows.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -139,11 +142,11 @@ impl Frame {
         match (u8::try_from(length), u16::try_from(length)) {
             (Ok(length @ 0..=125), _) => bytes.push(MASKED | length),
             (_, Ok(length)) => {
-                bytes.push(MASKED | 126);
+                bytes.push(MASKED | IN_TWO);
                 bytes.extend(length.to_be_bytes());
             }
             _ => {
-                bytes.push(MASKED | 127);
+                bytes.push(MASKED | IN_EIGHT);
                 bytes.extend(length.to_be_bytes());
             }
         }
@@ -159,14 +162,14 @@ impl Frame {
         let short = rest.try_get_u8().ok()?;
         assert!(short & MASKED == 0, "the server masked a frame");
         let length = match short {
-            126 => u64::from(rest.try_get_u16().ok()?),
-            127 => rest.try_get_u64().ok()?,
+            IN_TWO => u64::from(rest.try_get_u16().ok()?),
+            IN_EIGHT => rest.try_get_u64().ok()?,
             length => u64::from(length),
         };
         let shortest = match length {
-            0..=125 => short < 126,
-            126..=0xffff => short == 126,
-            _ => short == 127,
+            0..=125 => short < IN_TWO,
+            126..=0xffff => short == IN_TWO,
+            _ => short == IN_EIGHT,
         };
         assert!(shortest, "a length of {length} as {short}");
         let length = usize::try_from(length).expect("a server of these tests sends what fits into memory");

@@ -5,6 +5,7 @@
 //!
 //! - [`server`]: what a server under test is told to do ([`Setup`]), and what adapters implement ([`Server`]).
 //! - [`adapters`]: the servers, a file each.
+//! - [`cases!`]: makes tests of cases, for each adapter.
 //! - [`client`], [`request`], [`frame`]: a client that writes any bytes, and reads with a deadline.
 //! - [`wait`]: conditions with a deadline, in place of sleeps.
 //! - [`trace`]: the events and spans of a test.
@@ -16,6 +17,7 @@
 )]
 
 pub mod adapters;
+mod cases;
 pub mod client;
 pub mod frame;
 pub mod request;

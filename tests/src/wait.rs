@@ -14,10 +14,8 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// What `future` gives; fails if that is not soon.
 pub async fn within<F: Future>(what: impl Display, future: F) -> F::Output {
-    match timeout(DEADLINE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("waited {DEADLINE:?} for {what}"),
-    }
+    let output = timeout(DEADLINE, future).await;
+    output.unwrap_or_else(|_| panic!("waited {DEADLINE:?} for {what}"))
 }
 
 /// Waits until `condition` is true; fails if that is not soon.
