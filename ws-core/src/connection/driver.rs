@@ -132,10 +132,11 @@ where
         }
         for round in 0..ROUNDS {
             let this = self.as_mut().project();
+            // first what has come, then whether it came in time: the task itself may be late
+            this.link.read(cx);
             if this.alarm.take_fired() {
                 this.link.keep_time(cx);
             }
-            this.link.read(cx);
             if std::mem::take(&mut this.link.handler_turn) || round == 0 {
                 self.as_mut().poll_handler(cx);
             }
