@@ -289,6 +289,15 @@ async fn what_comes_behind_a_close_is_ignored<S: Server>() {
     client.end().await;
 }
 
+async fn what_comes_behind_a_violation_does_not_break_its_answer<S: Server>() {
+    let layer = WebSocketLayer::new().max_message_size(1_000);
+    let rest = vec![0; 2 * 1024 * 1024];
+    let upload = [Frame::header(0x82, rest.len() as u64), rest.clone()].concat();
+    let garbage = [Frame::text("unmasked").unmasked(), rest].concat();
+    ends_with::<S>(layer.clone(), 1009, [vec![upload]]).await;
+    ends_with::<S>(layer, 1002, [vec![garbage]]).await;
+}
+
 async fn a_connection_that_floods_yields_to_the_others<S: Server>() {
     // one thread, so that a connection that does not yield stops all
     let layer = WebSocketLayer::new().max_fragments(usize::MAX).message_timeout(None);
@@ -346,6 +355,7 @@ ws_tests::cases! {
     a_close_with_a_reason_that_is_not_utf_8_is_answered_with_1007,
     what_comes_behind_a_close_is_ignored,
     a_limit_of_time_is_none_for_a_peer_that_is_quiet_between_messages,
+    what_comes_behind_a_violation_does_not_break_its_answer,
 }
 
 mod on_one_thread {

@@ -296,6 +296,26 @@ async fn another_answer_of_the_service_goes_out_as_it_is<S: Server>() {
     }
 }
 
+async fn a_route_that_does_not_upgrade_answers_an_upgrade_as_any_request<S: Server>() {
+    let server = S::start(Setup::echo().layer(WebSocketLayer::new().max_connections(1))).await;
+    let mut client = Client::connect(server.address).await;
+    for (path, status) in [("/plain", 200), ("/nowhere", 404), ("/plain", 200)] {
+        assert_eq!(client.answer_to(Request::upgrade().path(path)).await.status, status, "{path}");
+        server.until_open(0).await;
+    }
+}
+
+async fn a_connection_may_upgrade_after_other_requests<S: Server>() {
+    let server = S::start(Setup::echo()).await;
+    let mut client = Client::connect(server.address).await;
+    for _ in 0..2 {
+        assert_eq!(client.answer_to(Request::new("GET", "/plain")).await.status, 200);
+    }
+    assert_eq!(client.answer_to(Request::upgrade()).await.status, 101);
+    assert_eq!(client.echo(Frame::text("hi")).await, Frame::text("hi"));
+    client.close().await;
+}
+
 async fn a_service_that_never_answers_is_dropped_at_the_handshake_timeout<S: Server>() {
     let timeout = Duration::from_millis(300);
     for answer in [Answer::Never, Answer::Withhold] {
@@ -476,4 +496,6 @@ ws_tests::cases! {
     of_200_handshakes_at_once_exactly_as_many_as_allowed_succeed,
     of_two_layers_around_a_route_the_inner_one_serves,
     the_outer_of_two_layers_refuses_what_it_would_refuse_alone,
+    a_route_that_does_not_upgrade_answers_an_upgrade_as_any_request,
+    a_connection_may_upgrade_after_other_requests,
 }

@@ -188,6 +188,15 @@ async fn allowed_hosts_refuses_any_other_with_421_whatever_the_origin<S: Server>
     .await;
 }
 
+async fn an_origin_that_cannot_be_compared_with_a_host_is_refused_with_400<S: Server>() {
+    let server = S::start(Setup::echo()).await;
+    for host in [&[][..], &["user@example.com"], &["a b"]] {
+        let request = Request::upgrade().lines("Host", host).with("Origin", "https://example.com");
+        assert_eq!(Client::ask(&server, request).await.status, 400, "{host:?}");
+    }
+    assert_eq!(server.seen.calls(), 0);
+}
+
 async fn a_refusal_names_both_sides_that_were_compared<S: Server>() {
     let server = S::start(Setup::echo()).await;
     let response = Client::refusal(&server, Request::upgrade().with("Origin", "https://EVIL.com:443")).await;
@@ -206,4 +215,5 @@ ws_tests::cases! {
     forwarded_headers_count_only_where_they_are_trusted,
     allowed_hosts_refuses_any_other_with_421_whatever_the_origin,
     a_refusal_names_both_sides_that_were_compared,
+    an_origin_that_cannot_be_compared_with_a_host_is_refused_with_400,
 }

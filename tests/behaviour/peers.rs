@@ -53,9 +53,10 @@ async fn pusher<S: Server>(
 
 async fn a_peer_that_answers_pings_stays<S: Server>() {
     for setup in [Setup::echo(), Setup::idle()] {
-        let server = S::start(setup.layer(keepalive())).await;
+        let server = S::start(setup.layer(keepalive().pong_timeout(Duration::from_secs(1)))).await;
         let mut client = Client::open(&server).await;
-        for _ in 0..4 {
+        // for longer than one who does not
+        for _ in 0..8 {
             let ping = client.frame().await;
             assert!(ping.is_ping(), "{ping:?}");
             client.write(Frame::pong(ping.payload())).await;
@@ -67,14 +68,27 @@ async fn a_peer_that_answers_pings_stays<S: Server>() {
 async fn a_peer_that_vanishes_is_noticed_whether_the_handler_reads_or_not<S: Server>() {
     for setup in [Setup::echo(), Setup::idle()] {
         let server = S::start(setup.layer(keepalive())).await;
-        let mut client = Client::open(&server).await;
         let start = Instant::now();
+        let mut client = Client::open(&server).await;
         assert!(client.frame().await.is_ping());
-        // an interval less its jitter of a tenth, and less what passed before `start`
         client.closed_with(1011).await;
-        assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
+        // the interval, less its jitter of a tenth, and the time for the answer
+        assert!(start.elapsed() >= SHORT * 9 / 10 + SHORT, "{:?}", start.elapsed());
         server.until_open(0).await;
     }
+}
+
+async fn a_server_that_was_held_up_reads_before_it_judges<S: Server>() {
+    let server = S::start(Setup::echo().layer(keepalive().message_timeout(SHORT))).await;
+    let mut client = Client::open(&server).await;
+    for _ in 0..3 {
+        let ping = client.frame().await;
+        assert!(ping.is_ping(), "{ping:?}");
+        // the answer is there in time, while all else on this thread has to wait
+        client.write(Frame::pong(ping.payload())).await;
+        std::thread::sleep(2 * SHORT);
+    }
+    client.close().await;
 }
 
 async fn a_peer_that_vanishes_is_noticed_behind_a_full_outbound_buffer<S: Server>() {
@@ -94,6 +108,60 @@ async fn a_peer_that_resets_is_noticed_while_the_handler_does_not_read<S: Server
         client.reset();
         server.until_open(0).await;
     }
+}
+
+async fn a_peer_that_goes_is_noticed_behind_messages_that_nobody_takes<S: Server>() {
+    let server = S::start(Setup::idle().layer(keepalive().inbound_queue(1, 1_000))).await;
+    for go in [|client: Client| drop(client), Client::reset] {
+        let mut client = Client::open(&server).await;
+        client.write(Frame::binary(vec![0; 500]).masked().repeat(100)).await;
+        // a ping says that the server is at rest; its next ones have nobody to go to
+        assert!(client.frame().await.is_ping());
+        go(client);
+        server.until_open(0).await;
+    }
+}
+
+async fn a_handler_that_drops_its_receiver_hears_of_the_end<S: Server>() {
+    let (report, mut reports) = mpsc::unbounded_channel();
+    let setup = Setup::new(move |socket| {
+        let report = report.clone();
+        async move {
+            let (sender, receiver) = socket.split();
+            drop(receiver);
+            report.send(sender.closed().await)?;
+            Ok(())
+        }
+    });
+    let server = S::start(setup.layer(patient())).await;
+    let mut client = Client::open(&server).await;
+    client.write(Frame::binary(vec![0; 1_000]).masked().repeat(1_000)).await;
+    assert_eq!(client.echo(Frame::ping("there?")).await, Frame::pong("there?"));
+    assert_eq!(client.echo(Frame::close(4000, "bye")).await, Frame::close(4000, "bye"));
+    client.end().await;
+    let closed = within("the end", reports.recv()).await.expect("the handler reports");
+    assert_eq!((closed.clean, closed.reason()), (true, "bye"));
+}
+
+async fn a_peer_that_closes_while_much_is_on_its_way_gets_it_all_and_then_the_answer<S: Server>() {
+    let (server, sent, mut reports) =
+        pusher::<S>(patient().close_timeout(Duration::from_secs(20)), 8 * 1024).await;
+    let mut client = Client::open(&server).await;
+    until("the buffers to fill", || sent.load(Ordering::SeqCst) > 100).await;
+    client.write(Frame::close(4000, "enough")).await;
+    let mut received = 0;
+    let end = loop {
+        let frame = client.frame().await;
+        if frame.close_code().is_some() {
+            break frame;
+        }
+        received += 1;
+    };
+    assert_eq!(end, Frame::close(4000, "enough"));
+    client.end().await;
+    let (error, after) = within("the end", reports.recv()).await.expect("the handler reports");
+    assert!(error.is_closed() && after.is_none(), "{error}, {after:?}");
+    assert_eq!(received, sent.load(Ordering::SeqCst));
 }
 
 async fn pings_and_a_close_are_answered_while_the_handler_does_not_read<S: Server>() {
@@ -273,7 +341,8 @@ async fn a_flood_to_a_handler_that_does_not_read_is_held_back_and_nothing_is_los
             }
         }
     });
-    let layer = keepalive().message_timeout(SHORT);
+    let limit = Duration::from_millis(1_500);
+    let layer = keepalive().pong_timeout(limit).message_timeout(limit);
     let server = S::start(setup.layer(layer)).await;
     let mut client = Client::open(&server).await;
     let written = Arc::<AtomicUsize>::default();
@@ -289,9 +358,9 @@ async fn a_flood_to_a_handler_that_does_not_read_is_held_back_and_nothing_is_los
             client
         }
     });
-    // for several times as long as a silent peer would be given up after
+    // twice as long as it takes to give up a peer that is silent by itself
     let start = Instant::now();
-    until("a long pause", || start.elapsed() > 5 * SHORT).await;
+    until("a long pause", || start.elapsed() > 2 * (SHORT + limit)).await;
     assert_eq!(server.connections.len(), 1, "the peer was declared dead");
     assert!(written.load(Ordering::SeqCst) < COUNT as usize, "the peer was not held back");
     go.notify_one();
@@ -306,20 +375,20 @@ async fn a_peer_that_does_not_answer_our_close_is_dropped_at_the_close_timeout<S
         let setup = Setup::new(move |mut socket| {
             let report = report.clone();
             async move {
-                report.send(socket.close(4001, "bye").await)?;
+                let start = Instant::now();
+                report.send((socket.close(4001, "bye").await, start.elapsed()))?;
                 Ok(())
             }
         });
         let server = S::start(setup.layer(patient().close_timeout(SHORT))).await;
         let mut client = Client::open(&server).await;
-        let start = Instant::now();
         assert_eq!(client.frame().await, Frame::close(4001, "bye"));
         while goes_on && client.try_write(Frame::text("and another thing")).await.is_ok() {
             tokio::task::yield_now().await;
         }
-        let result = within("the end", reports.recv()).await.expect("the handler reports");
+        let (result, time) = within("the end", reports.recv()).await.expect("the handler reports");
         assert!(matches!(result, Err(Error::Timeout(Timeout::Close))), "{result:?}");
-        assert!(start.elapsed() >= SHORT * 9 / 10, "{:?}", start.elapsed());
+        assert!(time >= SHORT, "{time:?}");
         server.until_open(0).await;
     }
 }
@@ -401,4 +470,16 @@ ws_tests::cases! {
     a_peer_that_does_not_answer_our_close_is_dropped_at_the_close_timeout,
     a_peer_that_does_not_end_its_stream_after_the_closing_handshake_is_dropped,
     of_a_thousand_receivers_one_that_stops_reading_delays_nobody,
+    a_peer_that_goes_is_noticed_behind_messages_that_nobody_takes,
+    a_handler_that_drops_its_receiver_hears_of_the_end,
+    a_peer_that_closes_while_much_is_on_its_way_gets_it_all_and_then_the_answer,
+}
+
+mod on_one_thread {
+    use super::a_server_that_was_held_up_reads_before_it_judges;
+
+    ws_tests::cases! {
+        on ws_tests::runtime::run_on_one_thread:
+        a_server_that_was_held_up_reads_before_it_judges,
+    }
 }

@@ -1,20 +1,30 @@
 //! [`Trace`]: the spans and events of a test, for the cases about what an operator gets to see.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
 use tracing::{Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
+thread_local! {
+    /// Where the events of this thread go.
+    static RECORD: RefCell<Option<Events>> = const { RefCell::new(None) };
+}
+
+type Events = Arc<Mutex<Vec<Event>>>;
+
 /// Records what happens on this thread while it is alive: for tests that run on one.
+///
+/// There is one subscriber for the process. With one for each test, `tracing` would ask whichever is there first, and
+/// remember that nobody wants an event.
 #[must_use = "recording ends when this is dropped"]
+#[derive(Debug)]
 pub struct Trace {
-    events: Arc<Mutex<Vec<Event>>>,
-    _guard: DefaultGuard,
+    events: Events,
 }
 
 /// An event, as text.
@@ -33,9 +43,16 @@ pub struct Event {
 impl Trace {
     /// Begins to record.
     pub fn record() -> Self {
-        let events = Arc::<Mutex<Vec<Event>>>::default();
-        let recorder = tracing_subscriber::registry().with(Recorder { events: Arc::clone(&events) });
-        Self { events, _guard: tracing::subscriber::set_default(recorder) }
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            let subscriber = tracing_subscriber::registry().with(Recorder);
+            tracing::subscriber::set_global_default(subscriber).expect("it is the only one");
+            // what was asked for before it was there
+            tracing::callsite::rebuild_interest_cache();
+        });
+        let events = Events::default();
+        RECORD.set(Some(Arc::clone(&events)));
+        Self { events }
     }
 
     /// The events so far whose message and fields contain `text`.
@@ -54,15 +71,13 @@ impl Trace {
     }
 }
 
-impl fmt::Debug for Trace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trace").field("events", &self.events).finish_non_exhaustive()
+impl Drop for Trace {
+    fn drop(&mut self) {
+        RECORD.set(None);
     }
 }
 
-struct Recorder {
-    events: Arc<Mutex<Vec<Event>>>,
-}
+struct Recorder;
 
 /// The fields of a span or an event.
 #[derive(Default)]
@@ -90,6 +105,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
     }
 
     fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
+        let Some(events) = RECORD.with_borrow(Clone::clone) else { return };
         let mut text = Fields::default();
         event.record(&mut text);
         let spans = context.event_scope(event).into_iter().flatten().map(|span| {
@@ -103,6 +119,6 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
             text: text.0,
             spans: spans.collect(),
         };
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
 }
