@@ -609,7 +609,9 @@ impl State {
 
     /// The connection fails here and now, whatever the handler has not taken.
     pub(super) fn fail(&mut self, frame: CloseFrame, error: Error) -> Wakes {
-        drop(self.end(Ending::Failure(frame, error)));
+        if let Phase::Open = self.phase {
+            self.phase = Phase::Ending(Ending::Failure(frame, error));
+        }
         self.settle()
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep};
-use ws_core::{Error, Timeout, WebSocket, WebSocketLayer};
+use ws_core::{CloseCode, Error, Side, Timeout, WebSocket, WebSocketLayer};
 
 use crate::support::{Frame, HOUR, Peer, SECOND, numbers, open, open_default, received, serve, settle, soon};
 
@@ -22,6 +22,23 @@ const GIVEN_UP: std::ops::RangeInclusive<u64> = 38..=42;
 /// A layer without keepalive.
 fn without_pings() -> WebSocketLayer {
     WebSocketLayer::new().ping_interval(None)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_pinged_and_then_given_up() {
+    let (mut socket, peer) = open_default().await;
+    let start = Instant::now();
+    assert!(peer.next().await.unwrap().is_ping());
+    let pinged = start.elapsed();
+    assert!((18 * SECOND..=22 * SECOND).contains(&pinged), "{pinged:?}");
+
+    let error = soon(socket.recv()).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Timeout(Timeout::Keepalive)), "{error}");
+    assert_eq!(start.elapsed().as_secs(), (pinged + 20 * SECOND).as_secs());
+    assert!(socket.recv().await.is_none());
+    assert_eq!(peer.rest().await.last().unwrap().close_code(), 1011);
+    let closed = socket.closed().await;
+    assert_eq!((closed.by, closed.clean, closed.code()), (Side::Local, false, CloseCode::INTERNAL_ERROR));
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,6 +82,18 @@ async fn a_silent_peer_is_given_up_though_the_handler_never_reads() {
     });
     let lived = lifetime(&peer).await;
     assert!(GIVEN_UP.contains(&lived), "{lived}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_nothing_is_given_up_at_the_send_timeout() {
+    let (mut socket, peer) = open_default().await;
+    peer.allow(0);
+    let start = Instant::now();
+    socket.send("never taken").await.unwrap();
+    let error = soon(socket.recv()).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Timeout(Timeout::Send)), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 30);
+    assert!(peer.state().dropped);
 }
 
 #[tokio::test(start_paused = true)]
