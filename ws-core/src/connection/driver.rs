@@ -314,7 +314,7 @@ impl Link {
         }
         if std::mem::take(&mut state.pinged) {
             self.ping_end = Some(state.queued);
-            self.timers.pinged(config, Instant::now());
+            self.timers.pinged(Instant::now());
         }
         state.outbound.drain_into(&mut self.output);
         self.room = state.room(config);
@@ -577,7 +577,7 @@ impl Link {
         self.timers.unblocked();
         if let Some(end) = self.ping_end {
             // the peer has time to answer from when the ping is on its way, while what is before it goes out
-            self.timers.pinged(&self.shared.config, Instant::now());
+            self.timers.pinged(Instant::now());
             if self.shared.lock().written + self.uncounted as u64 >= end {
                 self.ping_end = None;
             }

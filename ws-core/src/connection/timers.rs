@@ -22,8 +22,8 @@ pub(super) struct Timers {
     ping_interval: Option<Duration>,
     last_inbound: Instant,
     last_message: Instant,
-    /// When the peer is given up, while a ping is unanswered.
-    pong_due: Option<Instant>,
+    /// Since when a ping is unanswered.
+    pinged_since: Option<Instant>,
     /// When a message was begun that is not complete.
     message_since: Option<Instant>,
     /// Since when the transport takes nothing.
@@ -50,7 +50,7 @@ impl Timers {
             }),
             last_inbound: now,
             last_message: now,
-            pong_due: None,
+            pinged_since: None,
             message_since: None,
             blocked_since: None,
             end_due: None,
@@ -60,7 +60,7 @@ impl Timers {
     /// Bytes have come in: the peer lives.
     pub(super) fn inbound(&mut self, now: Instant) {
         self.last_inbound = now;
-        self.pong_due = None;
+        self.pinged_since = None;
     }
 
     /// A message has come in or gone out.
@@ -80,8 +80,8 @@ impl Timers {
     }
 
     /// A ping is on its way, or held up by what is on its way before it.
-    pub(super) fn pinged(&mut self, config: &ConnectionConfig, now: Instant) {
-        self.pong_due = now.checked_add(config.pong_timeout);
+    pub(super) fn pinged(&mut self, now: Instant) {
+        self.pinged_since = Some(now);
     }
 
     /// The transport took something.
@@ -113,13 +113,13 @@ impl Timers {
             let never = (None, Due::End);
             return [(self.end_due, Due::End), never, never, never, never, never];
         }
-        let ping = match self.pong_due {
+        let ping = match self.pinged_since {
             // one at a time
             Some(_) => None,
             None => after(Some(self.last_inbound), self.ping_interval),
         };
         [
-            (self.pong_due, Due::GiveUp(Timeout::Keepalive)),
+            (after(self.pinged_since, Some(config.pong_timeout)), Due::GiveUp(Timeout::Keepalive)),
             (after(self.blocked_since, config.send_timeout), Due::GiveUp(Timeout::Send)),
             (after(self.message_since, config.message_timeout), Due::GiveUp(Timeout::Message)),
             (after(Some(self.last_message), config.idle_timeout), Due::Idle),
@@ -212,7 +212,7 @@ mod tests {
         let (config, now, mut timers) = start();
         assert_eq!(timers.due(&config, now + 17 * SECOND), None);
         assert_eq!(timers.due(&config, now + 23 * SECOND), Some(Due::Ping));
-        timers.pinged(&config, now + 23 * SECOND);
+        timers.pinged(now + 23 * SECOND);
         assert_eq!(timers.due(&config, now + 42 * SECOND), None);
         assert_eq!(timers.due(&config, now + 43 * SECOND), Some(Due::GiveUp(Timeout::Keepalive)));
     }
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn any_inbound_byte_is_a_sign_of_life() {
         let (config, now, mut timers) = start();
-        timers.pinged(&config, now);
+        timers.pinged(now);
         timers.inbound(now + 19 * SECOND);
         assert_eq!(timers.due(&config, now + 36 * SECOND), None);
     }
@@ -253,7 +253,7 @@ mod tests {
         config.pong_timeout = Duration::MAX;
         config.idle_timeout = Some(Duration::MAX);
         let mut timers = Timers::new(&config, now);
-        timers.pinged(&config, now);
+        timers.pinged(now);
         assert_eq!(timers.next(&config), None);
     }
 }

@@ -222,6 +222,14 @@ async fn what_is_switched_off_never_happens() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pong_deadline_that_never_comes_is_none() {
+    let (socket, peer) = open(&WebSocketLayer::new().pong_timeout(Duration::MAX)).await;
+    sleep(HOUR).await;
+    assert!(!socket.is_closed());
+    assert_eq!(peer.seen().len(), 1, "one ping at a time");
+}
+
+#[tokio::test(start_paused = true)]
 async fn endless_times_are_no_times() {
     let layer = WebSocketLayer::new()
         .ping_interval(Duration::MAX)
