@@ -312,7 +312,8 @@ impl Link {
         if std::mem::take(&mut state.sent) && config.idle_timeout.is_some() {
             self.timers.message(Instant::now());
         }
-        if std::mem::take(&mut state.pinged) {
+        // an answer that is late already is not awaited anew with each ping
+        if std::mem::take(&mut state.pinged) && !self.timers.awaits_pong() {
             self.ping_end = Some(state.queued);
             self.timers.pinged(Instant::now());
         }

@@ -79,6 +79,11 @@ impl Timers {
         self.message_since = self.message_since.map(|_| now);
     }
 
+    /// Whether a ping is unanswered.
+    pub(super) fn awaits_pong(&self) -> bool {
+        self.pinged_since.is_some()
+    }
+
     /// A ping is on its way, or held up by what is on its way before it.
     pub(super) fn pinged(&mut self, now: Instant) {
         self.pinged_since = Some(now);

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use ws_core::{CloseCode, Error, Side, Timeout, WebSocket, WebSocketLayer};
 
 use crate::support::{Frame, HOUR, Peer, SECOND, numbers, open, open_default, received, serve, settle, soon};
@@ -72,6 +72,18 @@ async fn what_we_send_is_no_sign_of_the_peers_life() {
     });
     let lived = lifetime(&peer).await;
     assert!(GIVEN_UP.contains(&lived), "{lived}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_of_the_handlers_do_not_postpone_the_deadline() {
+    let peer = serve(&WebSocketLayer::new(), async |mut socket: WebSocket| {
+        while !socket.is_closed() {
+            let _ = timeout(SECOND, socket.ping()).await;
+            sleep(9 * SECOND).await;
+        }
+    });
+    let lived = lifetime(&peer).await;
+    assert!(lived <= *GIVEN_UP.end(), "{lived}");
 }
 
 #[tokio::test(start_paused = true)]
