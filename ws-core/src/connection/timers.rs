@@ -28,6 +28,8 @@ pub(super) struct Timers {
     message_since: Option<Instant>,
     /// Since when the transport takes nothing.
     blocked_since: Option<Instant>,
+    /// The closing has begun.
+    ending: bool,
     /// When the current step of the closing is over in any case.
     end_due: Option<Instant>,
 }
@@ -53,6 +55,7 @@ impl Timers {
             pinged_since: None,
             message_since: None,
             blocked_since: None,
+            ending: false,
             end_due: None,
         }
     }
@@ -101,6 +104,7 @@ impl Timers {
 
     /// The closing goes on to its next step, which may take this long.
     pub(super) fn end_within(&mut self, time: Duration, now: Instant) {
+        self.ending = true;
         self.end_due = now.checked_add(time);
     }
 
@@ -113,7 +117,7 @@ impl Timers {
     /// Every deadline that counts, in the order in which they are to be looked at.
     fn deadlines(&self, config: &ConnectionConfig) -> [(Option<Instant>, Due); 6] {
         let after = |since: Option<Instant>, time: Option<Duration>| since?.checked_add(time?);
-        if self.end_due.is_some() {
+        if self.ending {
             // the end has begun, and has a deadline for all there is to do
             let never = (None, Due::End);
             return [(self.end_due, Due::End), never, never, never, never, never];

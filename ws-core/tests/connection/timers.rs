@@ -242,6 +242,17 @@ async fn a_pong_deadline_that_never_comes_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_close_timeout_that_never_comes_is_none() {
+    let layer = WebSocketLayer::new().close_timeout(Duration::MAX).idle_timeout(HOUR);
+    let (mut socket, peer) = open(&layer).await;
+    assert!(socket.close(1000, "").now_or_never().is_none());
+    sleep(3 * HOUR).await;
+    assert_eq!(peer.seen(), [Frame::close(1000, "")], "nothing is sent behind a Close frame");
+    peer.send(&Frame::close(1000, ""));
+    assert!(soon(socket.closed()).await.clean);
+}
+
+#[tokio::test(start_paused = true)]
 async fn endless_times_are_no_times() {
     let layer = WebSocketLayer::new()
         .ping_interval(Duration::MAX)
