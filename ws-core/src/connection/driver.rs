@@ -312,7 +312,7 @@ impl Link {
         if std::mem::take(&mut state.sent) && config.idle_timeout.is_some() {
             self.timers.message(Instant::now());
         }
-        // an answer that is late already is not awaited anew with each ping
+        // the answer to an earlier one has its deadline, which a handler that pings must not postpone
         if std::mem::take(&mut state.pinged) && !self.timers.awaits_pong() {
             self.ping_end = Some(state.queued);
             self.timers.pinged(Instant::now());

@@ -4,12 +4,13 @@
 //! the instants here, and never the timer.
 
 use std::future::Future as _;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Context;
 use std::time::Duration;
 
 use pin_project::pin_project;
 use rand::RngExt as _;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config::ConnectionConfig;
@@ -190,7 +191,8 @@ impl Alarm {
             *this.armed = Some(at);
         }
         match this.sleep.as_pin_mut() {
-            Some(sleep) => sleep.poll(cx).is_ready(),
+            // a task that has spent its budget would be told to come back, and the timer not be set
+            Some(sleep) => pin!(unconstrained(sleep)).poll(cx).is_ready(),
             None => false,
         }
     }

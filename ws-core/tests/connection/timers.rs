@@ -269,3 +269,16 @@ async fn endless_times_are_no_times() {
     sleep(1000 * HOUR).await;
     assert!(!socket.is_closed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_spends_the_budget_of_its_task_does_not_lose_the_timer() {
+    let peer = serve(&WebSocketLayer::new(), async |socket: WebSocket| {
+        for _ in 0..200 {
+            tokio::task::consume_budget().await;
+        }
+        pending::<()>().await;
+        drop(socket);
+    });
+    let lived = lifetime(&peer).await;
+    assert!(GIVEN_UP.contains(&lived), "{lived}");
+}
