@@ -178,18 +178,19 @@ impl Alarm {
         cx: &mut Context<'_>,
     ) -> bool {
         let mut this = self.project();
+        if new_waker {
+            *this.armed = None;
+        }
         let Some(at) = at else { return false };
         let early_enough = this.armed.is_some_and(|armed| armed <= at);
-        if early_enough && !new_waker {
+        if early_enough {
             return false;
         }
-        if !early_enough {
-            match this.sleep.as_mut().as_pin_mut() {
-                Some(sleep) => sleep.reset(at),
-                None => this.sleep.set(Some(sleep_until(at))),
-            }
-            *this.armed = Some(at);
+        match this.sleep.as_mut().as_pin_mut() {
+            Some(sleep) => sleep.reset(at),
+            None => this.sleep.set(Some(sleep_until(at))),
         }
+        *this.armed = Some(at);
         match this.sleep.as_pin_mut() {
             // a task that has spent its budget would be told to come back, and the timer not be set
             Some(sleep) => pin!(unconstrained(sleep)).poll(cx).is_ready(),

@@ -181,6 +181,30 @@ async fn a_task_that_moves_is_woken_where_it_is() {
     assert!(!woken(&old));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_task_that_moves_while_no_time_counts_is_woken_where_it_is() {
+    let (transport, peer) = wire();
+    let layer = WebSocketLayer::new().ping_interval(None);
+    let mut task = pin!(testing::accept(&layer, transport, echo));
+    let mut poll = |waker: &Waker| task.as_mut().poll(&mut Context::from_waker(waker)).is_pending();
+
+    // a message begins and ends: the timer is set, and then of no use
+    let (_, old_waker) = waker();
+    peer.send_bytes(&Frame::text("a").masked()[..3]);
+    assert!(poll(&old_waker));
+    peer.send_bytes(&Frame::text("a").masked()[3..]);
+    assert!(poll(&old_waker));
+
+    let (new, new_waker) = waker();
+    assert!(poll(&new_waker));
+    peer.send_bytes(&Frame::text("b").masked()[..3]);
+    assert!(woken(&new));
+    assert!(poll(&new_waker));
+    assert!(!woken(&new));
+    sleep(61 * SECOND).await;
+    assert!(woken(&new), "the message is late");
+}
+
 /// A peer that always has the same frames to send, and takes everything.
 struct Flood {
     frames: Vec<u8>,
