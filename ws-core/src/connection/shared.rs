@@ -537,18 +537,24 @@ impl State {
     /// A pong answers the ping of this number and those before it (RFC 6455 section 5.5.3); returns the round trip.
     pub(super) fn pong_received(&mut self, payload: &[u8], wakes: &mut Wakes) -> Option<Duration> {
         let id = u64::from_be_bytes(payload.try_into().ok()?);
+        if id >= self.next_ping {
+            // the answer to none of ours
+            return None;
+        }
         let now = Instant::now();
         let mut round_trip = None;
+        let mut answered = false;
         for ping in self.pings.iter_mut().filter(|ping| ping.id <= id && ping.round_trip.is_none()) {
             let elapsed = now - ping.queued;
             ping.round_trip = Some(elapsed);
+            answered = true;
             if ping.id == id {
                 round_trip = Some(elapsed);
             }
         }
-        if round_trip.is_some() {
-            self.latency = round_trip;
-            self.pings.retain(|ping| ping.awaited);
+        if answered {
+            self.latency = round_trip.or(self.latency);
+            self.pings.retain(|ping| ping.awaited || ping.round_trip.is_none());
             self.wake(Interest::Pong, wakes);
         }
         round_trip

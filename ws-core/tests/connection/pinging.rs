@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use tokio::time::sleep;
 use ws_core::WebSocketLayer;
 
-use crate::support::{Frame, SECOND, open, open_default, settle};
+use crate::support::{Frame, SECOND, open, open_default, settle, soon};
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_returns_the_round_trip_time() {
@@ -35,6 +35,38 @@ async fn a_pong_to_the_newest_answers_the_pings_before_it() {
         peer.send(&Frame::pong(&newest.payload));
     });
     assert_eq!((first.unwrap(), second.unwrap()), (2 * SECOND, SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_to_a_ping_that_nobody_awaits_any_more_answers_those_before_it() {
+    let (socket, peer) = open_default().await;
+    let sender = socket.sender();
+    let first = tokio::spawn({
+        let sender = sender.clone();
+        async move { sender.ping().await }
+    });
+    peer.next().await.unwrap();
+    assert!(sender.ping().now_or_never().is_none());
+    let newest = peer.next().await.unwrap();
+    sleep(SECOND).await;
+    peer.send(&Frame::pong(&newest.payload));
+    assert_eq!(soon(first).await.unwrap().unwrap(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unsolicited_pongs_are_ignored() {
+    let (socket, peer) = open_default().await;
+    let sender = socket.sender();
+    let (round_trip, ()) = tokio::join!(sender.ping(), async {
+        let ping = peer.next().await.unwrap();
+        for payload in [&b""[..], b"hello", &[0xff; 8], &[0xff; 125]] {
+            peer.send(&Frame::pong(payload));
+        }
+        sleep(2 * SECOND).await;
+        peer.send(&Frame::pong(&ping.payload));
+    });
+    assert_eq!(round_trip.unwrap(), 2 * SECOND);
+    assert_eq!(peer.seen(), [], "a pong has no answer");
 }
 
 #[tokio::test(start_paused = true)]
