@@ -317,6 +317,12 @@ impl Link {
             self.ping_end = Some(state.queued);
             self.timers.pinged(Instant::now());
         }
+        if self.writable
+            && state.buffered() < config.outbound_bytes as u64
+            && let Some(payload) = self.unanswered.take()
+        {
+            state.pong(&payload);
+        }
         state.outbound.drain_into(&mut self.output);
         self.room = state.room(config);
         self.answered = self.failed || state.peer_closed;
@@ -542,12 +548,6 @@ impl Link {
         loop {
             self.sync(cx);
             let Some(transport) = &mut self.transport else { return };
-            if !self.output.has_remaining()
-                && let Some(payload) = self.unanswered.take()
-            {
-                self.shared.lock().pong(&payload);
-                continue;
-            }
             if !self.output.has_remaining() || !self.writable {
                 break;
             }

@@ -207,3 +207,19 @@ async fn a_flush_fails_when_the_connection_ends_before() {
     });
     assert!(flushed.unwrap_err().is_closed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_finds_its_place_among_messages_without_end() {
+    let peer = serve(&WebSocketLayer::new().outbound_buffer(1000), async |mut socket: WebSocket| {
+        while socket.send("x".repeat(100)).await.is_ok() {}
+    });
+    peer.allow(0);
+    settle().await;
+    peer.send(&Frame::ping(b"there?"));
+    settle().await;
+    for _ in 0..50 {
+        peer.allow(200);
+        settle().await;
+    }
+    assert!(peer.seen().contains(&Frame::pong(b"there?")));
+}
