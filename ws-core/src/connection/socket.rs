@@ -484,7 +484,8 @@ impl Sink<Message> for Sender {
         Poll::Ready(result)
     }
 
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.flush = None;
         self.shared.queue(message)
     }
 

@@ -111,6 +111,21 @@ async fn closing_the_sink_is_the_whole_closing_handshake() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flush_of_the_sink_covers_what_was_sent_since_the_last_one_was_begun() {
+    let (socket, peer) = open_default().await;
+    let mut sender = socket.sender();
+    peer.allow(3);
+    sender.feed(Message::from("a")).await.unwrap();
+    assert!(SinkExt::flush(&mut sender).now_or_never().is_none());
+    sender.feed(Message::from("b")).await.unwrap();
+    settle().await;
+    assert!(SinkExt::flush(&mut sender).now_or_never().is_none(), "b has not been taken");
+    peer.allow_all();
+    soon(SinkExt::flush(&mut sender)).await.unwrap();
+    assert_eq!(peer.seen(), [Frame::text("a"), Frame::text("b")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn poll_ready_of_a_closed_sink_is_an_error() {
     let (mut socket, peer) = open_default().await;
     peer.end();
