@@ -562,7 +562,10 @@ impl State {
 
     fn wait(&mut self, interest: Interest, waiter: &mut Option<usize>, waker: &Waker) {
         match waiter.and_then(|key| self.waiters.get_mut(key)) {
-            Some((_, known)) => known.clone_from(waker),
+            Some((of, known)) => {
+                *of = interest;
+                known.clone_from(waker);
+            }
             None => *waiter = Some(self.waiters.insert((interest, waker.clone()))),
         }
     }

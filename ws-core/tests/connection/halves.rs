@@ -126,6 +126,28 @@ async fn a_flush_of_the_sink_covers_what_was_sent_since_the_last_one_was_begun()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sink_that_waited_for_room_is_woken_for_its_flush() {
+    let (socket, peer) = open(&WebSocketLayer::new().outbound_buffer(10)).await;
+    let (mut sender, mut other) = (socket.sender(), socket.sender());
+    peer.allow(0);
+    sender.send("0123456789").await.unwrap();
+    let flushed = tokio::spawn(async move {
+        let mut sink = Pin::new(&mut sender);
+        poll_fn(|cx| {
+            assert!(sink.as_mut().poll_ready(cx).is_pending());
+            sink.as_mut().poll_flush(cx)
+        })
+        .await
+    });
+    settle().await;
+    // above the limit, behind what is flushed
+    Pin::new(&mut other).start_send(Message::from("0123456789")).unwrap();
+    peer.allow(12);
+    settle().await;
+    assert!(flushed.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
 async fn poll_ready_of_a_closed_sink_is_an_error() {
     let (mut socket, peer) = open_default().await;
     peer.end();
