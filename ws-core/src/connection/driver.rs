@@ -302,6 +302,7 @@ impl Link {
         let mut wakes = Wakes::default();
         let config = &self.shared.config;
         let mut state = self.shared.lock();
+        state.changed = false;
         if self.uncounted > 0 {
             state.written += std::mem::take(&mut self.uncounted) as u64;
             state.wake(Interest::Written, &mut wakes);
@@ -651,16 +652,17 @@ impl Link {
     /// Whether another round would do something. If not, buffers are given back, and the others are to wake the task.
     fn is_busy(&mut self) -> bool {
         let mut state = self.shared.lock();
+        let changed = state.changed && self.stage < Stage::Over;
         let to_read = match self.stage {
-            Stage::Open => state.has_room(&self.shared.config),
+            Stage::Open => self.has_room(),
             Stage::Closing => !self.answered,
             Stage::Lingering => true,
             Stage::Ending | Stage::ShuttingDown | Stage::Over => false,
         };
-        let to_write = self.output.has_remaining() || state.outbound.has_remaining();
-        let busy = self.handler_turn
+        let busy = changed
+            || self.handler_turn
             || to_read && (self.readable || !self.input.is_empty())
-            || to_write && self.writable && self.transport.is_some();
+            || self.writable && self.output.has_remaining();
         if !busy {
             state.driver_sleeps();
             self.input.park();

@@ -88,6 +88,8 @@ pub(super) struct State {
     driver: Option<Waker>,
     /// The driver looks at this state before it sleeps: it need not be woken.
     driver_awake: bool,
+    /// Something was changed for the driver since it looked.
+    pub(super) changed: bool,
 }
 
 /// A ping under way.
@@ -429,6 +431,7 @@ impl State {
             waiters: Slab::new(),
             driver: None,
             driver_awake: false,
+            changed: false,
         }
     }
 
@@ -491,6 +494,7 @@ impl State {
 
     /// The driver is to look at what has changed.
     fn wake_driver(&mut self) {
+        self.changed = true;
         if !self.driver_awake
             && let Some(driver) = &self.driver
         {

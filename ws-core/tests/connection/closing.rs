@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use ws_core::{CloseCode, CloseFrame, Error, Side, WebSocket, WebSocketLayer, testing};
 
 use crate::support::{
-    Frame, HOUR, SECOND, ask, echo, numbers, open_default, received, serve, settle, soon, wire,
+    Frame, HOUR, SECOND, ask, echo, numbers, open, open_default, received, serve, settle, soon, wire,
 };
 
 #[tokio::test(start_paused = true)]
@@ -322,4 +322,18 @@ async fn a_handler_can_wait_for_the_end_that_it_began() {
     let (frame, closed) = answer.get().await;
     assert_eq!(frame, closed.frame);
     assert!(closed.clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_from_elsewhere_is_timed_though_the_driver_was_about_to_sleep() {
+    let (socket, peer) = open(&WebSocketLayer::new().ping_interval(None).send_timeout(None)).await;
+    let sender = socket.sender();
+    // of the message the transport takes one byte, then it is flushed
+    peer.allow(1);
+    peer.on_flush({
+        let sender = sender.clone();
+        move || assert!(sender.close(1000, "").now_or_never().is_none())
+    });
+    sender.send("hello").await.unwrap();
+    soon(sender.closed()).await;
 }
