@@ -577,6 +577,10 @@ impl Link {
         self.uncounted += written;
         self.unflushed = true;
         self.timers.unblocked();
+        if self.stage == Stage::Closing {
+            // the peer has time to answer from when our Close frame is on its way, while what is before it goes out
+            self.timers.end_within(self.shared.config.close_timeout, Instant::now());
+        }
         if let Some(end) = self.ping_end {
             // the peer has time to answer from when the ping is on its way, while what is before it goes out
             self.timers.pinged(Instant::now());

@@ -279,6 +279,20 @@ async fn a_client_waits_for_the_server_to_end_the_stream() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_gets_all_that_was_sent_before_the_close() {
+    let payload = vec![7; 100_000];
+    let peer = serve(&WebSocketLayer::new(), {
+        let payload = payload.clone();
+        async |mut socket: WebSocket| socket.send(payload).await
+    });
+    for _ in 0..200 {
+        peer.allow(1000);
+        sleep(SECOND).await;
+    }
+    assert_eq!(peer.seen(), [Frame::binary(payload), Frame::close(1000, "")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_reads_nothing_is_left_at_the_close_timeout() {
     let start = Instant::now();
     let peer = serve(&WebSocketLayer::new(), async |mut socket: WebSocket| socket.send("never taken").await);
