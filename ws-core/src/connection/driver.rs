@@ -13,7 +13,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -673,5 +673,14 @@ impl Link {
             self.decoded = VecDeque::new();
         }
         busy
+    }
+}
+
+impl Drop for Link {
+    /// The task was dropped, as when its runtime shuts down: those in other tasks who wait learn it.
+    fn drop(&mut self) {
+        let span = self.span.clone();
+        let _entered = span.enter();
+        self.over(Side::Local, None, &mut Context::from_waker(Waker::noop()));
     }
 }

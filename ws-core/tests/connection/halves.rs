@@ -5,9 +5,11 @@ use std::pin::Pin;
 
 use futures_util::{FutureExt as _, Sink, SinkExt, StreamExt as _, stream};
 use tokio::time::sleep;
-use ws_core::{Error, Message, WebSocket, WebSocketLayer};
+use ws_core::{Error, Message, WebSocket, WebSocketLayer, testing};
 
-use crate::support::{Frame, HOUR, SECOND, ask, numbers, open, open_default, received, serve, settle, soon};
+use crate::support::{
+    Frame, HOUR, SECOND, ask, numbers, open, open_default, received, serve, settle, soon, wire,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_elsewhere_keeps_the_connection_until_it_is_dropped() {
@@ -155,4 +157,19 @@ async fn poll_ready_of_a_closed_sink_is_an_error() {
     let ready = poll_fn(|cx| Pin::new(&mut socket).poll_ready(cx)).now_or_never();
     assert!(matches!(ready, Some(Err(Error::Closed))));
     assert!(Sink::<Message>::start_send(Pin::new(&mut socket), "x".into()).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_elsewhere_learns_that_the_driver_was_dropped() {
+    let (transport, peer) = wire();
+    let (give, given) = tokio::sync::oneshot::channel();
+    let task = tokio::spawn(testing::accept(&WebSocketLayer::new(), transport, async |socket: WebSocket| {
+        let _ = give.send(socket);
+    }));
+    let mut socket = given.await.unwrap();
+    task.abort();
+    assert!(soon(socket.recv()).await.is_none());
+    assert!(!soon(socket.closed()).await.clean);
+    assert!(socket.send("too late").await.is_err());
+    assert!(peer.state().dropped);
 }
