@@ -27,7 +27,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 use slab::Slab;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use crate::close::{CloseCode, CloseFrame, InvalidClose};
 
@@ -150,7 +150,6 @@ impl Connections {
     /// on with the rest.
     pub async fn drain(&self, drain: Drain) -> Drained {
         let inner = &self.inner;
-        let deadline = Instant::now() + drain.deadline;
         if let Some(within) = drain.reconnect_within {
             inner.retry_after.store(within.as_secs(), Ordering::Relaxed);
         }
@@ -172,7 +171,7 @@ impl Connections {
                 }
             }
         };
-        if timeout_at(deadline, all_over).await.is_ok() {
+        if timeout(drain.deadline, all_over).await.is_ok() {
             return Drained { closed: at_first, aborted: 0 };
         }
 
@@ -419,6 +418,8 @@ pub struct Drained {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]

@@ -157,8 +157,9 @@ impl WebSocketLayer {
         self.set_connection(|config| config.pong_timeout = timeout)
     }
 
-    /// How long the peer has to answer our Close frame, from when it took the last of what was sent; and how long messages that came before its own Close frame
-    /// delay our answer to it while the handler does not take them. Default 5 s.
+    /// How long the peer has to answer our Close frame, counted from when it last took any of what was sent; and how
+    /// long messages that came before its own Close frame delay our answer to it while the handler does not take them.
+    /// Default 5 s.
     ///
     /// # Panics
     ///

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep};
 use ws_core::{CloseCode, Drain, WebSocket, WebSocketLayer, testing};
 
-use crate::support::{Frame, HOUR, SECOND, ask, numbers, open, received, serve, settle, soon, wire};
+use crate::support::{Frame, HOUR, SECOND, ask, echo, numbers, open, received, serve, settle, soon, wire};
 
 #[tokio::test(start_paused = true)]
 async fn a_return_sends_all_and_closes_with_1000() {
@@ -162,6 +162,21 @@ async fn a_drain_ends_a_connection_that_was_never_polled() {
     assert_eq!(soon(drain).await.unwrap().aborted, 1);
     assert!(flag.load(Ordering::Relaxed));
     assert!(peer.state().dropped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_without_a_deadline_waits() {
+    let layer = WebSocketLayer::new();
+    let peer = serve(&layer, echo);
+    settle().await;
+    let connections = layer.connections();
+    let (drained, ()) =
+        tokio::join!(connections.drain(Drain::new().deadline(std::time::Duration::MAX)), async {
+            assert_eq!(peer.next().await.unwrap().close_code(), 1001);
+            peer.send(&Frame::close(1001, ""));
+            peer.end();
+        });
+    assert_eq!((drained.closed, drained.aborted), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
