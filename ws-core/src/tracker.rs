@@ -46,6 +46,8 @@ struct Inner {
     /// Slots taken: open connections, and handshakes under way.
     open: AtomicUsize,
     draining: AtomicBool,
+    /// The deadline of a drain is past. Set and read with `tasks` locked.
+    aborted: AtomicBool,
     /// Told to those who are refused, as an upper bound in seconds.
     retry_after: AtomicU64,
     /// Raised with every signal, so that a connection looks into the table only when there may be one for it.
@@ -84,6 +86,7 @@ impl Default for Inner {
             limit: AtomicUsize::new(usize::MAX),
             open: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
             retry_after: AtomicU64::new(5),
             epoch: AtomicU32::new(0),
             tasks: Mutex::default(),
@@ -206,6 +209,7 @@ impl Connections {
     /// Tells all to end now; returns how many there were.
     fn abort(&self) -> usize {
         let mut tasks = self.inner.tasks();
+        self.inner.aborted.store(true, Ordering::Relaxed);
         let wakers = tasks
             .iter_mut()
             .filter_map(|(_, task)| {
@@ -250,7 +254,10 @@ impl Slot {
     /// Makes the task of the connection known to a drain.
     pub(crate) fn register(self) -> Registration {
         let inner = Arc::clone(&self.inner);
-        let key = inner.tasks().insert(Task::default());
+        let mut tasks = inner.tasks();
+        let signal = inner.aborted.load(Ordering::Relaxed).then_some(Signal::Abort);
+        let key = tasks.insert(Task { signal, ..Task::default() });
+        drop(tasks);
         // it may have missed the signals of a drain, but the drain sees it at its next look
         inner.changed.notify_waiters();
         Registration { inner, slot: Some(self), key, epoch: 0 }
@@ -484,6 +491,16 @@ mod tests {
         assert_eq!(drained, Drained { closed: 0, aborted: 1 });
         assert!(start.elapsed() < Duration::from_secs(4));
         deaf.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_outlasts_a_drain_comes_to_nothing() {
+        let connections = Connections::default();
+        let slot = connections.acquire().unwrap();
+        connections.drain(Drain::new().deadline(Duration::from_secs(3))).await;
+        let mut task = slot.register();
+        assert!(task.is_aborted());
+        assert!(matches!(task.take_signal(), Some(Signal::Abort)));
     }
 
     #[test]
