@@ -97,9 +97,9 @@ where
             }
         }
         if let HandlerProjection::Running(future) = this.handler.as_mut().project() {
-            let outcome = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            let outcome = match catch_unwind(AssertUnwindSafe(|| future.poll(cx).map(Outcome::into_result))) {
                 Ok(Poll::Pending) => return,
-                Ok(Poll::Ready(outcome)) => Ok(outcome.into_result()),
+                Ok(Poll::Ready(outcome)) => Ok(outcome),
                 Err(panic) => Err(panic),
             };
             // what it held of the socket goes first, so that the end finds no receiver

@@ -47,6 +47,15 @@ impl Drop for Bomb {
     }
 }
 
+/// An error that panics when it is boxed.
+struct Fuse;
+
+impl From<Fuse> for Box<dyn std::error::Error + Send + Sync> {
+    fn from(_: Fuse) -> Self {
+        panic!("a test, in an error")
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_closes_with_1011_wherever_it_happens() {
     let layer = WebSocketLayer::new();
@@ -58,6 +67,7 @@ async fn a_panic_closes_with_1011_wherever_it_happens() {
             sleep(SECOND).await;
             assert!(start.elapsed() < SECOND, "a test, in a later turn");
         }),
+        serve(&layer, async |_: WebSocket| Err::<(), _>(Fuse)),
         serve(&layer, |_: WebSocket| {
             let bomb = Bomb;
             // dropped with the future, not at the end of its body
