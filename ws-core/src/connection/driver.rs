@@ -677,10 +677,11 @@ impl Link {
 }
 
 impl Drop for Link {
-    /// The task was dropped, as when its runtime shuts down: those in other tasks who wait learn it.
+    /// If the task was dropped before its time, as when its runtime shuts down, those in other tasks who wait learn it.
     fn drop(&mut self) {
         let span = self.span.clone();
         let _entered = span.enter();
         self.over(Side::Local, None, &mut Context::from_waker(Waker::noop()));
+        self.shared.lock().driver_gone();
     }
 }

@@ -702,6 +702,11 @@ impl State {
         }
     }
 
+    /// There is no driver any more: its waker would keep the memory of its task for as long as there is a `Sender`.
+    pub(super) fn driver_gone(&mut self) {
+        self.driver = None;
+    }
+
     /// The driver has looked at everything, and sleeps.
     pub(super) fn driver_sleeps(&mut self) {
         self.driver_awake = false;

@@ -182,6 +182,22 @@ async fn a_task_that_moves_is_woken_where_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sender_that_outlives_its_connection_keeps_nothing_of_the_task() {
+    let (transport, peer) = wire();
+    let (give, given) = tokio::sync::oneshot::channel();
+    let mut task = testing::accept(&WebSocketLayer::new(), transport, async |socket: WebSocket| {
+        let _ = give.send(socket.sender());
+    });
+    let (wakes, waker) = waker();
+    peer.end();
+    while Pin::new(&mut task).poll(&mut Context::from_waker(&waker)).is_pending() {}
+    let sender = given.await.unwrap();
+    drop((task, waker));
+    assert_eq!(Arc::strong_count(&wakes), 1);
+    assert!(sender.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_that_moves_while_no_time_counts_is_woken_where_it_is() {
     let (transport, peer) = wire();
     let layer = WebSocketLayer::new().ping_interval(None);
