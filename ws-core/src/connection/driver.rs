@@ -682,6 +682,6 @@ impl Drop for Link {
         let span = self.span.clone();
         let _entered = span.enter();
         self.over(Side::Local, None, &mut Context::from_waker(Waker::noop()));
-        self.shared.lock().driver_gone();
+        let _waker = self.shared.lock().driver_gone();
     }
 }

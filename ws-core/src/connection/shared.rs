@@ -320,7 +320,7 @@ impl Shared {
             return Poll::Ready(Ok(state.peer_frame.clone()));
         }
         if matches!(state.phase, Phase::Over) {
-            return Poll::Ready(Err(state.close_error.take().unwrap_or(Error::Closed)));
+            return Poll::Ready(Err(state.close_error()));
         }
         state.wait(Interest::End, waiter, cx.waker());
         Poll::Pending
@@ -483,6 +483,15 @@ impl State {
     pub(super) fn handler_failed(&mut self) -> Wakes {
         self.handler_done = true;
         self.close(Some(CloseFrame::new(CloseCode::INTERNAL_ERROR, "")))
+    }
+
+    /// Why the closing handshake failed; each of those who wait for it is told, and the first one the cause.
+    fn close_error(&mut self) -> Error {
+        match &mut self.close_error {
+            Some(Error::Disconnected(cause)) => Error::Disconnected(cause.take()),
+            Some(Error::Timeout(timeout)) => Error::Timeout(*timeout),
+            _ => Error::Closed,
+        }
     }
 
     fn check_sendable(&self) -> Result<(), Error> {
@@ -703,8 +712,8 @@ impl State {
     }
 
     /// There is no driver any more: its waker would keep the memory of its task for as long as there is a `Sender`.
-    pub(super) fn driver_gone(&mut self) {
-        self.driver = None;
+    pub(super) fn driver_gone(&mut self) -> Option<Waker> {
+        self.driver.take()
     }
 
     /// The driver has looked at everything, and sleeps.

@@ -195,6 +195,25 @@ async fn a_peer_that_does_not_answer_our_close_is_left_at_the_close_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_of_those_who_wait_for_the_closing_handshake_is_told_why_it_failed() {
+    let (socket, _peer) = open_default().await;
+    let sender = socket.sender();
+    let (first, second) = tokio::join!(sender.close(1000, ""), sender.close(1000, ""));
+    assert!(first.unwrap_err().is_timeout());
+    assert!(second.unwrap_err().is_timeout());
+    assert!(sender.close(1000, "").await.unwrap_err().is_timeout());
+
+    let (socket, peer) = open_default().await;
+    let sender = socket.sender();
+    let (first, second, ()) = tokio::join!(sender.close(1000, ""), sender.close(1000, ""), async {
+        settle().await;
+        peer.end();
+    });
+    assert!(first.unwrap_err().is_disconnected());
+    assert!(second.unwrap_err().is_disconnected());
+}
+
+#[tokio::test(start_paused = true)]
 async fn both_sides_may_close_at_the_same_moment() {
     let (mut socket, peer) = open_default().await;
     peer.send_all(&[Frame::text("unheard"), Frame::close(4002, "theirs")]);
