@@ -26,7 +26,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
 use tracing::Span;
@@ -106,7 +106,7 @@ where
     let shared = Shared::new(Role::Server, info(), layer.connection_config());
     let transport = Transport::Other(Box::new(stream));
     let link = Link::new(shared, Role::Server, transport, &[], Some(slot.register()), span());
-    Task { driver: Box::pin(Driver::new(link, handler)) }
+    Task { driver: Box::pin(Driver::new(link, handler)), wakers: None }
 }
 
 /// The client's end of a connection over `stream`, on which the handshake is done; its task is spawned.
@@ -138,6 +138,17 @@ where
 #[must_use = "the connection does nothing unless its task is polled or spawned"]
 pub struct Task<F, Fut> {
     driver: Pin<Box<Driver<F, Fut>>>,
+    /// The waker of the whole task, and the driver's.
+    wakers: Option<(Waker, Waker)>,
+}
+
+/// A waker of the driver's own: by it the driver knows its handler from others who wait in the same task.
+struct DriverWaker(Waker);
+
+impl Wake for DriverWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.wake_by_ref();
+    }
 }
 
 impl<F, Fut> Future for Task<F, Fut>
@@ -147,8 +158,14 @@ where
 {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.driver.as_mut().poll(cx)
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { driver, wakers } = self.get_mut();
+        wakers.take_if(|(task, _)| !task.will_wake(cx.waker()));
+        let (_, own) = wakers.get_or_insert_with(|| {
+            let task = cx.waker();
+            (task.clone(), Arc::new(DriverWaker(task.clone())).into())
+        });
+        driver.as_mut().poll(&mut Context::from_waker(own))
     }
 }
 

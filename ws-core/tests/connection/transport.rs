@@ -182,6 +182,27 @@ async fn a_task_that_moves_is_woken_where_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_who_waits_in_the_same_task_is_woken() {
+    let (transport, peer) = wire();
+    let (give, given) = tokio::sync::oneshot::channel();
+    let mut task = pin!(testing::accept(&WebSocketLayer::new(), transport, async |socket: WebSocket| {
+        let _ = give.send(socket);
+    }));
+    let (wakes, waker) = waker();
+    let mut cx = Context::from_waker(&waker);
+    assert!(task.as_mut().poll(&mut cx).is_pending());
+    let mut socket = given.await.unwrap();
+    let mut recv = pin!(socket.recv());
+    assert!(recv.as_mut().poll(&mut cx).is_pending());
+
+    peer.send(&Frame::text("hello"));
+    woken(&wakes);
+    assert!(task.as_mut().poll(&mut cx).is_pending());
+    assert!(woken(&wakes), "the driver is not alone in its task");
+    assert!(recv.poll(&mut cx).is_ready());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sender_that_outlives_its_connection_keeps_nothing_of_the_task() {
     let (transport, peer) = wire();
     let (give, given) = tokio::sync::oneshot::channel();
