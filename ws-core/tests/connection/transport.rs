@@ -188,7 +188,7 @@ async fn one_who_waits_in_the_same_task_is_woken() {
     let mut task = pin!(testing::accept(&WebSocketLayer::new(), transport, async |socket: WebSocket| {
         let _ = give.send(socket);
     }));
-    let (wakes, waker) = waker();
+    let (counter, waker) = waker();
     let mut cx = Context::from_waker(&waker);
     assert!(task.as_mut().poll(&mut cx).is_pending());
     let mut socket = given.await.unwrap();
@@ -196,9 +196,9 @@ async fn one_who_waits_in_the_same_task_is_woken() {
     assert!(recv.as_mut().poll(&mut cx).is_pending());
 
     peer.send(&Frame::text("hello"));
-    woken(&wakes);
+    woken(&counter);
     assert!(task.as_mut().poll(&mut cx).is_pending());
-    assert!(woken(&wakes), "the driver is not alone in its task");
+    assert!(woken(&counter), "the driver is not alone in its task");
     assert!(recv.poll(&mut cx).is_ready());
 }
 
@@ -209,12 +209,12 @@ async fn a_sender_that_outlives_its_connection_keeps_nothing_of_the_task() {
     let mut task = testing::accept(&WebSocketLayer::new(), transport, async |socket: WebSocket| {
         let _ = give.send(socket.sender());
     });
-    let (wakes, waker) = waker();
+    let (counter, waker) = waker();
     peer.end();
     while Pin::new(&mut task).poll(&mut Context::from_waker(&waker)).is_pending() {}
     let sender = given.await.unwrap();
     drop((task, waker));
-    assert_eq!(Arc::strong_count(&wakes), 1);
+    assert_eq!(Arc::strong_count(&counter), 1);
     assert!(sender.is_closed());
 }
 
