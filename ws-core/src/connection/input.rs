@@ -72,7 +72,8 @@ impl Input {
 
     /// Keeps no more than what is left to decode.
     pub(super) fn park(&mut self) {
-        if self.bytes.capacity() == 0 {
+        if self.taken == 0 && self.bytes.len() == self.bytes.capacity() {
+            // nothing is held, or no more than what is left since it was parked before
             return;
         }
         let left = self.unread().to_vec();
@@ -99,6 +100,10 @@ mod tests {
         input.take(1);
         input.park();
         assert_eq!((input.capacity(), &*input.unread()), (2, b"bc".as_slice()));
+
+        let parked = input.unread().as_ptr();
+        input.park();
+        assert_eq!(input.unread().as_ptr(), parked, "it is not copied again");
 
         input.take(2);
         input.park();
