@@ -216,21 +216,33 @@ async fn what_came_before_a_close_is_delivered_and_answered_first<S: Server>() {
 }
 
 async fn the_answer_to_the_last_message_goes_out_before_the_answer_to_a_close<S: Server>() {
-    let setup = Setup::new(|mut socket| async move {
-        while let Some(message) = socket.recv().await {
-            let message = message?;
-            // work
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            socket.send(message).await?;
+    let (report, mut reports) = mpsc::unbounded_channel();
+    let setup = Setup::new(move |mut socket| {
+        let report = report.clone();
+        async move {
+            while let Some(message) = socket.recv().await {
+                let message = message?;
+                report.send("at work")?;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                socket.send(message).await?;
+            }
+            Ok(())
         }
-        Ok(())
     });
     let server = S::start(setup).await;
-    let mut client = Client::open(&server).await;
-    client.write([Frame::text("last").masked(), Frame::close(4000, "").masked()].concat()).await;
-    assert_eq!(client.frame().await, Frame::text("last"));
-    assert_eq!(client.frame().await, Frame::close(4000, ""));
-    client.end().await;
+    // the Close comes with the message, or while the handler works on it
+    for meanwhile in [false, true] {
+        let mut client = Client::open(&server).await;
+        client.write(Frame::text("last")).await;
+        if meanwhile {
+            within("the handler to work", reports.recv()).await.expect("the handler reports");
+        }
+        client.write(Frame::close(4000, "")).await;
+        assert_eq!(client.frame().await, Frame::text("last"));
+        assert_eq!(client.frame().await, Frame::close(4000, ""));
+        client.end().await;
+        while reports.try_recv().is_ok() {}
+    }
 }
 
 async fn senders_in_many_tasks_do_not_mix_up_their_messages<S: Server>() {

@@ -393,6 +393,19 @@ async fn a_peer_that_does_not_answer_our_close_is_dropped_at_the_close_timeout<S
     }
 }
 
+async fn what_was_on_its_way_when_the_server_ended_its_stream_is_read<S: Server>() {
+    let server = S::start(Setup::echo()).await;
+    for last in [Frame::close(4000, ""), Frame::close(1005, "")] {
+        let mut client = Client::open(&server).await;
+        assert!(client.echo(last).await.close_code().is_some());
+        client.end_one_sided().await;
+        client.write(vec![0; 100 * 1024]).await;
+        client.finish().await;
+        server.until_open(0).await;
+        client.not_reset();
+    }
+}
+
 async fn a_peer_that_does_not_end_its_stream_after_the_closing_handshake_is_dropped<S: Server>() {
     let server = S::start(Setup::echo()).await;
     let mut client = Client::open(&server).await;
@@ -476,10 +489,14 @@ ws_tests::cases! {
 }
 
 mod on_one_thread {
-    use super::a_server_that_was_held_up_reads_before_it_judges;
+    use super::{
+        a_server_that_was_held_up_reads_before_it_judges,
+        what_was_on_its_way_when_the_server_ended_its_stream_is_read,
+    };
 
     ws_tests::cases! {
         on ws_tests::runtime::run_on_one_thread:
         a_server_that_was_held_up_reads_before_it_judges,
+        what_was_on_its_way_when_the_server_ended_its_stream_is_read,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It reads with a deadline, and it tells the end of a stream from a reset: a server that closes a socket with bytes
 //! unread in it makes the kernel send a reset, which can overtake the Close frame. So wherever a test reads, a reset
-//! fails it.
+//! fails it; one that comes behind the end of the stream is found by [`Client::not_reset`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -133,6 +133,7 @@ impl Client {
     /// As [`end`](Self::end), and keeps this side's stream open.
     pub async fn end_one_sided(&mut self) {
         while self.read("the end").await {}
+        self.not_reset();
         assert!(self.received.is_empty(), "more came: \"{}\"", self.received.escape_ascii());
     }
 
@@ -141,6 +142,12 @@ impl Client {
         let frame = self.frame_but_ping().await;
         assert_eq!(frame.close_code(), Some(code), "{frame:?}");
         self.end().await;
+    }
+
+    /// Checks that the server has not reset the connection since its stream has ended, which reading does not tell.
+    pub fn not_reset(&self) {
+        let error = self.stream.take_error().expect("a socket can be asked for its error");
+        assert!(error.is_none(), "the server broke the connection: {error:?}");
     }
 
     /// A Close frame with this code, which is answered with the same, then the end.
