@@ -131,7 +131,7 @@ where
 /// let (server, client) = tokio::io::duplex(1024);
 /// let task = testing::accept(&WebSocketLayer::new(), server, async |mut socket| socket.send("hi").await);
 /// let mut client = testing::client(client);
-/// let (_, received) = tokio::join!(task, client.recv());
+/// let (_, received) = tokio::join!(task, async move { client.recv().await });
 /// assert_eq!(received.unwrap().unwrap().as_text(), Some("hi"));
 /// # }
 /// ```

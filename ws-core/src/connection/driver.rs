@@ -41,6 +41,9 @@ const ROUNDS: usize = 16;
 /// Bytes read in one round, after which the handler has its turn.
 const READ_BUDGET: usize = 64 * 1024;
 
+/// What a frame takes of that budget besides: the smallest ones cost by their number, not by their bytes.
+const FRAME_COST: usize = 64;
+
 /// How long bytes are read and dropped after our end of the stream was closed: closing with bytes unread would make
 /// the kernel answer with a reset, which can overtake the Close frame.
 const LINGER: Duration = Duration::from_secs(1);
@@ -398,6 +401,7 @@ impl Link {
             }
             if !self.input.is_empty() {
                 self.decode(cx);
+                budget = budget.saturating_sub(FRAME_COST);
             } else if self.readable {
                 budget = budget.saturating_sub(self.read_once(cx));
             } else {
