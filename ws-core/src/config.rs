@@ -6,6 +6,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "deflate")]
+use crate::compression::Compression;
 use crate::observer::Observer;
 use crate::origin::OriginPolicy;
 
@@ -17,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) protocols: Vec<Arc<str>>,
     pub(crate) require_protocol: bool,
     pub(crate) handshake_timeout: Option<Duration>,
+    #[cfg(feature = "deflate")]
+    pub(crate) compression: Option<Compression>,
     /// Shared by the connections.
     pub(crate) connection: Arc<ConnectionConfig>,
 }
@@ -46,12 +50,29 @@ impl ConnectionConfig {
     }
 }
 
+/// What was negotiated for one connection, beside what all connections have in common.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Negotiated {
+    /// permessage-deflate (RFC 7692).
+    #[cfg(feature = "deflate")]
+    pub(crate) deflate: Option<Deflate>,
+}
+
+/// How our messages are compressed. The peer's are inflated whatever it chose, and nobody keeps a context.
+#[cfg(feature = "deflate")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deflate {
+    pub(crate) compression: Compression,
+    /// Base-2 logarithm of the size of our window, if the client wants it smaller than it could be: 9 to 15.
+    pub(crate) window_bits: Option<u8>,
+}
+
 /// How much a peer may send in one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// In bytes, over all fragments.
+    /// In bytes, over all fragments, and after decompression.
     pub(crate) max_message_size: usize,
-    /// In bytes.
+    /// In bytes, as they are on the wire.
     pub(crate) max_frame_size: usize,
     pub(crate) max_fragments: usize,
 }
@@ -65,6 +86,9 @@ impl Default for Config {
             require_protocol: false,
             // as Netty and Python's `websockets`
             handshake_timeout: Some(Duration::from_secs(10)),
+            // memory, and CRIME/BREACH
+            #[cfg(feature = "deflate")]
+            compression: None,
             connection: Arc::new(ConnectionConfig::default()),
         }
     }

@@ -135,7 +135,11 @@ pub enum ProtocolError {
     /// Text, or the reason of a Close frame, is not UTF-8 (section 8.1).
     #[error("text is not UTF-8")]
     InvalidUtf8,
-    /// A message is larger than `max_message_size`.
+    /// A compressed message is not valid DEFLATE data (RFC 7692 section 7.2.2).
+    #[cfg(feature = "deflate")]
+    #[error("compressed data is invalid")]
+    InvalidDeflate,
+    /// A message is larger than `max_message_size`, after decompression.
     #[error("message over the limit of {limit} bytes")]
     MessageTooBig {
         /// The limit, in bytes.
@@ -161,6 +165,8 @@ impl ProtocolError {
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::InvalidUtf8 => CloseCode::INVALID_DATA,
+            #[cfg(feature = "deflate")]
+            Self::InvalidDeflate => CloseCode::INVALID_DATA,
             Self::MessageTooBig { .. } | Self::FrameTooBig { .. } => CloseCode::TOO_BIG,
             Self::TooManyFragments { .. } => CloseCode::POLICY,
             _ => CloseCode::PROTOCOL,

@@ -57,6 +57,8 @@
 //! - `tungstenite`: conversions of messages and Close frames from and to those of `tungstenite` 0.30.
 
 pub mod close;
+#[cfg(feature = "deflate")]
+pub mod compression;
 mod config;
 mod connection;
 pub mod error;
@@ -76,6 +78,8 @@ pub mod upgrade;
 pub mod utf8;
 
 pub use close::{CloseCode, CloseFrame, Closed, InvalidClose, Side};
+#[cfg(feature = "deflate")]
+pub use compression::Compression;
 pub use connection::{Receiver, Sender, WebSocket};
 pub use error::{Error, ProtocolError, Timeout, TrySendError};
 pub use handler::{HandlerService, Outcome, service};

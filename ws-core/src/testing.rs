@@ -31,7 +31,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
 use tracing::Span;
 
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, Negotiated};
 use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
 use crate::handler::Outcome;
 use crate::layer::WebSocketLayer;
@@ -54,7 +54,7 @@ where
     connect_with(&WebSocketLayer::new(), handler)
 }
 
-/// As [`connect`], with the limits, times and observer of `layer`, and counted among its connections.
+/// As [`connect`], with the limits, times, observer and compression of `layer`, and counted among its connections.
 ///
 /// # Panics
 ///
@@ -66,7 +66,7 @@ where
 {
     let (server, client) = duplex(PIPE);
     tokio::spawn(accept(layer, server, handler));
-    self::client(client)
+    client_with(layer, client)
 }
 
 /// The two ends of a connection in memory: the server's, then the client's.
@@ -87,11 +87,11 @@ where
 pub fn pair() -> (WebSocket, WebSocket) {
     let (server, client) = duplex(PIPE);
     let config = Arc::new(ConnectionConfig::default());
-    (spawn(Role::Server, server, config), self::client(client))
+    (spawn(Role::Server, server, config, Negotiated::default()), self::client(client))
 }
 
 /// The task of a server's connection over `stream`, on which the handshake is done: for a transport that counts, fails
-/// or delays.
+/// or delays. Where the layer compresses messages, the peer is one that does, too: see [`client_with`].
 ///
 /// # Panics
 ///
@@ -103,7 +103,7 @@ where
     Fut: Future<Output: Outcome> + Send + 'static,
 {
     let slot = layer.connections().acquire().expect("a slot for one more connection");
-    let shared = Shared::new(Role::Server, info(), layer.connection_config());
+    let shared = Shared::new(Role::Server, info(), layer.connection_config(), layer.negotiated());
     let transport = Transport::Other(Box::new(stream));
     let link = Link::new(shared, Role::Server, transport, &[], Some(slot.register()), span());
     Task { driver: Box::pin(Driver::new(link, handler)), wakers: None }
@@ -118,7 +118,19 @@ pub fn client<T>(stream: T) -> WebSocket
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    spawn(Role::Client, stream, Arc::new(ConnectionConfig::default()))
+    spawn(Role::Client, stream, Arc::new(ConnectionConfig::default()), Negotiated::default())
+}
+
+/// As [`client`], of a server with `layer`: it compresses messages if the layer does.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn client_with<T>(layer: &WebSocketLayer, stream: T) -> WebSocket
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    spawn(Role::Client, stream, Arc::new(ConnectionConfig::default()), layer.negotiated())
 }
 
 /// The task of a connection, made by [`accept`]: it is ready when the connection is over and its handler has returned.
@@ -176,11 +188,11 @@ impl<F, Fut> std::fmt::Debug for Task<F, Fut> {
 }
 
 /// Spawns a connection without a handler.
-fn spawn<T>(role: Role, stream: T, config: Arc<ConnectionConfig>) -> WebSocket
+fn spawn<T>(role: Role, stream: T, config: Arc<ConnectionConfig>, negotiated: Negotiated) -> WebSocket
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let shared = Shared::new(role, info(), config);
+    let shared = Shared::new(role, info(), config, negotiated);
     let link = Link::new(shared, role, Transport::Other(Box::new(stream)), &[], None, span());
     let (driver, socket) = Driver::without_handler(link);
     tokio::spawn(driver);

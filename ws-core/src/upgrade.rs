@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::Span;
 
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, Negotiated};
 use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
 use crate::error::{Error, Timeout};
 use crate::handler::Outcome;
@@ -187,6 +187,7 @@ impl WebSocketUpgrade {
         let Self { accepted, pending, on_upgrade, head, on_failed } = self;
         let Accepted { handshake, slot, deadline, config, confirmed } = accepted;
         let response = response(&handshake);
+        let Handshake { protocol, negotiated, .. } = handshake;
 
         let id = ConnectionId::next();
         // not a child of the request's span, which would stay open as long as the connection
@@ -195,16 +196,23 @@ impl WebSocketUpgrade {
             "websocket",
             connection = u64::from(id),
             path = head.uri.path(),
-            protocol = handshake.protocol.as_deref(),
+            protocol = protocol.as_deref(),
             peer = tracing::field::Empty,
         );
         span.follows_from(Span::current());
-        let info = ConnectionInfo { id, peer: None, protocol: handshake.protocol };
+        let info = ConnectionInfo { id, peer: None, protocol };
         let upgrading = Upgrading {
             confirmed: Some(confirmed),
             on_upgrade,
             deadline: deadline.map(sleep_until),
-            parts: Some(ConnectionParts { info, config, span, registration: slot.register(), on_failed }),
+            parts: Some(ConnectionParts {
+                info,
+                config,
+                negotiated,
+                span,
+                registration: slot.register(),
+                on_failed,
+            }),
         };
         tokio::spawn(Task::Upgrading(upgrading, Some(handler)));
         pending.inner.started.store(true, Ordering::Release);
@@ -223,6 +231,10 @@ fn response(handshake: &Handshake) -> Response<Body> {
         && let Ok(value) = HeaderValue::from_str(protocol)
     {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+    }
+    #[cfg(feature = "deflate")]
+    if let Some(deflate) = &handshake.negotiated.deflate {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, handshake::deflate::answer(deflate));
     }
     response
 }
@@ -249,6 +261,7 @@ struct Upgrading {
 struct ConnectionParts {
     info: ConnectionInfo,
     config: Arc<ConnectionConfig>,
+    negotiated: Negotiated,
     span: Span,
     registration: Registration,
     on_failed: Option<FailedCallback>,
@@ -341,7 +354,7 @@ impl ConnectionParts {
         if let Some(peer) = self.info.peer {
             self.span.record("peer", tracing::field::display(peer));
         }
-        let shared = Shared::new(Role::Server, self.info, self.config);
+        let shared = Shared::new(Role::Server, self.info, self.config, self.negotiated);
         Link::new(shared, Role::Server, transport, read, Some(self.registration), self.span)
     }
 

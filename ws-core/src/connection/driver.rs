@@ -246,7 +246,7 @@ impl Link {
             handler_turn: false,
             new_waker: true,
             input: Input::new(read),
-            decoder: Decoder::new(role, config.limits),
+            decoder: Decoder::new(role, config.limits).with(shared.negotiated),
             decoded: VecDeque::new(),
             decoded_bytes: 0,
             room: Some((config.inbound_messages, config.inbound_bytes)),

@@ -13,16 +13,19 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use crate::close::{CloseCode, CloseFrame, Closed, Side};
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, Negotiated};
 use crate::error::{Error, TrySendError};
 use crate::message::Message;
 use crate::observer::ConnectionInfo;
+#[cfg(feature = "deflate")]
+use crate::protocol::{Compressed, compress};
 use crate::protocol::{Encoder, Role};
 
 /// A connection, as seen from all sides.
 pub(crate) struct Shared {
     pub(crate) info: ConnectionInfo,
     pub(crate) config: Arc<ConnectionConfig>,
+    pub(crate) negotiated: Negotiated,
     state: Mutex<State>,
 }
 
@@ -167,8 +170,13 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(role: Role, info: ConnectionInfo, config: Arc<ConnectionConfig>) -> Arc<Self> {
-        Arc::new(Self { info, config, state: Mutex::new(State::new(role)) })
+    pub(crate) fn new(
+        role: Role,
+        info: ConnectionInfo,
+        config: Arc<ConnectionConfig>,
+        negotiated: Negotiated,
+    ) -> Arc<Self> {
+        Arc::new(Self { info, config, negotiated, state: Mutex::new(State::new(role)) })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -231,18 +239,50 @@ impl Shared {
             return Poll::Pending;
         }
         if let Some(message) = message.take() {
-            self.push_message(state, message);
+            self.push_message(state, message).map_err(|_| Error::Closed)?;
         }
         Poll::Ready(Ok(()))
     }
 
-    fn push_message(&self, mut state: MutexGuard<'_, State>, message: Message) {
+    /// Queues a message, unless the connection is closed: then gives it back.
+    fn push_message(&self, state: MutexGuard<'_, State>, message: Message) -> Result<(), Message> {
         let bytes = message.len();
-        state.push(|outbound| outbound.message(message));
+        #[cfg(feature = "deflate")]
+        let (state, compressed) = self.compress(state, &message);
+        let mut state = state;
+        if state.check_sendable().is_err() {
+            return Err(message);
+        }
+        state.push(|outbound| {
+            #[cfg(feature = "deflate")]
+            if let Some(compressed) = compressed {
+                return outbound.compressed(compressed);
+            }
+            outbound.message(message);
+        });
         state.sent = true;
         state.wake_driver();
         drop(state);
         self.config.observe(|observer| observer.on_message_sent(self.info.id, bytes));
+        Ok(())
+    }
+
+    /// The message compressed, where that is agreed and worth it. That takes its time, so not under the lock: others may
+    /// want to send, or to close.
+    #[cfg(feature = "deflate")]
+    fn compress<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        message: &Message,
+    ) -> (MutexGuard<'a, State>, Option<Compressed>) {
+        match self.negotiated.deflate {
+            Some(deflate) if message.len() >= deflate.compression.threshold => {
+                drop(state);
+                let compressed = compress(message, deflate);
+                (self.lock(), compressed)
+            }
+            _ => (state, None),
+        }
     }
 
     /// Waits until there is room in the outbound buffer.
@@ -262,10 +302,7 @@ impl Shared {
 
     /// Queues a message whether there is room or not.
     pub(super) fn queue(&self, message: Message) -> Result<(), Error> {
-        let state = self.lock();
-        state.check_sendable()?;
-        self.push_message(state, message);
-        Ok(())
+        self.push_message(self.lock(), message).map_err(|_| Error::Closed)
     }
 
     pub(super) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
@@ -275,8 +312,7 @@ impl Shared {
         } else if state.buffered() >= self.config.outbound_bytes as u64 {
             Err(TrySendError::Full(message))
         } else {
-            self.push_message(state, message);
-            Ok(())
+            self.push_message(state, message).map_err(TrySendError::Closed)
         }
     }
 

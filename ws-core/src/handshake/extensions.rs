@@ -1,5 +1,7 @@
-//! `Sec-WebSocket-Extensions` (RFC 6455 section 9.1): every well-formed offer is declined, by not answering
-//! it.
+//! `Sec-WebSocket-Extensions` (RFC 6455 section 9.1): what is no list of extensions is refused; an offer that nobody
+//! here knows, or has switched on, is declined by not answering it.
+//!
+//! The one that may be known is permessage-deflate, which is in `deflate`.
 
 use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
@@ -21,34 +23,46 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Rejection> {
 /// To split at every comma and semicolon is right, also between quotes: what is quoted has to be a token,
 /// which has neither of them.
 fn is_extension(text: &[u8]) -> bool {
-    let mut parts = text.split(|&byte| byte == b';').map(trim);
+    let mut parts = parts(text);
     parts.next().is_some_and(is_token) && parts.all(is_parameter)
+}
+
+/// The name of an extension, then its parameters.
+pub(super) fn parts(extension: &[u8]) -> impl Iterator<Item = &[u8]> {
+    extension.split(|&byte| byte == b';').map(trim)
+}
+
+/// The name of a parameter, and its value as it is written.
+pub(super) fn name_and_value(parameter: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match parameter.iter().position(|&byte| byte == b'=') {
+        Some(at) => (trim(&parameter[..at]), Some(trim(&parameter[at + 1..]))),
+        None => (parameter, None),
+    }
 }
 
 /// Whether this is an `extension-param`: `name`, `name=value` or `name="value"`.
 fn is_parameter(text: &[u8]) -> bool {
-    match text.iter().position(|&byte| byte == b'=') {
-        Some(at) => is_token(trim(&text[..at])) && is_value(trim(&text[at + 1..])),
-        None => is_token(text),
-    }
+    let (name, value) = name_and_value(text);
+    is_token(name) && value.is_none_or(is_value)
 }
 
 fn is_value(text: &[u8]) -> bool {
     match text.strip_prefix(b"\"") {
-        Some(quoted) => quoted.strip_suffix(b"\"").is_some_and(is_quoted_token),
+        Some(quoted) => quoted
+            .strip_suffix(b"\"")
+            .is_some_and(|content| !content.is_empty() && unescaped(content).all(is_token_byte)),
         None => is_token(text),
     }
 }
 
-/// Whether the content of a quoted string, in which any byte may have a backslash in front, is a token.
-fn is_quoted_token(text: &[u8]) -> bool {
-    let mut bytes = text.iter().copied();
-    let mut unescaped = std::iter::from_fn(|| match bytes.next()? {
+/// The content of a quoted string, in which any byte may have a backslash in front.
+pub(super) fn unescaped(content: &[u8]) -> impl Iterator<Item = u8> {
+    let mut bytes = content.iter().copied();
+    std::iter::from_fn(move || match bytes.next()? {
         // a backslash at the end stands for itself, and is no token
         b'\\' => Some(bytes.next().unwrap_or(b'\\')),
         byte => Some(byte),
-    });
-    !text.is_empty() && unescaped.all(is_token_byte)
+    })
 }
 
 #[cfg(test)]

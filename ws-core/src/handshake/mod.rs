@@ -15,6 +15,8 @@
 //! assert!(rejection.headers().any(|(name, value)| name == "sec-websocket-version" && value == "13"));
 //! ```
 
+#[cfg(feature = "deflate")]
+pub(crate) mod deflate;
 mod extensions;
 mod headers;
 mod rejection;
@@ -30,7 +32,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::config::Config;
+use crate::config::{Config, Negotiated};
 pub(crate) use headers::is_token;
 pub use rejection::Rejection;
 pub(crate) use subprotocol::choose as choose_protocol;
@@ -42,6 +44,7 @@ pub(crate) struct Handshake {
     pub(crate) accept: HeaderValue,
     /// The subprotocol, if one that the client offers is known.
     pub(crate) protocol: Option<Arc<str>>,
+    pub(crate) negotiated: Negotiated,
 }
 
 /// Whether the request asks for a WebSocket; if not, it is none of the layer's business.
@@ -69,7 +72,11 @@ pub(crate) fn check(parts: &Parts, config: &Config) -> Result<Handshake, Rejecti
     if protocol.is_none() && config.require_protocol {
         return Err(Rejection::ProtocolRequired);
     }
-    Ok(Handshake { accept, protocol })
+    let negotiated = Negotiated {
+        #[cfg(feature = "deflate")]
+        deflate: config.compression.and_then(|compression| deflate::negotiate(headers, compression)),
+    };
+    Ok(Handshake { accept, protocol, negotiated })
 }
 
 /// What HTTP asks of a request that is to become something else.

@@ -37,6 +37,12 @@ pub use body::{Body, ResponseBody};
 pub use future::ResponseFuture;
 pub use service::WebSocketService;
 
+#[cfg(feature = "deflate")]
+use crate::compression::Compression;
+#[cfg(all(feature = "deflate", feature = "testing"))]
+use crate::config::Deflate;
+#[cfg(feature = "testing")]
+use crate::config::Negotiated;
 use crate::config::{Config, ConnectionConfig};
 use crate::handshake::is_token;
 use crate::observer::Observer;
@@ -201,13 +207,13 @@ impl WebSocketLayer {
         self.set_connection(|config| config.send_timeout = timeout)
     }
 
-    /// The largest message, in bytes, over all its fragments; a larger one closes the connection with 1009 before
-    /// memory is taken for it. Default 1 MiB.
+    /// The largest message, in bytes, over all its fragments and after decompression; a larger one closes the
+    /// connection with 1009 before memory is taken for it. Default 1 MiB.
     pub fn max_message_size(self, bytes: usize) -> Self {
         self.set_connection(|config| config.limits.max_message_size = bytes)
     }
 
-    /// The largest frame, in bytes. Default 1 MiB.
+    /// The largest frame, in bytes as they are on the wire. Default 1 MiB.
     pub fn max_frame_size(self, bytes: usize) -> Self {
         self.set_connection(|config| config.limits.max_frame_size = bytes)
     }
@@ -251,6 +257,17 @@ impl WebSocketLayer {
         self.set_connection(|config| config.outbound_bytes = bytes)
     }
 
+    /// Compresses messages with peers that offer permessage-deflate (RFC 7692), as browsers do. Default off: see
+    /// [`Compression`] for what it costs, and for what must not be compressed.
+    ///
+    /// What comes in compressed is held to [`max_message_size`](Self::max_message_size) after decompression, and to
+    /// [`max_frame_size`](Self::max_frame_size) before.
+    #[cfg(feature = "deflate")]
+    pub fn compression(self, compression: impl Into<Option<Compression>>) -> Self {
+        let compression = compression.into();
+        self.set(|config| config.compression = compression)
+    }
+
     /// Tells `observer` what happens on the connections. Default nobody.
     pub fn observer(self, observer: impl Observer) -> Self {
         let observer: Arc<dyn Observer> = Arc::new(observer);
@@ -260,6 +277,15 @@ impl WebSocketLayer {
     #[cfg(feature = "testing")]
     pub(crate) fn connection_config(&self) -> Arc<ConnectionConfig> {
         Arc::clone(&self.config.connection)
+    }
+
+    /// What is negotiated with a client that offers all that can be.
+    #[cfg(feature = "testing")]
+    pub(crate) fn negotiated(&self) -> Negotiated {
+        Negotiated {
+            #[cfg(feature = "deflate")]
+            deflate: self.config.compression.map(|compression| Deflate { compression, window_bits: None }),
+        }
     }
 }
 

@@ -7,7 +7,8 @@
 //!
 //! Invariants, for whoever changes this file:
 //!
-//! - `payload` holds the bytes of the message in `open`, unmasked; where there is none, it holds no memory.
+//! - `payload` holds the bytes of the message in `open`, unmasked and inflated; where there is none, it holds no
+//!   memory.
 //! - What has come of a text is validated, up to a code point that is not complete.
 //! - In [`State::Data`] and [`State::Control`] bytes are missing, after each call: a frame that is complete
 //!   has left its state.
@@ -19,10 +20,12 @@ use bytes::buf::Limit;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Control;
 
 use super::Role;
-use super::header::{Frame, Header, HeaderReader, Kind, Open, Rules};
+#[cfg(feature = "deflate")]
+use super::deflate::Inflater;
+use super::header::{Coding, Frame, Header, HeaderReader, Kind, Open, Rules};
 use super::mask::Mask;
 use crate::close::{CloseCode, CloseFrame};
-use crate::config::Limits;
+use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
 use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
@@ -57,6 +60,12 @@ pub(crate) struct Decoder {
     open: Option<Open>,
     payload: PayloadBuffer,
     state: State,
+    /// Whether messages may be compressed.
+    #[cfg(feature = "deflate")]
+    deflate: bool,
+    /// Where a compressed message has begun.
+    #[cfg(feature = "deflate")]
+    inflater: Option<Box<Inflater>>,
 }
 
 /// Where in a frame we are.
@@ -77,6 +86,7 @@ impl Default for State {
 #[derive(Clone, Copy, Debug)]
 struct DataFrame {
     kind: Kind,
+    coding: Coding,
     is_final: bool,
     missing: usize,
     mask: Mask,
@@ -105,7 +115,28 @@ impl Decoder {
             max_frame_size: limits.max_frame_size.min(MAX),
             ..limits
         };
-        Self { role, limits, open: None, payload: PayloadBuffer::default(), state: State::default() }
+        Self {
+            role,
+            limits,
+            open: None,
+            payload: PayloadBuffer::default(),
+            state: State::default(),
+            #[cfg(feature = "deflate")]
+            deflate: false,
+            #[cfg(feature = "deflate")]
+            inflater: None,
+        }
+    }
+
+    /// Lets the peer use what was negotiated.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn with(self, negotiated: Negotiated) -> Self {
+        Self { deflate: negotiated.deflate.is_some(), ..self }
+    }
+
+    #[cfg(not(feature = "deflate"))]
+    pub(crate) fn with(self, _: Negotiated) -> Self {
+        self
     }
 
     /// Takes bytes from the front of `input` and unmasks them in place. Returns how many, and the event that
@@ -123,13 +154,13 @@ impl Decoder {
         Ok((taken, event))
     }
 
-    /// Inside of a data frame with at least `threshold` bytes missing: where to read them to.
+    /// Inside of a data frame with at least `threshold` bytes missing, which are not compressed: where to read them to.
     ///
     /// There is room for one byte at least and for no more than is missing. Memory grows in steps, which
     /// never run further ahead of what has arrived than that is long itself, or 16 KiB.
     pub(crate) fn direct(&mut self, threshold: usize) -> Option<Limit<&mut Vec<u8>>> {
         let State::Data(frame) = &self.state else { return None };
-        if frame.missing < threshold {
+        if frame.missing < threshold || frame.coding != Coding::Plain {
             return None;
         }
         make_room(&mut self.payload, frame, &self.limits, frame.missing.min(MIN_READ));
@@ -168,6 +199,8 @@ impl Decoder {
             State::Control(frame) => frame.payload.capacity(),
             _ => 0,
         };
+        #[cfg(feature = "deflate")]
+        let control = control + self.inflater.as_deref().map_or(0, size_of_val);
         self.payload.capacity() + control
     }
 
@@ -175,6 +208,10 @@ impl Decoder {
         self.state = State::Done;
         self.open = None;
         self.payload = PayloadBuffer::default();
+        #[cfg(feature = "deflate")]
+        {
+            self.inflater = None;
+        }
     }
 
     fn step(&mut self, input: &mut [u8], event: &mut Option<Event>) -> Step {
@@ -185,6 +222,8 @@ impl Decoder {
                     limits: &self.limits,
                     open: self.open,
                     assembled: self.payload.len(),
+                    #[cfg(feature = "deflate")]
+                    deflate: self.deflate,
                 };
                 let (header_len, header) = reader.read(input, &rules)?;
                 let Some(header) = header else { return Ok(header_len) };
@@ -209,7 +248,8 @@ impl Decoder {
         match frame {
             Frame::Data(open) => {
                 self.open = Some(open);
-                self.data(DataFrame { kind: open.kind, is_final, missing, mask }, input, event)
+                let Open { kind, coding, .. } = open;
+                self.data(DataFrame { kind, coding, is_final, missing, mask }, input, event)
             }
             Frame::Control(control) => {
                 self.control(ControlFrame { control, missing, mask, payload: Vec::new() }, input, event)
@@ -218,6 +258,10 @@ impl Decoder {
     }
 
     fn data(&mut self, mut frame: DataFrame, input: &mut [u8], event: &mut Option<Event>) -> Step {
+        #[cfg(feature = "deflate")]
+        if frame.coding == Coding::Deflate {
+            return self.compressed(frame, input, event);
+        }
         let n = frame.missing.min(input.len());
         let bytes = &mut input[..n];
         *event = if frame.is_final && n == frame.missing && self.payload.is_empty() {
@@ -259,6 +303,36 @@ impl Decoder {
             self.complete(frame.kind).map(Some)
         } else {
             Ok(None)
+        }
+    }
+
+    #[cfg(feature = "deflate")]
+    fn compressed(&mut self, mut frame: DataFrame, input: &mut [u8], event: &mut Option<Event>) -> Step {
+        let n = frame.missing.min(input.len());
+        let bytes = &mut input[..n];
+        frame.mask.apply(bytes);
+        frame.missing -= n;
+        let is_complete = frame.is_final && frame.missing == 0;
+        self.inflate(frame.kind, bytes, is_complete)?;
+        if is_complete {
+            *event = Some(self.complete(frame.kind)?);
+        } else if frame.missing > 0 {
+            self.state = State::Data(frame);
+        }
+        Ok(n)
+    }
+
+    /// Appends what `bytes` become. A message without any needs no decompressor, and is empty.
+    #[cfg(feature = "deflate")]
+    fn inflate(&mut self, kind: Kind, bytes: &[u8], is_complete: bool) -> Result<(), ProtocolError> {
+        let Self { payload, limits, inflater, .. } = self;
+        let mut take = |inflated: &[u8]| take_inflated(payload, kind, limits, inflated);
+        if !bytes.is_empty() {
+            inflater.get_or_insert_with(Inflater::borrow).feed(bytes, &mut take)?;
+        }
+        match inflater.take_if(|_| is_complete) {
+            Some(inflater) => inflater.finish(take),
+            None => Ok(()),
         }
     }
 
@@ -339,6 +413,28 @@ fn make_room(payload: &mut PayloadBuffer, frame: &DataFrame, limits: &Limits, le
         announced.max(arrived).min(limits.max_message_size - arrived)
     };
     payload.reserve_exact(step.max(least));
+}
+
+/// Appends the next piece of a compressed message, as far as the limit allows: a few bytes may become many.
+#[cfg(feature = "deflate")]
+fn take_inflated(
+    payload: &mut PayloadBuffer,
+    kind: Kind,
+    limits: &Limits,
+    piece: &[u8],
+) -> Result<(), ProtocolError> {
+    let limit = limits.max_message_size;
+    let (arrived, left) = (payload.len(), limit - payload.len());
+    let (fitting, over) = piece.split_at(piece.len().min(left));
+    if payload.capacity() - arrived < fitting.len() {
+        // nobody knows how much follows: doubling keeps many pieces linear
+        payload.reserve_exact(arrived.min(left).max(fitting.len()));
+    }
+    payload.extend_from_slice(fitting);
+    if kind == Kind::Text {
+        payload.validate().map_err(not_utf8)?;
+    }
+    if over.is_empty() { Ok(()) } else { Err(ProtocolError::MessageTooBig { limit }) }
 }
 
 fn not_utf8(_: InvalidUtf8) -> ProtocolError {

@@ -25,6 +25,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::Role;
+#[cfg(feature = "deflate")]
+use super::deflate::Compressed;
 use super::header::{MAX_CONTROL, MAX_HEADER};
 use super::mask::Mask;
 use crate::close::CloseFrame;
@@ -72,11 +74,23 @@ impl Encoder {
 
     /// Queues `message` as one frame.
     pub(crate) fn message(&mut self, message: Message) {
-        let opcode = OpCode::Data(if message.is_text() { Data::Text } else { Data::Binary });
+        let header = header(OpCode::Data(if message.is_text() { Data::Text } else { Data::Binary }));
         if message.len() < LARGE {
-            self.push_small(opcode, &[message.as_bytes()]);
+            self.push_small(header, &[message.as_bytes()]);
         } else {
-            self.push_large(opcode, message.into_bytes());
+            self.push_large(header, message.into_bytes());
+        }
+    }
+
+    /// Queues a message that was compressed, as one frame.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn compressed(&mut self, message: Compressed) {
+        let Compressed { kind, payload } = message;
+        let header = FrameHeader { rsv1: true, ..header(OpCode::Data(kind)) };
+        if payload.len() < LARGE {
+            self.push_small(header, &[&payload]);
+        } else {
+            self.push_large(header, payload);
         }
     }
 
@@ -132,12 +146,12 @@ impl Encoder {
 
     fn push_control(&mut self, control: Control, payload: &[&[u8]]) {
         debug_assert!(payload.iter().map(|part| part.len()).sum::<usize>() <= MAX_CONTROL);
-        self.push_small(OpCode::Control(control), payload);
+        self.push_small(header(OpCode::Control(control)), payload);
     }
 
-    fn push_small(&mut self, opcode: OpCode, payload: &[&[u8]]) {
+    fn push_small(&mut self, header: FrameHeader, payload: &[&[u8]]) {
         let length = payload.iter().map(|part| part.len()).sum();
-        let mut mask = self.push_header(opcode, length, length);
+        let mut mask = self.push_header(header, length, length);
         let start = self.small.len();
         for part in payload {
             self.small.extend_from_slice(part);
@@ -146,8 +160,8 @@ impl Encoder {
         self.behind += length;
     }
 
-    fn push_large(&mut self, opcode: OpCode, payload: Bytes) {
-        let mut mask = self.push_header(opcode, payload.len(), 0);
+    fn push_large(&mut self, header: FrameHeader, payload: Bytes) {
+        let mut mask = self.push_header(header, payload.len(), 0);
         let payload = match self.role {
             Role::Server => payload,
             Role::Client => {
@@ -162,13 +176,13 @@ impl Encoder {
     }
 
     /// Appends a header and makes room for `following` bytes behind it. Returns the mask that it announces.
-    fn push_header(&mut self, opcode: OpCode, length: usize, following: usize) -> Mask {
+    fn push_header(&mut self, mut header: FrameHeader, length: usize, following: usize) -> Mask {
         let mask = match self.role {
             Role::Server => None,
             Role::Client => Some(Mask::random()),
         };
         self.make_room(MAX_HEADER + following);
-        let header = FrameHeader { opcode, mask: mask.map(Mask::key), ..FrameHeader::default() };
+        header.mask = mask.map(Mask::key);
         let start = self.small.len();
         header
             .format(length as u64, &mut self.small)
@@ -231,6 +245,11 @@ impl Encoder {
         }
         *self = Self::new(self.role);
     }
+}
+
+/// The header of a frame that is the first and the last of its message, without a mask.
+fn header(opcode: OpCode) -> FrameHeader {
+    FrameHeader { opcode, ..FrameHeader::default() }
 }
 
 impl Buf for Encoder {

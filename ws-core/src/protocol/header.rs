@@ -27,6 +27,8 @@ pub(super) const MAX_CONTROL: usize = 125;
 
 const OPCODE: u8 = 0x0f;
 const RESERVED: u8 = 0x70;
+#[cfg(feature = "deflate")]
+const COMPRESSED: u8 = 0x40;
 const FINAL: u8 = 0x80;
 const MASKED: u8 = 0x80;
 const KEY: usize = 4;
@@ -38,12 +40,22 @@ pub(super) enum Kind {
     Binary,
 }
 
+/// How the payload of a message is coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Plain,
+    /// Compressed (RFC 7692).
+    #[cfg(feature = "deflate")]
+    Deflate,
+}
+
 /// A message of which a frame has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Open {
     pub(super) kind: Kind,
-    /// How many frames it has so far.
-    pub(super) frames: usize,
+    pub(super) coding: Coding,
+    /// How many frames it has so far, up to what a `u32` can count.
+    pub(super) frames: u32,
 }
 
 /// What a frame is.
@@ -73,6 +85,9 @@ pub(super) struct Rules<'a> {
     pub(super) open: Option<Open>,
     /// Bytes of that message so far, at most `limits.max_message_size`.
     pub(super) assembled: usize,
+    /// Whether messages may be compressed.
+    #[cfg(feature = "deflate")]
+    pub(super) deflate: bool,
 }
 
 /// The bytes of a header that is not complete.
@@ -162,7 +177,13 @@ impl Rules<'_> {
     }
 
     fn judge_first(&self, first: u8) -> Result<Frame, ProtocolError> {
-        check_reserved_bits(first)?;
+        let coding = match first & RESERVED {
+            0 => Coding::Plain,
+            #[cfg(feature = "deflate")]
+            COMPRESSED if self.deflate && starts_message(first) => Coding::Deflate,
+            // it would need an extension that gives it a meaning
+            _ => return Err(ProtocolError::ReservedBit),
+        };
         let is_final = first & FINAL != 0;
         match OpCode::from(first & OPCODE) {
             OpCode::Control(Control::Reserved(code)) | OpCode::Data(Data::Reserved(code)) => {
@@ -171,14 +192,14 @@ impl Rules<'_> {
             OpCode::Control(_) if !is_final => Err(ProtocolError::FragmentedControl),
             OpCode::Control(control) => Ok(Frame::Control(control)),
             OpCode::Data(Data::Continue) => self.continued().map(Frame::Data),
-            OpCode::Data(Data::Text) => self.started(Kind::Text).map(Frame::Data),
-            OpCode::Data(Data::Binary) => self.started(Kind::Binary).map(Frame::Data),
+            OpCode::Data(Data::Text) => self.started(Kind::Text, coding).map(Frame::Data),
+            OpCode::Data(Data::Binary) => self.started(Kind::Binary, coding).map(Frame::Data),
         }
     }
 
-    fn started(&self, kind: Kind) -> Result<Open, ProtocolError> {
+    fn started(&self, kind: Kind, coding: Coding) -> Result<Open, ProtocolError> {
         match self.open {
-            None => Ok(Open { kind, frames: 1 }),
+            None => Ok(Open { kind, coding, frames: 1 }),
             Some(_) => Err(ProtocolError::ExpectedContinuation),
         }
     }
@@ -187,8 +208,8 @@ impl Rules<'_> {
         let limit = self.limits.max_fragments;
         match self.open {
             None => Err(ProtocolError::UnexpectedContinuation),
-            Some(open) if open.frames >= limit => Err(ProtocolError::TooManyFragments { limit }),
-            Some(open) => Ok(Open { frames: open.frames + 1, ..open }),
+            Some(open) if open.frames as usize >= limit => Err(ProtocolError::TooManyFragments { limit }),
+            Some(open) => Ok(Open { frames: open.frames.saturating_add(1), ..open }),
         }
     }
 
@@ -208,12 +229,14 @@ impl Rules<'_> {
         let Limits { max_frame_size, max_message_size, .. } = *self.limits;
         // what no `usize` can tell is over every limit
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        if matches!(frame, Frame::Control(_)) {
+        let Frame::Data(Open { coding, .. }) = frame else {
             // judged with the second byte
-            Ok(length)
-        } else if length > max_frame_size {
+            return Ok(length);
+        };
+        if length > max_frame_size {
             Err(ProtocolError::FrameTooBig { limit: max_frame_size })
-        } else if length > max_message_size.saturating_sub(self.assembled) {
+        // what becomes of compressed data is judged when it has
+        } else if coding == Coding::Plain && length > max_message_size.saturating_sub(self.assembled) {
             Err(ProtocolError::MessageTooBig { limit: max_message_size })
         } else {
             Ok(length)
@@ -221,8 +244,8 @@ impl Rules<'_> {
     }
 }
 
-/// A reserved bit needs an extension that gives it a meaning, and none is negotiated. permessage-deflate
-/// would allow the first of them here, on the first frame of a message (RFC 7692 section 6).
-fn check_reserved_bits(first: u8) -> Result<(), ProtocolError> {
-    if first & RESERVED == 0 { Ok(()) } else { Err(ProtocolError::ReservedBit) }
+/// Only the first frame of a message says whether it is compressed (RFC 7692 section 6).
+#[cfg(feature = "deflate")]
+fn starts_message(first: u8) -> bool {
+    matches!(OpCode::from(first & OPCODE), OpCode::Data(Data::Text | Data::Binary))
 }

@@ -21,9 +21,12 @@
 //! - How a stream is cut into pieces changes nothing: the events and the error are the same.
 //! - Each byte of payload is unmasked once, in place, and before it is looked at.
 //!
-//! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` assembles, `encoder` queues.
+//! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` assembles, `encoder` queues; `deflate`
+//! does the work of permessage-deflate.
 
 mod decoder;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod encoder;
 mod header;
 mod mask;
@@ -31,6 +34,8 @@ mod mask;
 mod tests;
 
 pub(crate) use decoder::{Decoder, Event};
+#[cfg(feature = "deflate")]
+pub(crate) use deflate::{Compressed, compress};
 pub(crate) use encoder::Encoder;
 
 /// Which end of the connection we are. A client masks what it sends, a server does not (section 5.3).

@@ -3,6 +3,8 @@
 //! Frames are put together here by hand, not by the encoder, so that the two cannot agree on a mistake.
 
 mod decoding;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod encoding;
 mod oracle;
 
