@@ -102,7 +102,7 @@
 //!
 //! # Features
 //!
-//! `json` (default) and `testing`, as in [`ws_core`].
+//! `json` (default), `deflate` and `testing`, as in [`ws_core`].
 
 use std::fmt;
 

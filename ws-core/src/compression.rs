@@ -90,3 +90,107 @@ mod tests {
         let _ = Compression::new().level(10);
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod connection_tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+    use crate::{Error, Message, WebSocket, WebSocketLayer, testing};
+
+    fn compressing() -> WebSocketLayer {
+        WebSocketLayer::new().compression(Compression::new())
+    }
+
+    async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+        while let Some(message) = socket.recv().await {
+            socket.send(message?).await?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that no compression makes fewer (an LCG).
+    fn noise(length: usize) -> Vec<u8> {
+        let next = |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        std::iter::successors(Some(1), next).map(|state| state.to_be_bytes()[0]).take(length).collect()
+    }
+
+    /// The first byte of the frame that a server sends `message` in, and the length of its payload.
+    async fn framed(layer: &WebSocketLayer, message: impl Into<Message>) -> (u8, usize) {
+        let message = message.into();
+        let (server, mut client) = duplex(1 << 20);
+        tokio::spawn(testing::accept(layer, server, async move |mut socket: WebSocket| {
+            socket.send(message).await
+        }));
+        let mut header = [0; 2];
+        client.read_exact(&mut header).await.unwrap();
+        let length = match header[1] {
+            126 => client.read_u16().await.unwrap().into(),
+            length => length.into(),
+        };
+        (header[0], length)
+    }
+
+    #[tokio::test]
+    async fn a_message_is_compressed_from_the_threshold_on() {
+        let text = |length| "x".repeat(length);
+        assert_eq!(framed(&compressing(), text(1023)).await, (0x81, 1023));
+        let (first, length) = framed(&compressing(), text(1024)).await;
+        assert!(first == 0xc1 && length < 50, "{first:x} {length}");
+        let (first, length) = framed(&compressing(), text(1024).into_bytes()).await;
+        assert!(first == 0xc2 && length < 50, "{first:x} {length}");
+
+        let all = WebSocketLayer::new().compression(Compression::new().threshold(0));
+        assert_eq!(framed(&all, text(100)).await.0, 0xc1);
+        assert_eq!(framed(&all, "").await, (0x81, 0));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_does_not_become_shorter_is_sent_as_it_is() {
+        assert_eq!(framed(&compressing(), noise(5000)).await, (0x82, 5000));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_compressed_unless_the_layer_is_told_to() {
+        let text = "x".repeat(5000);
+        assert_eq!(framed(&WebSocketLayer::new(), text.as_str()).await, (0x81, 5000));
+        assert_eq!(framed(&compressing().compression(None), text.as_str()).await, (0x81, 5000));
+    }
+
+    #[tokio::test]
+    async fn messages_of_all_sizes_come_back_as_they_were() {
+        let mut client = testing::connect_with(&compressing(), echo);
+        for length in [0, 1, 1000, 1024, 20_000, 300_000, 1 << 20] {
+            for message in [
+                Message::from("grüße ".repeat(length / 8)),
+                Message::from(vec![7; length]),
+                Message::from(noise(length)),
+            ] {
+                client.send(message.clone()).await.unwrap();
+                assert!(client.recv().await.unwrap().unwrap() == message, "{length}");
+            }
+        }
+        client.close(1000, "").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_bomb_is_refused_with_1009() {
+        let mut client = testing::connect_with(&compressing().max_message_size(100_000), echo);
+        client.send(vec![0; 100_000]).await.unwrap();
+        assert_eq!(client.recv().await.unwrap().unwrap().len(), 100_000);
+        client.send(vec![0; 100_001]).await.unwrap();
+        assert!(client.recv().await.is_none());
+        assert_eq!(client.close_frame().unwrap().code, 1009.into());
+    }
+
+    #[tokio::test]
+    async fn bad_data_is_refused_with_1007() {
+        let (server, mut client) = duplex(1024);
+        tokio::spawn(testing::accept(&compressing(), server, echo));
+        // masked with zeros: a block of a type that there is not
+        client.write_all(&[0xc2, 0x81, 0, 0, 0, 0, 0x06]).await.unwrap();
+        let mut answer = [0; 4];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!((answer[0], &answer[2..]), (0x88, &1007_u16.to_be_bytes()[..]));
+    }
+}

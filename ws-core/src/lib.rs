@@ -45,7 +45,7 @@
 //! | [`inbound_queue`](WebSocketLayer::inbound_queue) | 32 messages or 64 KiB | |
 //! | [`outbound_buffer`](WebSocketLayer::outbound_buffer) | 64 KiB | `send` waits above it |
 //! | [`max_connections`](WebSocketLayer::max_connections) | no limit | |
-//! | compression | not negotiated | memory, and CRIME/BREACH |
+//! | `compression`, with the feature `deflate` | off | memory, and CRIME/BREACH |
 //!
 //! There are no sizes of read and write buffers to set: a connection that is idle holds none, a busy one borrows its
 //! thread's.
@@ -53,6 +53,7 @@
 //! # Features
 //!
 //! - `json` (default): [`Message::json`], `send_json`, `recv_json`.
+//! - `deflate`: compressed messages (permessage-deflate, RFC 7692), for layers that are told to: see `Compression`.
 //! - `testing`: the module [`testing`].
 //! - `tungstenite`: conversions of messages and Close frames from and to those of `tungstenite` 0.30.
 

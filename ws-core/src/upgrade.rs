@@ -375,3 +375,25 @@ impl fmt::Debug for WebSocketUpgrade {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "deflate"))]
+mod tests {
+    use super::*;
+    use crate::compression::Compression;
+    use crate::config::Deflate;
+
+    #[test]
+    fn the_response_has_the_extension_that_was_negotiated() {
+        let answer = |deflate| {
+            let accept = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+            let handshake = Handshake { accept, protocol: None, negotiated: Negotiated { deflate } };
+            response(&handshake).headers().get(header::SEC_WEBSOCKET_EXTENSIONS).cloned()
+        };
+        assert_eq!(answer(None), None);
+        let deflate = Deflate { compression: Compression::new(), window_bits: Some(10) };
+        assert_eq!(
+            answer(Some(deflate)).unwrap(),
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10"
+        );
+    }
+}

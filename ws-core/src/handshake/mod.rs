@@ -415,6 +415,27 @@ mod tests {
         assert_eq!(rejection(&SEC_WEBSOCKET_EXTENSIONS, &["x-unheard-of; a=1"]), None);
     }
 
+    #[cfg(feature = "deflate")]
+    #[test]
+    fn compression_is_negotiated_where_it_is_switched_on() {
+        use crate::compression::Compression;
+
+        let negotiated = |offer: &[&str], compression| {
+            let config = Config { compression, ..Config::default() };
+            let request = with_header(&SEC_WEBSOCKET_EXTENSIONS, offer);
+            check(&request, &config).map(|handshake| handshake.negotiated.deflate)
+        };
+        let offer = &["permessage-deflate; client_max_window_bits"];
+        let on = Some(Compression::new());
+        let agreed = negotiated(offer, on).unwrap().unwrap();
+        assert_eq!((agreed.compression, agreed.window_bits), (Compression::new(), None));
+        assert_eq!(negotiated(offer, None), Ok(None));
+        assert_eq!(negotiated(&[], on), Ok(None));
+        assert_eq!(negotiated(&["permessage-deflate; foo"], on), Ok(None));
+        let malformed = &["permessage-deflate; client_max_window_bits;"];
+        assert_eq!(negotiated(malformed, on), Err(Rejection::MalformedExtensions));
+    }
+
     #[test]
     fn the_first_thing_that_is_wrong_is_the_one_that_is_told() {
         let mut request = Request::new(()).into_parts().0;
