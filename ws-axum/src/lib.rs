@@ -108,6 +108,7 @@ use std::fmt;
 
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};
+use http::Version;
 use http::request::Parts;
 pub use ws_core::*;
 
@@ -174,7 +175,9 @@ impl<S: Sync> FromRequestParts<S> for WebSocketUpgrade {
     type Rejection = WebSocketUpgradeRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        ws_core::WebSocketUpgrade::from_parts(parts).map(Self).map_err(WebSocketUpgradeRejection)
+        ws_core::WebSocketUpgrade::from_parts(parts)
+            .map(Self)
+            .map_err(|inner| WebSocketUpgradeRejection { inner, version: parts.version })
     }
 }
 
@@ -201,19 +204,22 @@ impl fmt::Debug for WebSocketUpgrade {
 /// # let _: axum::Router = axum::Router::new().route("/", axum::routing::any(page_or_socket));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebSocketUpgradeRejection(Rejection);
+pub struct WebSocketUpgradeRejection {
+    inner: Rejection,
+    version: Version,
+}
 
 impl WebSocketUpgradeRejection {
     /// What was wrong.
     #[must_use]
     pub fn inner(&self) -> &Rejection {
-        &self.0
+        &self.inner
     }
 }
 
 impl fmt::Display for WebSocketUpgradeRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.inner.fmt(f)
     }
 }
 
@@ -221,6 +227,6 @@ impl std::error::Error for WebSocketUpgradeRejection {}
 
 impl IntoResponse for WebSocketUpgradeRejection {
     fn into_response(self) -> Response {
-        self.0.into_response().map(axum_core::body::Body::new)
+        self.inner.into_response(self.version).map(axum_core::body::Body::new)
     }
 }

@@ -122,7 +122,7 @@ where
         let (mut parts, _) = request.into_parts();
         ready(Ok(match WebSocketUpgrade::from_parts(&mut parts) {
             Ok(upgrade) => upgrade.on_upgrade(self.handler.clone()),
-            Err(rejection) => rejection.into_response(),
+            Err(rejection) => rejection.into_response(parts.version),
         }))
     }
 }

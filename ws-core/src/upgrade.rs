@@ -6,7 +6,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -51,7 +50,7 @@ use crate::tracker::{Registration, Slot};
 ///                 socket.send(format!("hello, {name}")).await
 ///             })
 ///         }
-///         Err(rejection) => rejection.into_response(),
+///         Err(rejection) => rejection.into_response(parts.version),
 ///     }
 /// }
 /// ```
@@ -76,31 +75,27 @@ pub(crate) struct Accepted {
     pub(crate) confirmed: oneshot::Receiver<()>,
 }
 
-/// An accepted handshake on its way through the request's extensions.
+/// An accepted handshake on its way through the extensions of the request, and then, as a mark, through those of the
+/// response that [`WebSocketUpgrade::on_upgrade`] makes.
 #[derive(Clone)]
 pub(crate) struct Pending {
-    inner: Arc<PendingInner>,
-}
-
-struct PendingInner {
-    accepted: Mutex<Option<Accepted>>,
-    /// `on_upgrade` was called: a response 101 is ours.
-    started: AtomicBool,
+    accepted: Arc<Mutex<Option<Accepted>>>,
 }
 
 impl Pending {
     pub(crate) fn new(accepted: Accepted) -> Self {
-        let accepted = Mutex::new(Some(accepted));
-        Self { inner: Arc::new(PendingInner { accepted, started: AtomicBool::new(false) }) }
+        Self { accepted: Arc::new(Mutex::new(Some(accepted))) }
     }
 
     pub(crate) fn take(&self) -> Option<Accepted> {
-        self.inner.accepted.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether a connection was begun with this handshake.
-    pub(crate) fn is_started(&self) -> bool {
-        self.inner.started.load(Ordering::Acquire)
+    /// Whether this is the response that a connection was begun with by this handshake.
+    pub(crate) fn is_answered_by<B>(&self, response: &Response<B>) -> bool {
+        let is_opening = matches!(response.status(), StatusCode::SWITCHING_PROTOCOLS | StatusCode::OK);
+        let mark = response.extensions().get::<Self>();
+        is_opening && mark.is_some_and(|mark| Arc::ptr_eq(&mark.accepted, &self.accepted))
     }
 }
 
@@ -170,7 +165,7 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// Makes the response, 101 (switching protocols), and spawns the task of the connection, which runs `handler` when
+    /// Makes the response, 101 (switching protocols) or, over HTTP/2, 200, and spawns the task of the connection, which runs `handler` when
     /// the response is out.
     ///
     /// If another response is returned in place of this one, or none in time, there will be no connection, and
@@ -186,7 +181,8 @@ impl WebSocketUpgrade {
     {
         let Self { accepted, pending, on_upgrade, head, on_failed } = self;
         let Accepted { handshake, slot, deadline, config, confirmed } = accepted;
-        let response = response(&handshake);
+        let mut response = response(&handshake);
+        response.extensions_mut().insert(pending);
         let Handshake { protocol, negotiated, .. } = handshake;
 
         let id = ConnectionId::next();
@@ -215,26 +211,27 @@ impl WebSocketUpgrade {
             }),
         };
         tokio::spawn(Task::Upgrading(upgrading, Some(handler)));
-        pending.inner.started.store(true, Ordering::Release);
         response
     }
 }
 
 fn response(handshake: &Handshake) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, handshake.accept.clone());
+    if let Some(accept) = &handshake.accept {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept.clone());
+    }
     if let Some(protocol) = &handshake.protocol
         && let Ok(value) = HeaderValue::from_str(protocol)
     {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, value);
     }
     #[cfg(feature = "deflate")]
     if let Some(deflate) = &handshake.negotiated.deflate {
-        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, handshake::deflate::answer(deflate));
+        response.headers_mut().insert(header::SEC_WEBSOCKET_EXTENSIONS, handshake::deflate::answer(deflate));
     }
     response
 }
@@ -386,7 +383,8 @@ mod tests {
     fn the_response_has_the_extension_that_was_negotiated() {
         let answer = |deflate| {
             let accept = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-            let handshake = Handshake { accept, protocol: None, negotiated: Negotiated { deflate } };
+            let handshake =
+                Handshake { accept: Some(accept), protocol: None, negotiated: Negotiated { deflate } };
             response(&handshake).headers().get(header::SEC_WEBSOCKET_EXTENSIONS).cloned()
         };
         assert_eq!(answer(None), None);

@@ -30,6 +30,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
+use hyper::ext::Protocol;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::{Config, Negotiated};
@@ -40,31 +41,49 @@ pub(crate) use subprotocol::choose as choose_protocol;
 /// What the answer to a valid request says.
 #[derive(Debug)]
 pub(crate) struct Handshake {
-    /// The value of `Sec-WebSocket-Accept`.
-    pub(crate) accept: HeaderValue,
+    /// The value of `Sec-WebSocket-Accept`; a stream of HTTP/2 needs no such proof (RFC 8441 section 5).
+    pub(crate) accept: Option<HeaderValue>,
     /// The subprotocol, if one that the client offers is known.
     pub(crate) protocol: Option<Arc<str>>,
     pub(crate) negotiated: Negotiated,
 }
 
-/// Whether the request asks for a WebSocket; if not, it is none of the layer's business.
+/// Whether the request asks for a WebSocket: by the header `Upgrade` over HTTP/1, by CONNECT and `:protocol` over
+/// HTTP/2 (RFC 8441). If not, it is none of the layer's business.
 pub(crate) fn is_upgrade(parts: &Parts) -> bool {
-    // HTTP/2 has no `Upgrade`, whatever a header of that name may say (RFC 9113 section 8.2.2). A version
-    // (`websocket/13`) would make it another protocol (RFC 6455 section 4.2.1).
-    parts.version <= Version::HTTP_11 && headers::has_token(&parts.headers, &UPGRADE, "websocket")
+    if is_http_1(parts.version) {
+        // a version (`websocket/13`) would make it another protocol (RFC 6455 section 4.2.1)
+        headers::has_token(&parts.headers, &UPGRADE, "websocket")
+    } else {
+        // there is no `Upgrade`, whatever a header of that name may say (RFC 9113 section 8.2.2)
+        let protocol = parts.extensions.get::<Protocol>();
+        parts.method == Method::CONNECT && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
+    }
+}
+
+/// Whether a request of this version upgrades its connection. From HTTP/2 on it opens a stream.
+pub(crate) fn is_http_1(version: Version) -> bool {
+    version <= Version::HTTP_11
 }
 
 /// Checks a request for which [`is_upgrade`] is true.
 pub(crate) fn check(parts: &Parts, config: &Config) -> Result<Handshake, Rejection> {
     let headers = &parts.headers;
-    check_request(parts)?;
-    if !headers::has_token(headers, &CONNECTION, "upgrade") {
+    let is_http_1 = is_http_1(parts.version);
+    if is_http_1 {
+        check_upgrade(parts)?;
+    }
+    // the bytes of a body would be read as frames
+    if announces_body(headers) {
+        return Err(Rejection::Body);
+    }
+    if is_http_1 && !headers::has_token(headers, &CONNECTION, "upgrade") {
         return Err(Rejection::Connection);
     }
     if headers::only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Rejection::WebSocketVersion);
     }
-    let accept = accept(headers)?;
+    let accept = if is_http_1 { Some(accept(headers)?) } else { None };
     config.origin.check(parts)?;
     subprotocol::check(headers)?;
     extensions::check(headers)?;
@@ -79,17 +98,13 @@ pub(crate) fn check(parts: &Parts, config: &Config) -> Result<Handshake, Rejecti
     Ok(Handshake { accept, protocol, negotiated })
 }
 
-/// What HTTP asks of a request that is to become something else.
-fn check_request(parts: &Parts) -> Result<(), Rejection> {
+/// What HTTP/1 asks of a request that is to become something else.
+fn check_upgrade(parts: &Parts) -> Result<(), Rejection> {
     if parts.method != Method::GET {
         return Err(Rejection::Method);
     }
     if parts.version < Version::HTTP_11 {
         return Err(Rejection::HttpVersion);
-    }
-    // the bytes of a body would be read as frames
-    if announces_body(&parts.headers) {
-        return Err(Rejection::Body);
     }
     Ok(())
 }
@@ -175,7 +190,7 @@ mod tests {
     #[test]
     fn a_valid_request_is_accepted_with_the_answer_to_its_key() {
         let handshake = checked(&request()).unwrap();
-        assert_eq!(handshake.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(handshake.accept.unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(handshake.protocol, None);
     }
 
@@ -221,6 +236,57 @@ mod tests {
             request.version = version;
             assert_eq!(is_upgrade(&request), expected, "{version:?}");
         }
+    }
+
+    /// The request of RFC 8441 section 5.1.
+    fn connect() -> Parts {
+        Request::builder()
+            .version(Version::HTTP_2)
+            .method(Method::CONNECT)
+            .uri("https://server.example.com/chat")
+            .extension(Protocol::from_static("websocket"))
+            .header("sec-websocket-protocol", "chat, superchat")
+            .header("sec-websocket-extensions", "permessage-deflate")
+            .header("sec-websocket-version", "13")
+            .header("origin", "https://server.example.com")
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0
+    }
+
+    #[test]
+    fn over_http_2_connect_with_the_protocol_websocket_is_accepted() {
+        assert!(is_upgrade(&connect()));
+        let handshake = check(&connect(), &knowing(&["superchat"], true)).unwrap();
+        assert_eq!((handshake.accept, handshake.protocol.as_deref()), (None, Some("superchat")));
+    }
+
+    #[test]
+    fn over_http_2_nothing_else_is_an_upgrade() {
+        let mut tunnel = connect();
+        tunnel.extensions.clear();
+        let mut other = connect();
+        other.extensions.insert(Protocol::from_static("connect-udp"));
+        let mut get = connect();
+        get.method = Method::GET;
+        for request in [tunnel, other, get] {
+            assert!(!is_upgrade(&request), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn over_http_2_the_rules_that_are_not_about_the_upgrade_hold() {
+        let with = |name: HeaderName, value: &'static str| {
+            let mut request = connect();
+            request.headers.insert(name, HeaderValue::from_static(value));
+            checked(&request).unwrap_err().status()
+        };
+        assert_eq!(with(SEC_WEBSOCKET_VERSION, "12"), StatusCode::UPGRADE_REQUIRED);
+        assert_eq!(with(ORIGIN, "https://evil.com"), StatusCode::FORBIDDEN);
+        assert_eq!(with(SEC_WEBSOCKET_PROTOCOL, "a b"), StatusCode::BAD_REQUEST);
+        assert_eq!(with(SEC_WEBSOCKET_EXTENSIONS, ";"), StatusCode::BAD_REQUEST);
+        assert_eq!(with(CONTENT_LENGTH, "5"), StatusCode::BAD_REQUEST);
     }
 
     #[test]

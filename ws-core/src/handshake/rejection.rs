@@ -164,8 +164,7 @@ rejections! {
 }
 
 impl Rejection {
-    /// The headers that belong to this response, besides those that every refusal has (`Content-Type`, and
-    /// `Connection: close` over HTTP/1.1).
+    /// The headers that belong to this response over HTTP/1.1, besides those that every refusal has.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
         let text = HeaderValue::from_static;
         let headers = match self {

@@ -5,20 +5,21 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
+use http::{HeaderValue, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use pin_project::pin_project;
 
-use crate::handshake::Rejection;
+use crate::handshake::{Rejection, is_http_1};
 
 /// The body of a response that is made here: a line of text for a refusal, nothing for an upgrade.
 ///
 /// ```
 /// use http_body::Body as _;
+/// use http::Version;
 /// use ws_core::{Body, Rejection};
 ///
-/// let response: http::Response<Body> = Rejection::NotAnUpgrade.into_response();
+/// let response: http::Response<Body> = Rejection::NotAnUpgrade.into_response(Version::HTTP_11);
 /// assert_eq!(response.status(), 426);
 /// assert!(!response.body().is_end_stream());
 /// ```
@@ -115,25 +116,34 @@ where
 }
 
 impl Rejection {
-    /// The response that says so, with one line of plain text; over HTTP/1.1 the connection ends with it. Emits the one
-    /// `tracing` event of the rejection.
+    /// The response that says so to a request of this HTTP version, with one line of plain text. Emits the one `tracing`
+    /// event of the rejection.
+    ///
+    /// Over HTTP/1.1 the connection ends with it. Over HTTP/2 the stream does, and as there is no `Upgrade`, 400 stands
+    /// for 426.
     #[must_use]
-    pub fn into_response(self) -> Response<Body> {
+    pub fn into_response(self, version: Version) -> Response<Body> {
         self.trace();
         let text = format!("{self}\n");
         let mut response = Response::new(Body::empty());
-        *response.status_mut() = self.status();
         let headers = response.headers_mut();
+        headers.extend(self.headers());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-        // what follows the request may be frames, or a body: it must not be taken for another request. RFC 9110
-        // section 7.8 wants `upgrade` named where the header `Upgrade` is.
-        let connection = match self.status() {
-            StatusCode::UPGRADE_REQUIRED => "close, upgrade",
-            _ => "close",
+        let status = self.status();
+        *response.status_mut() = if is_http_1(version) {
+            // what follows the request may be frames, or a body: it must not be taken for another request. RFC 9110
+            // section 7.8 wants `upgrade` named where the header `Upgrade` is.
+            let connection = if headers.contains_key(UPGRADE) { "close, upgrade" } else { "close" };
+            headers.insert(CONNECTION, HeaderValue::from_static(connection));
+            status
+        } else {
+            // neither header may stand in HTTP/2 (RFC 9113 section 8.2.2), nor 426 without it (RFC 9110 section 15.5.22)
+            match headers.remove(UPGRADE) {
+                Some(_) => StatusCode::BAD_REQUEST,
+                None => status,
+            }
         };
-        headers.insert(CONNECTION, HeaderValue::from_static(connection));
-        headers.extend(self.headers());
         *response.body_mut() = Body(Some(text.into()));
         response
     }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Response, StatusCode};
+use http::{Response, Version};
 use pin_project::pin_project;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -46,6 +46,7 @@ pub(super) struct Ticket {
     #[pin]
     deadline: Option<Sleep>,
     config: Arc<Config>,
+    version: Version,
 }
 
 impl Ticket {
@@ -54,8 +55,9 @@ impl Ticket {
         confirm: oneshot::Sender<()>,
         deadline: Option<Instant>,
         config: Arc<Config>,
+        version: Version,
     ) -> Self {
-        Self { pending, confirm: Some(confirm), deadline: deadline.map(sleep_until), config }
+        Self { pending, confirm: Some(confirm), deadline: deadline.map(sleep_until), config, version }
     }
 
     /// Whether the time for the handshake is over.
@@ -67,10 +69,9 @@ impl Ticket {
     }
 
     /// Lets the connection go on that the handler has begun, if this is its response.
-    fn answered(self: Pin<&mut Self>, status: StatusCode) {
+    fn answered<B>(self: Pin<&mut Self>, response: &Response<B>) {
         let this = self.project();
-        if status == StatusCode::SWITCHING_PROTOCOLS
-            && this.pending.is_started()
+        if this.pending.is_answered_by(response)
             && let Some(confirm) = this.confirm.take()
         {
             // if the task has ended in the meantime, nobody is there to hear it
@@ -95,8 +96,8 @@ impl<F> ResponseFuture<F> {
         Self(State::Upgrade(inner, Box::pin(ticket)))
     }
 
-    pub(super) fn refused(rejection: Rejection) -> Self {
-        Self(State::Own(Some(rejection.into_response())))
+    pub(super) fn refused(rejection: Rejection, version: Version) -> Self {
+        Self(State::Own(Some(rejection.into_response(version))))
     }
 }
 
@@ -115,7 +116,7 @@ where
             StateProjection::Upgrade(inner, ticket) => {
                 if let Poll::Ready(result) = inner.poll(cx) {
                     if let Ok(response) = &result {
-                        ticket.as_mut().answered(response.status());
+                        ticket.as_mut().answered(response);
                     }
                     // the slot of a handshake that was not taken is free now, not when this future is dropped
                     state.set(State::Own(None));
@@ -125,9 +126,10 @@ where
                     return Poll::Pending;
                 }
                 ticket.config.connection.observe(|observer| observer.on_refused(&Rejection::Timeout));
+                let response = Rejection::Timeout.into_response(ticket.version);
                 // drops the inner future
                 state.set(State::Own(None));
-                Poll::Ready(Ok(Rejection::Timeout.into_response().map(ResponseBody::own)))
+                Poll::Ready(Ok(response.map(ResponseBody::own)))
             }
             StateProjection::Own(response) => {
                 // the only way here with no response is a poll after the end

@@ -75,7 +75,7 @@ impl<S> WebSocketService<S> {
         let (confirm, confirmed) = oneshot::channel();
         let pending = Pending::new(Accepted { handshake, slot, deadline, config, confirmed });
         parts.extensions.insert(pending.clone());
-        Ok(Ticket::new(pending, confirm, deadline, Arc::clone(&self.config)))
+        Ok(Ticket::new(pending, confirm, deadline, Arc::clone(&self.config), parts.version))
     }
 
     fn no_slot(&self, why: NoSlot) -> Rejection {
@@ -108,7 +108,7 @@ where
             Ok(ticket) => ResponseFuture::upgrade(self.inner.call(Request::from_parts(parts, body)), ticket),
             Err(rejection) => {
                 self.config.connection.observe(|observer| observer.on_refused(&rejection));
-                ResponseFuture::refused(rejection)
+                ResponseFuture::refused(rejection, parts.version)
             }
         }
     }
