@@ -90,5 +90,5 @@ pub use message::Message;
 pub use observer::{ConnectionId, ConnectionInfo, Observer};
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};
 pub use tracker::{Connections, Drain, Drained};
-pub use upgrade::WebSocketUpgrade;
+pub use upgrade::{FutureWebSocket, WebSocketUpgrade};
 pub use utf8::{InvalidUtf8, Utf8Bytes};

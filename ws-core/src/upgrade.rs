@@ -57,7 +57,7 @@ use crate::tracker::{Registration, Slot};
 #[must_use = "the WebSocket opens when `on_upgrade` is called and its response returned"]
 pub struct WebSocketUpgrade {
     accepted: Accepted,
-    pending: Pending,
+    pending: Option<Pending>,
     on_upgrade: OnUpgrade,
     head: Parts,
     on_failed: Option<FailedCallback>,
@@ -71,8 +71,8 @@ pub(crate) struct Accepted {
     pub(crate) slot: Slot,
     pub(crate) deadline: Option<Instant>,
     pub(crate) config: Arc<ConnectionConfig>,
-    /// Resolves when the layer has seen the response that `on_upgrade` made.
-    pub(crate) confirmed: oneshot::Receiver<()>,
+    /// Resolves when the layer has seen the response that was made of this. `None` where no layer will see it.
+    pub(crate) confirmed: Option<oneshot::Receiver<()>>,
 }
 
 /// An accepted handshake on its way through the extensions of the request, and then, as a mark, through those of the
@@ -112,6 +112,15 @@ impl WebSocketUpgrade {
             return Err(if is_upgrade { Rejection::MissingLayer } else { Rejection::NotAnUpgrade });
         };
         let accepted = pending.take().ok_or(Rejection::MissingLayer)?;
+        Self::new(accepted, Some(pending), parts)
+    }
+
+    /// An accepted handshake of a request that can be upgraded.
+    pub(crate) fn new(
+        accepted: Accepted,
+        pending: Option<Pending>,
+        parts: &mut Parts,
+    ) -> Result<Self, Rejection> {
         let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(Rejection::NotUpgradable)?;
         Ok(Self { accepted, pending, on_upgrade, head: parts.clone(), on_failed: None })
     }
@@ -179,10 +188,46 @@ impl WebSocketUpgrade {
         F: FnOnce(WebSocket) -> Fut + Send + 'static,
         Fut: Future<Output: Outcome> + Send + 'static,
     {
+        let (response, upgrading, on_failed) = self.split();
+        tokio::spawn(Task::Upgrading(upgrading, Some((handler, on_failed))));
+        response
+    }
+
+    /// Makes the response, and a future of the socket: for code that has no handler to call back.
+    ///
+    /// The future is to be polled, on a task of its own as a rule, while the response is on its way. When it is ready,
+    /// the task of the connection has been spawned; the connection closes when the socket, or its [`Receiver`] if it was
+    /// split, is dropped.
+    ///
+    /// [`Receiver`]: crate::Receiver
+    ///
+    /// ```
+    /// use http::Response;
+    /// use ws_core::{Body, WebSocketUpgrade};
+    ///
+    /// fn serve(upgrade: WebSocketUpgrade) -> Response<Body> {
+    ///     let (response, socket) = upgrade.into_parts();
+    ///     tokio::spawn(async move {
+    ///         let mut socket = socket.await?;
+    ///         socket.send("hello").await
+    ///     });
+    ///     response
+    /// }
+    /// ```
+    #[must_use = "the response opens the WebSocket, and the future is the socket"]
+    pub fn into_parts(self) -> (Response<Body>, FutureWebSocket) {
+        let (response, upgrading, on_failed) = self.split();
+        (response, FutureWebSocket { upgrading, on_failed })
+    }
+
+    /// The response, and what becomes of the connection when it is out.
+    fn split(self) -> (Response<Body>, Upgrading, Option<FailedCallback>) {
         let Self { accepted, pending, on_upgrade, head, on_failed } = self;
         let Accepted { handshake, slot, deadline, config, confirmed } = accepted;
         let mut response = response(&handshake);
-        response.extensions_mut().insert(pending);
+        if let Some(pending) = pending {
+            response.extensions_mut().insert(pending);
+        }
         let Handshake { protocol, negotiated, .. } = handshake;
 
         let id = ConnectionId::next();
@@ -198,20 +243,12 @@ impl WebSocketUpgrade {
         span.follows_from(Span::current());
         let info = ConnectionInfo { id, peer: None, protocol };
         let upgrading = Upgrading {
-            confirmed: Some(confirmed),
+            confirmed,
             on_upgrade,
             deadline: deadline.map(sleep_until),
-            parts: Some(ConnectionParts {
-                info,
-                config,
-                negotiated,
-                span,
-                registration: slot.register(),
-                on_failed,
-            }),
+            parts: Some(ConnectionParts { info, config, negotiated, span, registration: slot.register() }),
         };
-        tokio::spawn(Task::Upgrading(upgrading, Some(handler)));
-        response
+        (response, upgrading, on_failed)
     }
 }
 
@@ -240,7 +277,7 @@ fn response(handshake: &Handshake) -> Response<Body> {
 #[pin_project(project = TaskProjection)]
 #[expect(clippy::large_enum_variant, reason = "the larger one is the one that lasts")]
 enum Task<F, Fut> {
-    Upgrading(#[pin] Upgrading, Option<F>),
+    Upgrading(#[pin] Upgrading, Option<(F, Option<FailedCallback>)>),
     Running(#[pin] Driver<F, Fut>),
 }
 
@@ -261,7 +298,6 @@ struct ConnectionParts {
     negotiated: Negotiated,
     span: Span,
     registration: Registration,
-    on_failed: Option<FailedCallback>,
 }
 
 impl<F, Fut> Future for Task<F, Fut>
@@ -275,29 +311,78 @@ where
         loop {
             match self.as_mut().project() {
                 TaskProjection::Running(driver) => return driver.poll(cx),
-                TaskProjection::Upgrading(upgrading, handler) => {
-                    let link = ready!(upgrading.poll(cx));
-                    let (Some(link), Some(handler)) = (link, handler.take()) else {
-                        return Poll::Ready(());
-                    };
-                    self.set(Self::Running(Driver::new(link, handler)));
+                TaskProjection::Upgrading(upgrading, user) => {
+                    let result = ready!(upgrading.poll(cx));
+                    match (result, user.take()) {
+                        (Ok(link), Some((handler, _))) => {
+                            self.set(Self::Running(Driver::new(link, handler)));
+                        }
+                        (Err(error), Some((_, Some(callback)))) => {
+                            callback(error);
+                            return Poll::Ready(());
+                        }
+                        _ => return Poll::Ready(()),
+                    }
                 }
             }
         }
     }
 }
 
-impl Future for Upgrading {
-    type Output = Option<Link>;
+/// The socket of a connection whose response is on its way, made by [`WebSocketUpgrade::into_parts`].
+///
+/// It fails with [`Error::Upgrade`] or [`Error::Timeout`] if the connection does not come about. Dropping it gives the
+/// connection up. The example is at [`into_parts`](WebSocketUpgrade::into_parts).
+#[pin_project]
+#[must_use = "the connection is given up when the future of its socket is dropped"]
+pub struct FutureWebSocket {
+    #[pin]
+    upgrading: Upgrading,
+    on_failed: Option<FailedCallback>,
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Link>> {
+impl Future for FutureWebSocket {
+    type Output = Result<WebSocket, Error>;
+
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        Poll::Ready(match ready!(this.upgrading.poll(cx)) {
+            Ok(link) => {
+                let (driver, socket) = Driver::without_handler(link);
+                tokio::spawn(driver);
+                Ok(socket)
+            }
+            Err(error) => match this.on_failed.take() {
+                Some(callback) => {
+                    callback(error);
+                    Err(Error::Closed)
+                }
+                None => Err(error),
+            },
+        })
+    }
+}
+
+impl fmt::Debug for FutureWebSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FutureWebSocket").finish_non_exhaustive()
+    }
+}
+
+impl Future for Upgrading {
+    type Output = Result<Link, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Link, Error>> {
         let result = ready!(self.as_mut().poll_upgraded(cx));
-        let Some(parts) = self.project().parts.take() else { return Poll::Ready(None) };
+        let Some(parts) = self.project().parts.take() else { return Poll::Ready(Err(Error::Closed)) };
         Poll::Ready(match result {
-            Ok((transport, read)) => Some(parts.connect(transport, &read)),
+            Ok((transport, read)) => Ok(parts.connect(transport, &read)),
             Err(error) => {
-                parts.failed(error);
-                None
+                parts.failed(&error);
+                Err(error)
             }
         })
     }
@@ -355,12 +440,9 @@ impl ConnectionParts {
         Link::new(shared, Role::Server, transport, read, Some(self.registration), self.span)
     }
 
-    fn failed(self, error: Error) {
-        self.span.in_scope(|| tracing::debug!(%error, "upgrade failed"));
-        self.config.observe(|observer| observer.on_failed_upgrade(&error));
-        if let Some(callback) = self.on_failed {
-            callback(error);
-        }
+    fn failed(self, error: &Error) {
+        self.span.in_scope(|| tracing::debug!(error = error as &dyn std::error::Error, "upgrade failed"));
+        self.config.observe(|observer| observer.on_failed_upgrade(error));
     }
 }
 

@@ -6,9 +6,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::future::Future;
-#[cfg(feature = "testing")]
-use std::future::Ready;
+use std::future::{Future, Ready};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -66,7 +64,6 @@ enum Handler<F, Fut> {
     Done,
 }
 
-#[cfg(feature = "testing")]
 impl Driver<fn(WebSocket) -> Ready<()>, Ready<()>> {
     /// A connection whose socket is used elsewhere.
     pub(crate) fn without_handler(link: Link) -> (Self, WebSocket) {

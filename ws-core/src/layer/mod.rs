@@ -31,6 +31,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::request::Parts;
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
 use tower_layer::Layer;
 
 pub use body::{Body, ResponseBody};
@@ -44,10 +47,11 @@ use crate::config::Deflate;
 #[cfg(feature = "testing")]
 use crate::config::Negotiated;
 use crate::config::{Config, ConnectionConfig};
-use crate::handshake::is_token;
+use crate::handshake::{self, Rejection, is_token};
 use crate::observer::Observer;
 use crate::origin::OriginPolicy;
-use crate::tracker::Connections;
+use crate::tracker::{Connections, NoSlot};
+use crate::upgrade::{Accepted, WebSocketUpgrade};
 
 /// The middleware: put it around a router, and every upgrade on it is taken care of.
 ///
@@ -274,6 +278,65 @@ impl WebSocketLayer {
         self.set_connection(|config| config.observer = Some(observer))
     }
 
+    /// Checks a request without a stack of services: what the layer does, for code that has the request in hand.
+    ///
+    /// The handshake timeout counts from this call. That the response of [`WebSocketUpgrade::on_upgrade`] is sent is up
+    /// to the caller; if it is not, the connection is given up when the time is over.
+    ///
+    /// # Errors
+    ///
+    /// Why the handshake is refused; [`Rejection::NotAnUpgrade`] if the request is no upgrade.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use ws_core::{Body, WebSocketLayer};
+    ///
+    /// fn serve(layer: &WebSocketLayer, request: Request<()>) -> Response<Body> {
+    ///     let (mut parts, ()) = request.into_parts();
+    ///     match layer.upgrade(&mut parts) {
+    ///         Ok(upgrade) => upgrade.on_upgrade(async |mut socket| socket.send("hello").await),
+    ///         Err(rejection) => rejection.into_response(parts.version),
+    ///     }
+    /// }
+    /// ```
+    pub fn upgrade(&self, parts: &mut Parts) -> Result<WebSocketUpgrade, Rejection> {
+        if !handshake::is_upgrade(parts) {
+            return Err(Rejection::NotAnUpgrade);
+        }
+        let accepted = self.accept(parts)?;
+        WebSocketUpgrade::new(accepted, None, parts)
+    }
+
+    /// Accepts a request that asks for an upgrade, or tells the observer that it is refused.
+    fn accept(&self, parts: &Parts) -> Result<Accepted, Rejection> {
+        self.check(parts).inspect_err(|rejection| {
+            self.config.connection.observe(|observer| observer.on_refused(rejection));
+        })
+    }
+
+    fn check(&self, parts: &Parts) -> Result<Accepted, Rejection> {
+        // first of all, and again with the slot, which is atomic
+        if self.connections.is_draining() {
+            return Err(self.no_slot(NoSlot::Draining));
+        }
+        let deadline = self.config.handshake_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let handshake = handshake::check(parts, &self.config)?;
+        let slot = self.connections.acquire().map_err(|why| self.no_slot(why))?;
+        if parts.extensions.get::<OnUpgrade>().is_none() {
+            return Err(Rejection::NotUpgradable);
+        }
+        let config = Arc::clone(&self.config.connection);
+        Ok(Accepted { handshake, slot, deadline, config, confirmed: None })
+    }
+
+    fn no_slot(&self, why: NoSlot) -> Rejection {
+        let retry_after = self.connections.retry_after();
+        match why {
+            NoSlot::Draining => Rejection::Draining { retry_after },
+            NoSlot::Full => Rejection::TooManyConnections { retry_after },
+        }
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) fn connection_config(&self) -> Arc<ConnectionConfig> {
         Arc::clone(&self.config.connection)
@@ -306,7 +369,7 @@ impl<S> Layer<S> for WebSocketLayer {
     type Service = WebSocketService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        WebSocketService::new(inner, Arc::clone(&self.config), self.connections.clone())
+        WebSocketService::new(inner, self.clone())
     }
 }
 

@@ -5,17 +5,14 @@ use std::task::{Context, Poll};
 
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 use tower_service::Service;
 
+use super::WebSocketLayer;
 use super::body::ResponseBody;
 use super::future::{ResponseFuture, Ticket};
-use crate::config::Config;
 use crate::handshake::{self, Rejection};
-use crate::tracker::{Connections, NoSlot};
-use crate::upgrade::{Accepted, Pending};
+use crate::upgrade::Pending;
 
 /// The service that [`WebSocketLayer`](crate::WebSocketLayer) makes of another one.
 ///
@@ -34,13 +31,12 @@ use crate::upgrade::{Accepted, Pending};
 #[derive(Clone, Debug)]
 pub struct WebSocketService<S> {
     inner: S,
-    config: Arc<Config>,
-    connections: Connections,
+    layer: WebSocketLayer,
 }
 
 impl<S> WebSocketService<S> {
-    pub(super) fn new(inner: S, config: Arc<Config>, connections: Connections) -> Self {
-        Self { inner, config, connections }
+    pub(super) fn new(inner: S, layer: WebSocketLayer) -> Self {
+        Self { inner, layer }
     }
 
     /// The inner service.
@@ -61,29 +57,13 @@ impl<S> WebSocketService<S> {
     /// Checks a request that asks for an upgrade. What it is made of goes into its extensions, and the ticket returned
     /// is for the response.
     fn accept(&self, parts: &mut Parts) -> Result<Ticket, Rejection> {
-        // before the clock of the handshake starts anything, and again with the slot, which is atomic
-        if self.connections.is_draining() {
-            return Err(self.no_slot(NoSlot::Draining));
-        }
-        let deadline = self.config.handshake_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let handshake = handshake::check(parts, &self.config)?;
-        let slot = self.connections.acquire().map_err(|why| self.no_slot(why))?;
-        if parts.extensions.get::<OnUpgrade>().is_none() {
-            return Err(Rejection::NotUpgradable);
-        }
-        let config = Arc::clone(&self.config.connection);
+        let mut accepted = self.layer.accept(parts)?;
         let (confirm, confirmed) = oneshot::channel();
-        let pending = Pending::new(Accepted { handshake, slot, deadline, config, confirmed });
+        accepted.confirmed = Some(confirmed);
+        let deadline = accepted.deadline;
+        let pending = Pending::new(accepted);
         parts.extensions.insert(pending.clone());
-        Ok(Ticket::new(pending, confirm, deadline, Arc::clone(&self.config), parts.version))
-    }
-
-    fn no_slot(&self, why: NoSlot) -> Rejection {
-        let retry_after = self.connections.retry_after();
-        match why {
-            NoSlot::Draining => Rejection::Draining { retry_after },
-            NoSlot::Full => Rejection::TooManyConnections { retry_after },
-        }
+        Ok(Ticket::new(pending, confirm, deadline, Arc::clone(&self.layer.config), parts.version))
     }
 }
 
@@ -106,10 +86,7 @@ where
         }
         match self.accept(&mut parts) {
             Ok(ticket) => ResponseFuture::upgrade(self.inner.call(Request::from_parts(parts, body)), ticket),
-            Err(rejection) => {
-                self.config.connection.observe(|observer| observer.on_refused(&rejection));
-                ResponseFuture::refused(rejection, parts.version)
-            }
+            Err(rejection) => ResponseFuture::refused(rejection, parts.version),
         }
     }
 }
