@@ -119,10 +119,34 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        ready(Ok(self.serve(request)))
+    }
+}
+
+impl<H, Fut, B> hyper::service::Service<Request<B>> for HandlerService<H>
+where
+    H: FnOnce(WebSocket) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output: Outcome> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        ready(Ok(self.serve(request)))
+    }
+}
+
+impl<H, Fut> HandlerService<H>
+where
+    H: FnOnce(WebSocket) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output: Outcome> + Send + 'static,
+{
+    fn serve<B>(&self, request: Request<B>) -> Response<Body> {
         let (mut parts, _) = request.into_parts();
-        ready(Ok(match WebSocketUpgrade::from_parts(&mut parts) {
+        match WebSocketUpgrade::from_parts(&mut parts) {
             Ok(upgrade) => upgrade.on_upgrade(self.handler.clone()),
             Err(rejection) => rejection.into_response(parts.version),
-        }))
+        }
     }
 }

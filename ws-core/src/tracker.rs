@@ -395,6 +395,12 @@ impl Drain {
         self
     }
 
+    /// The deadline that was set, for a server that waits for what is not a WebSocket as well.
+    #[must_use]
+    pub fn time_limit(&self) -> Duration {
+        self.deadline
+    }
+
     fn frame(&self) -> CloseFrame {
         match self.reconnect_within {
             None => CloseFrame::new(self.code, ""),

@@ -155,6 +155,13 @@ impl WebSocketUpgrade {
         self.accepted.handshake.protocol.as_deref()
     }
 
+    /// Whether the handshake timeout is over: a connection can no longer come of it. The layer answers 408 then on its
+    /// own; this is for code that answers itself.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.accepted.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
     /// Chooses the subprotocol anew, for this route: the first of `protocols`, in the order of the server's preference,
     /// that the client offers; none if there is none. In place of the layer's
     /// [`protocols`](crate::WebSocketLayer::protocols).

@@ -30,6 +30,12 @@ impl Body {
     pub(crate) fn empty() -> Self {
         Self(None)
     }
+
+    /// What is in it, for a framework with a type of its own for bodies.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.0.unwrap_or_default()
+    }
 }
 
 impl http_body::Body for Body {

@@ -53,18 +53,6 @@ impl<S> WebSocketService<S> {
     pub fn into_inner(self) -> S {
         self.inner
     }
-
-    /// Checks a request that asks for an upgrade. What it is made of goes into its extensions, and the ticket returned
-    /// is for the response.
-    fn accept(&self, parts: &mut Parts) -> Result<Ticket, Rejection> {
-        let mut accepted = self.layer.accept(parts)?;
-        let (confirm, confirmed) = oneshot::channel();
-        accepted.confirmed = Some(confirmed);
-        let deadline = accepted.deadline;
-        let pending = Pending::new(accepted);
-        parts.extensions.insert(pending.clone());
-        Ok(Ticket::new(pending, confirm, deadline, Arc::clone(&self.layer.config), parts.version))
-    }
 }
 
 impl<S, B, R> Service<Request<B>> for WebSocketService<S>
@@ -80,13 +68,47 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let Self { inner, layer } = self;
+        layer.respond(request, |request| inner.call(request))
+    }
+}
+
+/// hyper's own trait, for a service that needs no stack: the layer around a `hyper::service::service_fn`.
+impl<S, B, R> hyper::service::Service<Request<B>> for WebSocketService<S>
+where
+    S: hyper::service::Service<Request<B>, Response = Response<R>>,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        self.layer.respond(request, |request| self.inner.call(request))
+    }
+}
+
+impl WebSocketLayer {
+    /// What the layer does with a request that goes on to `call`.
+    fn respond<B, F>(&self, request: Request<B>, call: impl FnOnce(Request<B>) -> F) -> ResponseFuture<F> {
         let (mut parts, body) = request.into_parts();
         if !handshake::is_upgrade(&parts) {
-            return ResponseFuture::pass(self.inner.call(Request::from_parts(parts, body)));
+            return ResponseFuture::pass(call(Request::from_parts(parts, body)));
         }
-        match self.accept(&mut parts) {
-            Ok(ticket) => ResponseFuture::upgrade(self.inner.call(Request::from_parts(parts, body)), ticket),
+        match self.issue(&mut parts) {
+            Ok(ticket) => ResponseFuture::upgrade(call(Request::from_parts(parts, body)), ticket),
             Err(rejection) => ResponseFuture::refused(rejection, parts.version),
         }
+    }
+
+    /// Checks a request that asks for an upgrade. What it is made of goes into its extensions, and the ticket is for the
+    /// response.
+    fn issue(&self, parts: &mut Parts) -> Result<Ticket, Rejection> {
+        let mut accepted = self.accept(parts)?;
+        let (confirm, confirmed) = oneshot::channel();
+        accepted.confirmed = Some(confirmed);
+        let deadline = accepted.deadline;
+        let pending = Pending::new(accepted);
+        parts.extensions.insert(pending.clone());
+        Ok(Ticket::new(pending, confirm, deadline, Arc::clone(&self.config), parts.version))
     }
 }

@@ -1,0 +1,99 @@
+//! WebSockets on hyper: upgrades that are validated, checked for their origin, timed, kept alive, bounded and drainable,
+//! over HTTP/1.1 and HTTP/2.
+//!
+//! There are three ways in, from the most to the least that is done for you.
+//!
+//! [`serve`] is a whole server: it accepts connections, speaks both versions of HTTP, times headers, does TLS with an
+//! acceptor of yours, and drains WebSockets when it shuts down.
+//!
+//! ```no_run
+//! use tower_layer::Layer;
+//! use ws_hyper::{Error, WebSocket, WebSocketLayer, service};
+//!
+//! #[tokio::main]
+//! async fn main() -> std::io::Result<()> {
+//!     let app = WebSocketLayer::new().layer(service(echo)); // the one line
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//!     ws_hyper::serve(listener, app).await
+//! }
+//!
+//! async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+//!     while let Some(message) = socket.recv().await {
+//!         socket.send(message?).await?;
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A [`WebSocketService`] is a `hyper::service::Service`, too, if what it is put around is one, for a loop of your own
+//! around `hyper::server::conn`. It must serve connections with upgrades, and HTTP/2 with `enable_connect_protocol`:
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use hyper::body::Incoming;
+//! use hyper::service::service_fn;
+//! use hyper_util::rt::TokioIo;
+//! use tower_layer::Layer;
+//! use ws_hyper::{Body, WebSocketLayer, WebSocketUpgrade};
+//!
+//! async fn connection(stream: tokio::net::TcpStream, layer: WebSocketLayer) -> hyper::Result<()> {
+//!     let app = layer.layer(service_fn(async |request: http::Request<Incoming>| {
+//!         let (mut parts, _) = request.into_parts();
+//!         Ok::<http::Response<Body>, Infallible>(match WebSocketUpgrade::from_parts(&mut parts) {
+//!             Ok(upgrade) => upgrade.on_upgrade(async |mut socket| socket.send("hello").await),
+//!             Err(rejection) => rejection.into_response(parts.version),
+//!         })
+//!     }));
+//!     hyper::server::conn::http1::Builder::new()
+//!         .serve_connection(TokioIo::new(stream), app)
+//!         .with_upgrades()
+//!         .await
+//! }
+//! ```
+//!
+//! [`upgrade`] is for code that has the request in hand, and no service around it.
+//!
+//! The layer, the socket and everything else are [`ws_core`]'s, and are re-exported here.
+//!
+//! # Features
+//!
+//! `json` (default) and `testing`, as in [`ws_core`].
+
+mod serve;
+
+use http::Request;
+pub use serve::{Serve, serve};
+pub use ws_core::*;
+
+/// Checks a request by the rules of `layer`: for code without a stack of services.
+///
+/// The request keeps its head, less what the connection is upgraded with. See [`WebSocketLayer::upgrade`].
+///
+/// # Errors
+///
+/// Why the handshake is refused; [`Rejection::NotAnUpgrade`] if the request is no upgrade.
+///
+/// ```
+/// use hyper::body::Incoming;
+/// use ws_hyper::{Body, WebSocketLayer};
+///
+/// fn serve(mut request: http::Request<Incoming>, layer: &WebSocketLayer) -> http::Response<Body> {
+///     match ws_hyper::upgrade(&mut request, layer) {
+///         Ok(upgrade) => upgrade.on_upgrade(async |mut socket| socket.send("hello").await),
+///         Err(rejection) => rejection.into_response(request.version()),
+///     }
+/// }
+/// ```
+pub fn upgrade<B>(request: &mut Request<B>, layer: &WebSocketLayer) -> Result<WebSocketUpgrade, Rejection> {
+    // a `Request` does not lend its head in one piece
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = request.method().clone();
+    parts.uri = request.uri().clone();
+    parts.version = request.version();
+    parts.headers = std::mem::take(request.headers_mut());
+    parts.extensions = std::mem::take(request.extensions_mut());
+    let result = layer.upgrade(&mut parts);
+    *request.headers_mut() = parts.headers;
+    *request.extensions_mut() = parts.extensions;
+    result
+}
