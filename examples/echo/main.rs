@@ -3,19 +3,17 @@
 //! `cargo run --example echo`, then open the address that it prints. `-- 127.0.0.1:9000` listens elsewhere, port 0 on a
 //! free one. Ctrl-C closes the connections with 1001, and ends.
 
-use std::error::Error;
-use std::io::Write as _;
 use std::time::Duration;
 
 use axum::Router;
 use axum::response::Html;
 use axum::routing::{any, get};
-use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 use ws_axum::{Drain, WebSocket, WebSocketLayer, WebSocketUpgrade};
+use ws_examples::{ctrl_c, listener};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> std::io::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,ws_core=debug".into()))
         .with_writer(std::io::stderr)
@@ -28,21 +26,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/echo", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo)))
         .layer(layer);
 
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
-    let listener = TcpListener::bind(&address).await.map_err(|error| format!("{address}: {error}"))?;
-    let address = listener.local_addr()?;
-    println!("http://{address}/\nws://{address}/echo");
-    std::io::stdout().flush()?;
-
     // the drain comes first: axum's own shutdown does not know a WebSocket
-    axum::serve(listener, app)
+    axum::serve(listener("ws", "/echo").await?, app)
         .with_graceful_shutdown(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                connections.drain(Drain::new().deadline(Duration::from_secs(5))).await;
-            }
+            ctrl_c().await;
+            connections.drain(Drain::new().deadline(Duration::from_secs(5))).await;
         })
-        .await?;
-    Ok(())
+        .await
 }
 
 async fn echo(mut socket: WebSocket) -> Result<(), ws_axum::Error> {

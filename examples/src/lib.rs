@@ -1,1 +1,29 @@
-//! The programs are in the directories beside this one, each with what it serves.
+//! What the examples have in common. The programs are in the directories beside this one, each with what it serves.
+
+use std::io::{Error, Write as _};
+
+use tokio::net::TcpListener;
+
+/// Listens on the address given on the command line, or on 127.0.0.1:3000, and prints what to connect to: `scheme` is
+/// `ws` or `wss`, and `path` where the WebSocket is.
+///
+/// # Errors
+///
+/// If the address is none, or taken.
+pub async fn listener(scheme: &str, path: &str) -> std::io::Result<TcpListener> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(&address)
+        .await
+        .map_err(|error| Error::new(error.kind(), format!("{address}: {error}")))?;
+    let address = listener.local_addr()?;
+    println!("{}://{address}/\n{scheme}://{address}{path}", scheme.replace("ws", "http"));
+    std::io::stdout().flush()?;
+    Ok(listener)
+}
+
+/// Waits for Ctrl-C; for ever if that cannot be waited for.
+pub async fn ctrl_c() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,55 @@
+//! A server that lets its clients go in good order: Ctrl-C closes every connection with 1012 (service restart) and a
+//! moment to come back, refuses new ones with 503 meanwhile, and ends. The page shows what a client sees of it.
+//!
+//! `cargo run --example shutdown`, open the address that it prints in a few windows, and press Ctrl-C. Start it again,
+//! and they come back, each at its own moment. `-- 127.0.0.1:9000` listens elsewhere, port 0 on a free one.
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::Html;
+use axum::routing::{any, get};
+use ws_axum::{CloseCode, Drain, WebSocket, WebSocketLayer, WebSocketUpgrade};
+use ws_examples::{ctrl_c, listener};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let layer = WebSocketLayer::new();
+    let connections = layer.connections();
+    let app = Router::new()
+        .route("/", get(async || Html(include_str!("index.html"))))
+        .route("/clock", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(clock)))
+        .layer(layer);
+
+    let drain = Drain::new()
+        .code(CloseCode::RESTART)?
+        .batches(10, Duration::from_millis(200))
+        .reconnect_within(Duration::from_secs(5))
+        .deadline(Duration::from_secs(10));
+    axum::serve(listener("ws", "/clock").await?, app)
+        .with_graceful_shutdown(async move {
+            ctrl_c().await;
+            let drained = connections.drain(drain).await;
+            println!("{} closed, {} dropped at the deadline", drained.closed, drained.aborted);
+        })
+        .await?;
+    Ok(())
+}
+
+/// Counts the seconds, so that the page has something to show.
+async fn clock(mut socket: WebSocket) -> Result<(), ws_axum::Error> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    for seconds in 0_u64.. {
+        tokio::select! {
+            _ = ticks.tick() => socket.send(seconds.to_string()).await?,
+            // nothing is expected of the client: this is the end
+            message = socket.recv() => match message {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error),
+                None => break,
+            },
+        }
+    }
+    Ok(())
+}
