@@ -80,7 +80,7 @@
 //!
 //! # Features
 //!
-//! `json` (default) and `testing`, as in [`ws_core`].
+//! `json` (default), `deflate` and `testing`, as in [`ws_core`].
 
 use std::fmt;
 
