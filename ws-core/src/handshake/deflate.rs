@@ -10,7 +10,7 @@
 //! | parameter | what is done |
 //! |---|---|
 //! | `server_no_context_takeover`, `client_no_context_takeover` | met in any case |
-//! | `server_max_window_bits=N` | met for 9 to 15. 8 is declined: no version of zlib compresses within so small a window |
+//! | `server_max_window_bits=N` | met for 9 to 15. 8 is declined: zlib does not compress within so small a window |
 //! | `client_max_window_bits`, with a value or without | not answered: any window of the client's can be inflated |
 
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
