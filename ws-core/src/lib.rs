@@ -26,7 +26,7 @@
 //! - [`WebSocketUpgrade`]: an accepted handshake, and the request it came with. [`service()`]: a route made of a handler.
 //! - [`WebSocket`], [`Sender`], [`Receiver`]: the connection. [`Message`], [`CloseCode`], [`Error`]: what goes over it.
 //! - [`Connections`], [`Drain`]: all connections of a layer, and their end at a deploy. [`Observer`]: metrics.
-//! - [`testing`]: a connection in memory, for tests of handlers.
+//! - `testing`, with the feature of that name: a connection in memory, for tests of handlers.
 //!
 //! # Defaults
 //!
@@ -54,7 +54,7 @@
 //!
 //! - `json` (default): [`Message::json`], `send_json`, `recv_json`.
 //! - `deflate`: compressed messages (permessage-deflate, RFC 7692), for layers that are told to: see `Compression`.
-//! - `testing`: the module [`testing`].
+//! - `testing`: the module `testing`.
 //! - `tungstenite`: conversions of messages and Close frames from and to those of `tungstenite` 0.30.
 
 pub mod close;

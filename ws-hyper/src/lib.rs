@@ -51,7 +51,7 @@
 //! }
 //! ```
 //!
-//! [`upgrade`] is for code that has the request in hand, and no service around it.
+//! [`upgrade()`] is for code that has the request in hand, and no service around it.
 //!
 //! The layer, the socket and everything else are [`ws_core`]'s, and are re-exported here.
 //!
