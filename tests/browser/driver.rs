@@ -11,19 +11,10 @@ use std::{fs, process, thread};
 
 use serde_json::{Value, json};
 
-use crate::support::{DEADLINE, Process};
+use crate::support::{DEADLINE, Process, signal};
 
 /// The key under which the protocol names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-
-/// Sends a signal to a process.
-pub(crate) fn signal(name: &str, process: u64) {
-    let mut kill = Command::new("sh");
-    let status = kill.args(["-c", "kill -s \"$1\" \"$2\"", "kill", name, &process.to_string()]).status();
-    if !status.is_ok_and(|status| status.success()) {
-        eprintln!("SIG{name} did not reach a process");
-    }
-}
 
 /// A browser with one page and a profile of its own.
 ///
@@ -40,6 +31,11 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts chromedriver on a free port, and Chromium.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts chromedriver on a free port, and Chromium with these arguments, too.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let profile = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}", process::id()));
@@ -49,12 +45,13 @@ impl Browser {
             port.trim_end_matches('.').parse().ok()
         });
         let mut browser = Self { _driver: driver, port, session: String::new(), chromium: 0, profile };
-        (browser.session, browser.chromium) = browser.start_session();
+        (browser.session, browser.chromium) = browser.start_session(arguments);
         browser
     }
 
-    fn start_session(&self) -> (String, u64) {
-        let arguments = [
+    fn start_session(&self, more: &[&str]) -> (String, u64) {
+        let profile = format!("--user-data-dir={}", self.profile.display());
+        let mut arguments = vec![
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
@@ -65,8 +62,9 @@ impl Browser {
             "--disable-component-update",
             "--disable-sync",
             "--window-size=1280,900",
-            &format!("--user-data-dir={}", self.profile.display()),
+            &profile,
         ];
+        arguments.extend(more);
         let capabilities = json!({
             "goog:chromeOptions": { "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL" },
@@ -82,6 +80,17 @@ impl Browser {
     /// Shows the page at `url`.
     pub(crate) fn open(&self, url: &str) {
         self.ask("/url", &json!({ "url": url }));
+    }
+
+    /// Opens one more window, and returns its handle for `look_at`.
+    pub(crate) fn new_window(&self) -> String {
+        let window = self.ask("/window/new", &json!({ "type": "window" }));
+        window["handle"].as_str().expect("a window has a handle").to_owned()
+    }
+
+    /// Makes all that follows about another window.
+    pub(crate) fn look_at(&self, window: &str) {
+        self.ask("/window", &json!({ "handle": window }));
     }
 
     /// Runs the body of a JavaScript function, with `arguments`, and awaits the promise that it may return.
@@ -118,6 +127,12 @@ impl Browser {
         let element = self.element(selector);
         self.ask(&format!("/element/{element}/clear"), &json!({}));
         self.ask(&format!("/element/{element}/value"), &json!({ "text": text }));
+    }
+
+    /// Presses a key on an element; `key` is a character, or what the protocol has for a key without one.
+    pub(crate) fn press(&self, selector: &str, key: &str) {
+        let element = self.element(selector);
+        self.ask(&format!("/element/{element}/value"), &json!({ "text": key }));
     }
 
     /// Chooses a file, as the browser's own dialogue would.

@@ -1,10 +1,11 @@
-//! A real browser: headless Chromium, on the page of the example and on small pages of our own.
+//! A real browser: headless Chromium, on the pages of the examples and on small pages of our own.
 //!
 //! It needs `chromedriver` and a Chromium that it finds; `scripts/test` installs both.
 
 mod driver;
-mod example;
+mod http2;
 mod page;
+mod shutdown;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -18,15 +19,14 @@ use serde_json::json;
 use ws_axum::{CloseCode, Drain, Error, OriginPolicy, WebSocket, WebSocketLayer, WebSocketUpgrade};
 
 use driver::Browser;
-use example::Example;
 use page::Page;
-use support::Server;
+use support::{Example, Server};
 
-// ---- The example's page
+// ---- The page of the example `echo`
 
 #[test]
 fn the_page_shows_the_subprotocol_that_the_server_prefers() {
-    let example = Example::start();
+    let example = Example::start("echo");
     let page = Page::open(&example);
     page.0.fill("#protocols", "json, echo");
     page.connect();
@@ -39,7 +39,7 @@ fn the_page_shows_the_subprotocol_that_the_server_prefers() {
 
 #[test]
 fn text_comes_back() {
-    let example = Example::start();
+    let example = Example::start("echo");
     let page = Page::connected(&example);
     page.exchange("Grüße, ☃");
     page.exchange("and again");
@@ -54,7 +54,7 @@ fn a_file_of_900_kilobytes_comes_back() {
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("upload.bin");
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(900_000).collect();
     fs::write(&file, bytes).expect("the directory is cargo's, and there");
-    let example = Example::start();
+    let example = Example::start("echo");
     let page = Page::connected(&example);
     page.0.choose_file("#file", file.to_str().expect("a path in UTF-8"));
     page.0.click("#send");
@@ -68,7 +68,7 @@ fn a_file_of_900_kilobytes_comes_back() {
 
 #[test]
 fn measuring_draws_round_trips() {
-    let example = Example::start();
+    let example = Example::start("echo");
     let page = Page::connected(&example);
     page.0.click("#measure");
 
@@ -79,7 +79,7 @@ fn measuring_draws_round_trips() {
 
 #[test]
 fn disconnecting_sends_the_code_and_the_reason() {
-    let example = Example::start();
+    let example = Example::start("echo");
     let page = Page::connected(&example);
     page.0.fill("#close-code", "3001");
     page.0.fill("#close-reason", "done here");
@@ -93,21 +93,22 @@ fn disconnecting_sends_the_code_and_the_reason() {
 
 #[test]
 fn ctrl_c_closes_with_1001_and_the_page_comes_back_after_the_deploy() {
-    let example = Example::start();
+    let example = Example::start("echo");
     let address = example.address();
     let page = Page::connected(&example);
     example.interrupt();
 
     assert_eq!(page.wait_for_close(), ["1001", "", "true"]);
+    assert_eq!(example.finish(), [""; 0]);
     page.wait_for_state("waiting");
-    let _example = Example::start_at(&address);
+    let _example = Example::start_at("echo", &address);
     page.wait_for_state("open");
     page.exchange("still here");
 }
 
 #[test]
 fn the_page_notices_that_the_server_is_killed_and_that_it_is_back() {
-    let example = Example::start();
+    let example = Example::start("echo");
     let address = example.address();
     let page = Page::connected(&example);
     drop(example);
@@ -116,7 +117,7 @@ fn the_page_notices_that_the_server_is_killed_and_that_it_is_back() {
     let note = page.wait_for_entry("[data-kind=close][data-failed=false]", ".payload");
     assert!(note.starts_with("Connection lost: 1006"), "{note}");
     page.wait_for_state("waiting");
-    let _example = Example::start_at(&address);
+    let _example = Example::start_at("echo", &address);
     page.wait_for_state("open");
     page.exchange("still here");
 }
@@ -130,6 +131,23 @@ const OPEN: &str = "
       socket.onclose = ({ code, reason, wasClean }) => resolve([code, reason, wasClean]);
     });
     return Promise.race([new Promise(resolve => { socket.onopen = () => resolve('open'); }), ended]);";
+
+/// Sends 900 KB of text and of bytes to a socket that echoes: how many bytes, and whether each came back the same.
+const ECHO_900_KB: &str = "
+    const text = '0123456789 Grüße, 🌍 '.repeat(36_000);
+    const bytes = new TextEncoder().encode(text);
+    socket.binaryType = 'arraybuffer';
+    const reply = () => new Promise((resolve, reject) => {
+      socket.onmessage = event => resolve(event.data);
+      ended.then(reject);
+    });
+    return (async () => {
+      socket.send(text);
+      const sameText = await reply() === text;
+      socket.send(bytes);
+      const back = new Uint8Array(await reply());
+      return [bytes.length, sameText, back.every((byte, at) => byte === bytes[at]) && back.length === bytes.length];
+    })()";
 
 async fn echo(mut socket: WebSocket) -> Result<(), Error> {
     while let Some(message) = socket.recv().await {
@@ -187,23 +205,7 @@ fn a_message_that_the_browser_fragments_comes_back_whole() {
     browser.open(&server.url("http", "/"));
     assert_eq!(browser.run(OPEN, &json!([server.url("ws", "/echo")])), "open");
 
-    let same = browser.run(
-        "const text = '0123456789 Grüße, 🌍 '.repeat(36_000);
-         const bytes = new TextEncoder().encode(text);
-         socket.binaryType = 'arraybuffer';
-         const reply = () => new Promise((resolve, reject) => {
-           socket.onmessage = event => resolve(event.data);
-           ended.then(reject);
-         });
-         return (async () => {
-           socket.send(text);
-           const sameText = await reply() === text;
-           socket.send(bytes);
-           const back = new Uint8Array(await reply());
-           return [bytes.length, sameText, back.every((byte, at) => byte === bytes[at]) && back.length === bytes.length];
-         })()",
-        &json!([]),
-    );
+    let same = browser.run(ECHO_900_KB, &json!([]));
     assert_eq!(same, json!([900_000, true, true]));
 }
 

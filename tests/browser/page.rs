@@ -1,9 +1,9 @@
-//! The page of the example, as its user sees it.
+//! The page of the example `echo`, as its user sees it.
 
 use serde_json::Value;
 
 use crate::driver::Browser;
-use crate::example::Example;
+use crate::support::Example;
 
 /// The page, open in a browser of its own.
 pub(crate) struct Page(pub(crate) Browser);

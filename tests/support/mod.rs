@@ -1,13 +1,18 @@
-//! What the suites of real clients share: a server in this process, and child processes that end with their test.
+//! What the suites of real clients share: a server in this process, the example programs, and child processes that end
+//! with their test.
 //!
 //! Everything here blocks: the tests are plain functions, and the server has threads of its own.
 
+#![allow(dead_code, unused_imports, reason = "no suite uses all of it")]
+
+mod example;
 mod process;
 mod server;
 
 use std::time::Duration;
 
-pub(crate) use process::Process;
+pub(crate) use example::Example;
+pub(crate) use process::{Process, signal};
 pub(crate) use server::Server;
 
 /// How long anything may take: far more than it does on a busy machine, so that only what never comes is missed.

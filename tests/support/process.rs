@@ -60,3 +60,12 @@ impl Drop for Process {
         let _ = self.child.wait();
     }
 }
+
+/// Sends a signal to a process.
+pub(crate) fn signal(name: &str, process: u64) {
+    let mut kill = Command::new("sh");
+    let status = kill.args(["-c", "kill -s \"$1\" \"$2\"", "kill", name, &process.to_string()]).status();
+    if !status.is_ok_and(|status| status.success()) {
+        eprintln!("SIG{name} did not reach a process");
+    }
+}

@@ -1,0 +1,83 @@
+//! The example programs, run as what they are.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use super::{Process, signal};
+
+/// A running program.
+pub(crate) struct Example {
+    process: Process,
+    page: String,
+    socket: String,
+}
+
+impl Example {
+    /// Starts the example `name` on a free port.
+    pub(crate) fn start(name: &str) -> Self {
+        Self::start_at(name, "127.0.0.1:0")
+    }
+
+    /// Starts the example `name` on this address.
+    pub(crate) fn start_at(name: &str, address: &str) -> Self {
+        let mut command = Command::new(executable(name));
+        let process = Process::start(command.arg(address).env("RUST_LOG", "warn"));
+        let line = |scheme| process.find(|line| line.starts_with(scheme).then(|| line.to_owned()));
+        let (page, socket) = (line("http"), line("ws"));
+        assert!(socket.starts_with(&page.replacen("http", "ws", 1)), "{page} {socket}");
+        Self { process, page, socket }
+    }
+
+    /// The address of its page.
+    pub(crate) fn page(&self) -> &str {
+        &self.page
+    }
+
+    /// The address of its WebSocket.
+    pub(crate) fn socket(&self) -> &str {
+        &self.socket
+    }
+
+    /// What it listens on.
+    pub(crate) fn address(&self) -> String {
+        let (_, address) = self.page.split_once("://").expect("a URL has a scheme");
+        address.trim_end_matches('/').to_owned()
+    }
+
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        signal("INT", self.process.child.id().into());
+    }
+
+    /// Waits until it has ended by itself, and well; returns what else it has printed.
+    pub(crate) fn finish(self) -> Vec<String> {
+        let (status, printed) = self.process.finish();
+        assert!(status.success(), "{status}");
+        printed
+    }
+}
+
+/// Where the program is: cargo builds all of them if need be, and says so.
+fn executable(name: &str) -> &'static Path {
+    static EXECUTABLES: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
+    let executables = EXECUTABLES.get_or_init(|| {
+        let cargo = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package=ws-examples", "--examples", "--message-format=json"])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .output()
+            .expect("cargo runs");
+        assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
+        let messages = cargo.stdout.split(|byte| *byte == b'\n');
+        let messages = messages.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+        let programs = messages.filter_map(|message| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some((name, message["executable"].as_str()?.into()))
+        });
+        programs.collect()
+    });
+    executables.get(name).unwrap_or_else(|| panic!("no example is called {name}"))
+}
