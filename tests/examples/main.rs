@@ -1,0 +1,59 @@
+//! The example programs, each started as its user would, and spoken to by tokio-tungstenite.
+//!
+//! What a browser sees of those that have a page is in the suite `browser`.
+
+#[path = "../support/mod.rs"]
+mod support;
+mod tls;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use support::{DEADLINE, Example};
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// Connects to the WebSocket of `example`, with TLS if its address says so.
+async fn connect(example: &Example) -> WebSocketStream<Box<dyn Stream>> {
+    let tcp = TcpStream::connect(example.address()).await.expect("the program listens");
+    let stream: Box<dyn Stream> = match example.socket().split_once("://") {
+        Some(("wss", _)) => Box::new(tls::connect(tcp).await),
+        _ => Box::new(tcp),
+    };
+    let (socket, _) = client_async(example.socket(), stream).await.expect("a handshake");
+    socket
+}
+
+async fn next(socket: &mut WebSocketStream<Box<dyn Stream>>) -> Message {
+    let message = timeout(DEADLINE, socket.next()).await.expect("an answer in time");
+    message.expect("not the end").expect("no error")
+}
+
+/// It starts on a free port, and says where; Ctrl-C closes with 1001, and ends it with success.
+async fn echoes_until_ctrl_c(name: &str) {
+    let example = Example::start(name);
+    let mut socket = connect(&example).await;
+    for message in [Message::text("Grüße, ☃"), Message::binary(vec![0xFF; 70_000])] {
+        socket.send(message.clone()).await.expect("an open connection");
+        assert!(next(&mut socket).await == message, "{name}: {} bytes", message.len());
+    }
+    example.interrupt();
+    let going_away = CloseFrame { code: 1001.into(), reason: "".into() };
+    assert_eq!(next(&mut socket).await, Message::Close(Some(going_away)), "{name}");
+    let end = timeout(DEADLINE, socket.next()).await.expect("the end in time");
+    assert!(end.is_none(), "{name}: {end:?}");
+    assert_eq!(example.finish(), [""; 0], "{name}");
+}
+
+#[tokio::test]
+async fn every_echo_server_echoes_until_ctrl_c() {
+    for name in ["echo", "axum_echo", "warp_echo", "hyper_echo"] {
+        echoes_until_ctrl_c(name).await;
+    }
+}
