@@ -2,7 +2,7 @@
 //!
 //! One layer on a router, and every upgrade below it is validated, checked for its origin, timed, kept alive, bounded
 //! and drainable; the same handler runs on every framework. This crate names no framework: the adapter crates do
-//! (`ws-axum`), and re-export what is here.
+//! (`ws-axum`, `ws-warp`, `ws-hyper`), and re-export what is here.
 //!
 //! ```
 //! use tower_layer::Layer;
