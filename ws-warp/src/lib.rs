@@ -84,11 +84,13 @@
 
 use std::fmt;
 
+use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use warp::filters::path::FullPath;
+use warp::host::Authority;
 use warp::reply::{Reply, Response};
 use warp::{Filter, reject};
 pub use ws_core::*;
@@ -104,13 +106,27 @@ pub fn websocket(
 ) -> impl Filter<Extract = (WebSocketUpgrade,), Error = reject::Rejection> + Clone {
     warp::method()
         .and(warp::path::full())
-        .and(warp::header::headers_cloned())
+        .and(headers())
         .and(warp::ext::optional::<Protocol>())
         .and(warp::ext::optional::<OnUpgrade>())
         .and_then(move |method, path, headers, protocol, on_upgrade| {
             let upgrade = upgrade(&layer, head(method, &path, headers, protocol, on_upgrade));
             async { upgrade.ok_or_else(reject::not_found) }
         })
+}
+
+/// The headers, with a `Host` for a request that has none: over HTTP/2 it has `:authority` in its place.
+fn headers() -> impl Filter<Extract = (HeaderMap,), Error = reject::Rejection> + Clone {
+    // a `Host` that this does not take is there, and the layer says what is wrong with it
+    let authority = warp::host::optional().or_else(|_| async { Ok::<_, reject::Rejection>((None,)) });
+    warp::header::headers_cloned().and(authority).map(
+        |mut headers: HeaderMap, authority: Option<Authority>| {
+            if let Some(host) = authority.and_then(|it| HeaderValue::from_str(it.as_str()).ok()) {
+                headers.entry(HOST).or_insert(host);
+            }
+            headers
+        },
+    )
 }
 
 /// The head of the request, as far as filters can see it.
