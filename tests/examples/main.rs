@@ -48,6 +48,8 @@ async fn echoes_until_ctrl_c(name: &str) {
     assert_eq!(next(&mut socket).await, Message::Close(Some(going_away)), "{name}");
     let end = timeout(DEADLINE, socket.next()).await.expect("the end in time");
     assert!(end.is_none(), "{name}: {end:?}");
+    // for this the server waits a moment
+    drop(socket);
     assert_eq!(example.finish(), [""; 0], "{name}");
 }
 
