@@ -344,6 +344,10 @@ impl WebSocketLayer {
 
     /// What is negotiated with a client that offers all that can be.
     #[cfg(feature = "testing")]
+    #[cfg_attr(
+        not(feature = "deflate"),
+        expect(clippy::unused_self, reason = "there is nothing to negotiate")
+    )]
     pub(crate) fn negotiated(&self) -> Negotiated {
         Negotiated {
             #[cfg(feature = "deflate")]
