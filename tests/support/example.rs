@@ -1,6 +1,7 @@
 //! The example programs, run as what they are.
 
 use std::collections::HashMap;
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -65,7 +66,14 @@ impl Example {
 fn executable(name: &str) -> &'static Path {
     static EXECUTABLES: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
     let executables = EXECUTABLES.get_or_init(|| {
-        let cargo = Command::new(env!("CARGO"))
+        let mut cargo = Command::new(env!("CARGO"));
+        // what tells of this package would make cargo build anew what looks at it, such as `ring`
+        for (name, _) in env::vars_os() {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|it| name.to_string_lossy().starts_with(it)) {
+                cargo.env_remove(name);
+            }
+        }
+        let cargo = cargo
             .args(["build", "--quiet", "--package=ws-examples", "--examples", "--message-format=json"])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .output()
