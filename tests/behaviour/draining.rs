@@ -156,8 +156,8 @@ async fn messages_that_nobody_takes_are_not_in_the_way_of_a_drain<S: Server>() {
 async fn a_handshake_under_way_is_drained_too<S: Server>() {
     let layer = WebSocketLayer::new().handshake_timeout(Duration::from_secs(60));
     let server = S::start(Setup::echo().layer(layer).answer(Answer::Withhold)).await;
-    let mut client = Client::connect(server.address).await;
-    client.write(Request::upgrade()).await;
+    let mut client = Client::to(&server).await;
+    client.request(Request::upgrade()).await;
     until("the handshake", || server.seen.under_way() == 1).await;
     let drain = Drain::new().deadline(Duration::from_millis(200));
     let drained = within("the drain", server.connections.drain(drain)).await;
@@ -177,17 +177,18 @@ async fn a_graceful_shutdown_that_awaits_the_drain_ends_with_it<S: Server>() {
     let server = S::start(Setup::echo()).await;
     let mut clients = clients(&server, 5).await;
     let connections = server.connections.clone();
-    tokio::join!(server.stop(Drain::new()), async {
+    tokio::join!(server.stop(), async {
         join_all(clients.iter_mut().map(|client| client.closed_with_answer(1001))).await;
     });
     assert!(connections.is_empty());
 }
 
 async fn a_graceful_shutdown_ends_at_the_drains_deadline_whatever_peers_and_handlers_do<S: Server>() {
-    let server = S::start(Setup::idle()).await;
+    let drain = Drain::new().deadline(Duration::from_millis(200));
+    let server = S::start(Setup::idle().drain(drain)).await;
     let clients = clients(&server, 5).await;
     let connections = server.connections.clone();
-    server.stop(Drain::new().deadline(Duration::from_millis(200))).await;
+    server.stop().await;
     assert!(connections.is_empty());
     drop(clients);
 }

@@ -6,16 +6,24 @@ use futures_util::future::join_all;
 use tower::{Layer as _, ServiceExt as _};
 use ws_core::WebSocketLayer;
 use ws_tests::request::{HOST, KEY};
+use ws_tests::server::TAG;
 use ws_tests::{Answer, Client, Frame, Request, Server, Setup, until};
 
 /// Checks that each of these requests, made of a valid one, is refused with `status`, and nothing of it comes through.
 async fn refused<S: Server>(layer: WebSocketLayer, status: u16, requests: impl IntoIterator<Item = Request>) {
     let server = S::start(Setup::echo().layer(layer)).await;
+    let mut count = 0;
     for request in requests {
+        count += 1;
         let response = Client::refusal(&server, request.clone()).await;
         assert_eq!(response.status, status, "{request:?}: {response:?}");
     }
-    assert_eq!((server.seen.calls(), server.connections.len()), (0, 0));
+    assert_eq!((server.seen.calls(), server.connections.len()), (calls::<S>(count), 0));
+}
+
+/// How often the service is asked about this many handshakes that are refused.
+fn calls<S: Server>(refused: usize) -> usize {
+    if S::KEEPS_REFUSED_AWAY { 0 } else { refused }
 }
 
 /// Valid requests, but for the lines of one header.
@@ -23,14 +31,15 @@ fn with_lines<'a>(name: &'a str, table: &'a [&'a [&'a str]]) -> impl Iterator<It
     table.iter().map(move |lines| Request::upgrade().lines(name, lines))
 }
 
-async fn a_valid_request_is_answered_with_101_and_nothing_that_was_not_negotiated<S: Server>() {
+async fn a_valid_request_is_answered_with_nothing_that_was_not_negotiated<S: Server>() {
     let server = S::start(Setup::echo()).await;
-    let mut client = Client::connect(server.address).await;
+    let mut client = Client::to(&server).await;
     let response = client.answer_to(Request::upgrade()).await;
-    assert_eq!(response.status, 101);
-    assert_eq!(response.header("connection").map(str::to_lowercase).as_deref(), Some("upgrade"));
-    assert_eq!(response.header("upgrade"), Some("websocket"));
-    assert_eq!(response.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(response.status, S::OPENED);
+    let over_http_1 = |value| if server.http2 { None } else { Some(value) };
+    assert_eq!(response.header("connection").map(str::to_lowercase).as_deref(), over_http_1("upgrade"),);
+    assert_eq!(response.header("upgrade"), over_http_1("websocket"));
+    assert_eq!(response.header("sec-websocket-accept"), over_http_1("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     for name in ["sec-websocket-protocol", "sec-websocket-extensions", "content-length", "transfer-encoding"]
     {
         assert_eq!(response.header(name), None, "{name}");
@@ -54,7 +63,8 @@ async fn a_request_that_is_no_upgrade_passes_with_its_body_and_extensions<S: Ser
     ] {
         let response = Client::ask(&server, request.clone()).await;
         assert_eq!((response.status, response.body.as_str()), (200, body), "{request:?}");
-        assert_eq!(response.header("x-tag"), Some("put in front of the layer"), "{request:?}");
+        let tag = S::HAS_MIDDLEWARE.then_some(TAG.0);
+        assert_eq!(response.header("x-tag"), tag, "{request:?}");
     }
     assert!(server.connections.is_empty());
 }
@@ -62,7 +72,8 @@ async fn a_request_that_is_no_upgrade_passes_with_its_body_and_extensions<S: Ser
 async fn a_plain_request_on_the_websocket_route_is_told_to_upgrade<S: Server>() {
     let server = S::start(Setup::echo()).await;
     let response = Client::ask(&server, Request::new("GET", "/ws")).await;
-    assert_eq!((response.status, response.header("upgrade")), (426, Some("websocket")));
+    let expected = if server.http2 { (400, None) } else { (426, Some("websocket")) };
+    assert_eq!((response.status, response.header("upgrade")), expected);
     assert!(response.body.contains("WebSocket"), "{response:?}");
 }
 
@@ -111,7 +122,7 @@ async fn any_method_but_get_is_refused_with_405_and_told_which<S: Server>() {
         let response = Client::refusal(&server, Request::upgrade().method(method)).await;
         assert_eq!((response.status, response.header("allow")), (405, Some("GET")), "{method}");
     }
-    assert_eq!(server.seen.calls(), 0);
+    assert_eq!(server.seen.calls(), calls::<S>(7));
 }
 
 async fn http_1_0_is_refused_with_505<S: Server>() {
@@ -139,16 +150,18 @@ async fn an_announced_body_of_no_bytes_is_none<S: Server>() {
     Client::open_with(&server, Request::upgrade().with("Content-Length", "0")).await.close().await;
 }
 
-async fn any_version_but_13_is_refused_with_426_and_told_which<S: Server>() {
+async fn any_version_but_13_is_refused_and_told_which<S: Server>() {
     let server = S::start(Setup::echo()).await;
     let table: &[&[&str]] = &[&[], &[""], &["8"], &["12"], &["13", "13"], &["8", "13"], &["13, 8"], &["013"]];
+    // 426 is about the header `Upgrade`, which HTTP/2 does not have
+    let (status, upgrade) = if server.http2 { (400, None) } else { (426, Some("websocket")) };
     for request in with_lines("Sec-WebSocket-Version", table) {
         let response = Client::refusal(&server, request.clone()).await;
-        assert_eq!(response.status, 426, "{request:?}");
+        assert_eq!(response.status, status, "{request:?}");
         assert_eq!(response.header("sec-websocket-version"), Some("13"), "{request:?}");
-        assert_eq!(response.header("upgrade"), Some("websocket"), "{request:?}");
+        assert_eq!(response.header("upgrade"), upgrade, "{request:?}");
     }
-    assert_eq!(server.seen.calls(), 0);
+    assert_eq!(server.seen.calls(), calls::<S>(table.len()));
 }
 
 async fn a_key_that_is_not_one_of_16_bytes_is_refused_with_400<S: Server>() {
@@ -179,7 +192,11 @@ async fn the_server_prefers_its_own_order_of_subprotocols<S: Server>() {
     for (offer, chosen) in table {
         let request = Request::upgrade().lines("Sec-WebSocket-Protocol", offer);
         let response = Client::ask(&server, request).await;
-        assert_eq!((response.status, response.header("sec-websocket-protocol")), (101, *chosen), "{offer:?}");
+        assert_eq!(
+            (response.status, response.header("sec-websocket-protocol")),
+            (S::OPENED, *chosen),
+            "{offer:?}"
+        );
     }
 }
 
@@ -188,7 +205,11 @@ async fn a_route_can_have_subprotocols_of_its_own<S: Server>() {
     let server = S::start(Setup::echo().layer(layer).answer(Answer::UpgradeWith(&["c", "b"]))).await;
     for (offer, chosen) in [("a, b, c", Some("c")), ("b", Some("b")), ("a", None)] {
         let response = Client::ask(&server, Request::upgrade().with("Sec-WebSocket-Protocol", offer)).await;
-        assert_eq!((response.status, response.header("sec-websocket-protocol")), (101, chosen), "{offer}");
+        assert_eq!(
+            (response.status, response.header("sec-websocket-protocol")),
+            (S::OPENED, chosen),
+            "{offer}"
+        );
     }
 }
 
@@ -211,7 +232,11 @@ async fn an_extension_that_is_not_wanted_is_declined<S: Server>() {
     let server = S::start(Setup::echo()).await;
     for offer in ["permessage-deflate; client_max_window_bits", "x-unheard-of; a=1, permessage-deflate"] {
         let response = Client::ask(&server, Request::upgrade().with("Sec-WebSocket-Extensions", offer)).await;
-        assert_eq!((response.status, response.header("sec-websocket-extensions")), (101, None), "{offer}");
+        assert_eq!(
+            (response.status, response.header("sec-websocket-extensions")),
+            (S::OPENED, None),
+            "{offer}"
+        );
     }
 }
 
@@ -221,7 +246,7 @@ async fn ten_thousand_subprotocols_are_read_in_no_time<S: Server>() {
     let server = S::start(Setup::echo().layer(WebSocketLayer::new().protocols(names("known", 100)))).await;
     let offer = names("offered", 10_000).collect::<Vec<_>>().join(",");
     let response = Client::ask(&server, Request::upgrade().with("Sec-WebSocket-Protocol", offer)).await;
-    assert_eq!((response.status, response.header("sec-websocket-protocol")), (101, Some("last")));
+    assert_eq!((response.status, response.header("sec-websocket-protocol")), (S::OPENED, Some("last")));
 }
 
 async fn frames_right_behind_the_handshake_are_delivered<S: Server>() {
@@ -254,7 +279,7 @@ async fn what_is_pipelined_behind_a_refused_handshake_is_never_processed<S: Serv
     let third = Vec::from(Request::upgrade());
     let refused = Request::upgrade().lines("Sec-WebSocket-Key", &[]);
     let response = Client::refusal(&server, refused.followed_by(second).followed_by(third)).await;
-    assert_eq!((response.status, server.seen.calls()), (400, 0));
+    assert_eq!((response.status, server.seen.calls()), (400, calls::<S>(1)));
 }
 
 async fn every_refusal_is_one_line_that_repeats_nothing_raw<S: Server>() {
@@ -282,7 +307,7 @@ async fn another_answer_of_the_service_goes_out_as_it_is<S: Server>() {
     for answer in [Answer::Unauthorized, Answer::Replace] {
         let layer = WebSocketLayer::new().max_connections(1);
         let server = S::start(Setup::echo().layer(layer).answer(answer)).await;
-        let mut client = Client::connect(server.address).await;
+        let mut client = Client::to(&server).await;
         // on one connection, which goes on, and in the one slot there is
         for _ in 0..3 {
             let response = client.answer_to(Request::upgrade()).await;
@@ -298,7 +323,7 @@ async fn another_answer_of_the_service_goes_out_as_it_is<S: Server>() {
 
 async fn a_route_that_does_not_upgrade_answers_an_upgrade_as_any_request<S: Server>() {
     let server = S::start(Setup::echo().layer(WebSocketLayer::new().max_connections(1))).await;
-    let mut client = Client::connect(server.address).await;
+    let mut client = Client::to(&server).await;
     for (path, status) in [("/plain", 200), ("/nowhere", 404), ("/plain", 200)] {
         assert_eq!(client.answer_to(Request::upgrade().path(path)).await.status, status, "{path}");
         server.until_open(0).await;
@@ -307,11 +332,11 @@ async fn a_route_that_does_not_upgrade_answers_an_upgrade_as_any_request<S: Serv
 
 async fn a_connection_may_upgrade_after_other_requests<S: Server>() {
     let server = S::start(Setup::echo()).await;
-    let mut client = Client::connect(server.address).await;
+    let mut client = Client::to(&server).await;
     for _ in 0..2 {
         assert_eq!(client.answer_to(Request::new("GET", "/plain")).await.status, 200);
     }
-    assert_eq!(client.answer_to(Request::upgrade()).await.status, 101);
+    client.handshake(Request::upgrade()).await;
     assert_eq!(client.echo(Frame::text("hi")).await, Frame::text("hi"));
     client.close().await;
 }
@@ -339,8 +364,8 @@ async fn an_upgrade_whose_response_never_leaves_ends_at_the_handshake_timeout<S:
     let layer = WebSocketLayer::new().handshake_timeout(timeout);
     let server = S::start(Setup::echo().layer(layer).withholding_responses()).await;
     let start = std::time::Instant::now();
-    let mut client = Client::connect(server.address).await;
-    client.write(Request::upgrade()).await;
+    let mut client = Client::to(&server).await;
+    client.request(Request::upgrade()).await;
     until("the upgrade to fail", || server.seen.failed() == 1).await;
     assert!(start.elapsed() >= timeout);
     assert!(server.seen.take_failed()[0].is_timeout());
@@ -351,8 +376,8 @@ async fn a_peer_that_goes_before_the_response_frees_its_slot<S: Server>() {
     for answer in [Answer::Never, Answer::Withhold] {
         let server = S::start(Setup::echo().answer(answer)).await;
         for go in [|client: Client| drop(client), Client::reset] {
-            let mut client = Client::connect(server.address).await;
-            client.write(Request::upgrade()).await;
+            let mut client = Client::to(&server).await;
+            client.request(Request::upgrade()).await;
             until("the request to arrive", || server.seen.under_way() == 1).await;
             assert_eq!(server.connections.len(), 1);
             go(client);
@@ -418,7 +443,7 @@ async fn of_200_handshakes_at_once_exactly_as_many_as_allowed_succeed<S: Server>
     ws_tests::runtime::allow_many_sockets();
     let server = S::start(Setup::echo().layer(WebSocketLayer::new().max_connections(100))).await;
     let attempts = (0..200).map(|_| async {
-        let mut client = Client::connect(server.address).await;
+        let mut client = Client::to(&server).await;
         let response = client.answer_to(Request::upgrade()).await;
         assert_eq!(response.header("retry-after").is_some(), response.status == 503);
         (response.status, client)
@@ -426,7 +451,7 @@ async fn of_200_handshakes_at_once_exactly_as_many_as_allowed_succeed<S: Server>
     for _ in 0..2 {
         let answers = join_all(attempts.clone()).await;
         let count = |status| answers.iter().filter(|(answer, _)| *answer == status).count();
-        assert_eq!((count(101), count(503), server.connections.len()), (100, 100, 100));
+        assert_eq!((count(S::OPENED), count(503), server.connections.len()), (100, 100, 100));
         drop(answers);
         server.until_open(0).await;
     }
@@ -441,7 +466,7 @@ async fn of_two_layers_around_a_route_the_inner_one_serves<S: Server>() {
     let inner = WebSocketLayer::new().protocols(["inner"]).ping_interval(Duration::from_millis(400));
     let server = S::start(Setup::echo().layer(inner).outer(outer)).await;
     let request = Request::upgrade().with("Sec-WebSocket-Protocol", "outer, inner");
-    let mut client = Client::connect(server.address).await;
+    let mut client = Client::to(&server).await;
     let response = client.answer_to(request).await;
     assert_eq!(response.header("sec-websocket-protocol"), Some("inner"));
     until("the outer layer to let go", || all.is_empty()).await;
@@ -464,38 +489,54 @@ async fn the_outer_of_two_layers_refuses_what_it_would_refuse_alone<S: Server>()
 }
 
 ws_tests::cases! {
-    a_valid_request_is_answered_with_101_and_nothing_that_was_not_negotiated,
-    a_request_that_is_no_upgrade_passes_with_its_body_and_extensions,
-    a_plain_request_on_the_websocket_route_is_told_to_upgrade,
-    the_tokens_that_ask_for_an_upgrade_are_found_among_others_in_any_case,
-    the_names_of_headers_are_not_case_sensitive,
-    connection_without_the_token_upgrade_is_refused_with_400,
-    any_method_but_get_is_refused_with_405_and_told_which,
-    http_1_0_is_refused_with_505,
-    an_announced_body_is_refused_with_400_and_never_read_as_frames,
-    an_announced_body_of_no_bytes_is_none,
-    any_version_but_13_is_refused_with_426_and_told_which,
-    a_key_that_is_not_one_of_16_bytes_is_refused_with_400,
+    a_valid_request_is_answered_with_nothing_that_was_not_negotiated,
+    any_version_but_13_is_refused_and_told_which,
     the_server_prefers_its_own_order_of_subprotocols,
     a_route_can_have_subprotocols_of_its_own,
     a_required_subprotocol_has_to_be_offered,
     offers_that_cannot_be_read_are_refused_with_400,
     an_extension_that_is_not_wanted_is_declined,
-    ten_thousand_subprotocols_are_read_in_no_time,
+    another_answer_of_the_service_goes_out_as_it_is,
+    an_upgrade_whose_response_never_leaves_ends_at_the_handshake_timeout,
+    a_peer_that_goes_before_the_response_frees_its_slot,
+    one_connection_more_than_the_limit_is_refused_with_503,
+    of_200_handshakes_at_once_exactly_as_many_as_allowed_succeed,
+    a_route_that_does_not_upgrade_answers_an_upgrade_as_any_request,
+    a_connection_may_upgrade_after_other_requests,
+
+    [not http2: "what it is about is not there over HTTP/2: the request line, `Connection`, `Upgrade`, the key"]
+    the_tokens_that_ask_for_an_upgrade_are_found_among_others_in_any_case,
+    the_names_of_headers_are_not_case_sensitive,
+    connection_without_the_token_upgrade_is_refused_with_400,
+    any_method_but_get_is_refused_with_405_and_told_which,
+    http_1_0_is_refused_with_505,
+    a_key_that_is_not_one_of_16_bytes_is_refused_with_400,
+    every_refusal_is_one_line_that_repeats_nothing_raw,
+
+    [not http2: "a body, and what is behind a request, is framed over HTTP/2"]
+    a_request_that_is_no_upgrade_passes_with_its_body_and_extensions,
+    an_announced_body_is_refused_with_400_and_never_read_as_frames,
+    an_announced_body_of_no_bytes_is_none,
     frames_right_behind_the_handshake_are_delivered,
     a_handshake_may_come_byte_by_byte,
     what_is_pipelined_behind_a_refused_handshake_is_never_processed,
-    every_refusal_is_one_line_that_repeats_nothing_raw,
-    another_answer_of_the_service_goes_out_as_it_is,
-    a_service_that_never_answers_is_dropped_at_the_handshake_timeout,
-    an_upgrade_whose_response_never_leaves_ends_at_the_handshake_timeout,
-    a_peer_that_goes_before_the_response_frees_its_slot,
-    without_the_layer_an_upgrade_is_answered_with_500,
+
+    [not http2: "hyper takes 16 KiB of headers over HTTP/2"]
+    ten_thousand_subprotocols_are_read_in_no_time,
+
+    [not http2: "to serve HTTP/2 without its streams being upgraded is not possible"]
     where_the_http_server_does_not_upgrade_the_handler_learns_of_it,
-    one_connection_more_than_the_limit_is_refused_with_503,
-    of_200_handshakes_at_once_exactly_as_many_as_allowed_succeed,
+
+    [not warp: "the filter is the layer: it cannot be forgotten"]
+    without_the_layer_an_upgrade_is_answered_with_500,
+
+    [not warp: "what is no upgrade is not found, so that other routes can match it"]
+    a_plain_request_on_the_websocket_route_is_told_to_upgrade,
+
+    [not warp: "a filter cannot cut off the route behind it"]
+    a_service_that_never_answers_is_dropped_at_the_handshake_timeout,
+
+    [not warp: "warp's own server has no middleware, and a filter is the innermost of it all"]
     of_two_layers_around_a_route_the_inner_one_serves,
     the_outer_of_two_layers_refuses_what_it_would_refuse_alone,
-    a_route_that_does_not_upgrade_answers_an_upgrade_as_any_request,
-    a_connection_may_upgrade_after_other_requests,
 }

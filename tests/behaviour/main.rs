@@ -7,6 +7,7 @@ mod closing;
 mod draining;
 mod frames;
 mod handshake;
+mod http2;
 mod observing;
 mod origin;
 mod peers;

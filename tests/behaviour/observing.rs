@@ -96,9 +96,8 @@ async fn what_a_handler_logs_is_in_a_span_that_tells_the_connection<S: Server>()
     for text in ["before it waits", "after it waited", "handler failed"] {
         let event = trace.event(text);
         let span = event.spans.first().expect("a span");
-        for field in
-            ["path=\"/ws/room\"", "protocol=\"chat\"", "peer=127.0.0.1:", &format!("connection={id} ")]
-        {
+        let peer = if server.http2 { "" } else { "peer=127.0.0.1:" };
+        for field in ["path=\"/ws/room\"", "protocol=\"chat\"", peer, &format!("connection={id} ")] {
             assert!(span.starts_with("websocket ") && span.contains(field), "{field}: {event:?}");
         }
         assert!(!span.contains("secret"), "the query is not logged: {event:?}");
@@ -150,6 +149,7 @@ async fn no_task_is_left_of_a_connection_however_it_ended<S: Server>() {
 #[derive(Default)]
 struct Counts {
     opened: AtomicUsize,
+    with_peer: AtomicUsize,
     closed: AtomicUsize,
     refused: AtomicUsize,
     failed: AtomicUsize,
@@ -170,8 +170,8 @@ fn add(counter: &AtomicUsize, count: usize) {
 
 impl Observer for Counter {
     fn on_open(&self, connection: &ConnectionInfo) {
-        assert!(connection.peer.is_some());
         add(&self.0.opened, 1);
+        add(&self.0.with_peer, usize::from(connection.peer.is_some()));
     }
 
     fn on_close(&self, _: &ConnectionInfo, closed: &Closed) {
@@ -226,11 +226,13 @@ async fn what_an_observer_is_told_adds_up<S: Server>() {
     let mut wrong = Client::open(&server).await;
     wrong.write(Frame::continuation("")).await;
     wrong.closed_with(1002).await;
-    Client::refusal(&server, Request::upgrade().method("POST")).await;
+    Client::refusal(&server, Request::upgrade().lines("Sec-WebSocket-Version", &[])).await;
     Client::refusal(&server, Request::upgrade().with("Origin", "https://evil.com")).await;
 
     until("three ends", || of(&counts.closed) == 3).await;
     assert_eq!((of(&counts.opened), of(&counts.refused), of(&counts.failed)), (3, 2, 0));
+    // a stream of HTTP/2 does not know the connection it is on
+    assert_eq!(of(&counts.with_peer), if server.http2 { 0 } else { 3 });
     assert_eq!((of(&counts.received), of(&counts.received_bytes)), (10, 110));
     assert_eq!((of(&counts.sent), of(&counts.sent_bytes)), (10, 110));
     assert_eq!(of(&counts.pongs), 1);
@@ -273,14 +275,24 @@ async fn an_observer_that_panics_breaks_nothing<S: Server>() {
 
 ws_tests::cases! {
     on ws_tests::runtime::run_on_one_thread:
-    every_refusal_is_one_event_with_its_reason_and_a_target_of_its_own,
-    a_forgotten_layer_is_an_error_event_that_names_the_line_to_add,
-    a_server_that_does_not_upgrade_is_an_error_event_that_names_the_option,
-    a_handshake_timeout_is_a_warning,
     what_a_handler_logs_is_in_a_span_that_tells_the_connection,
     a_handlers_panic_is_an_error_event_in_its_connections_span,
-    no_task_is_left_of_a_connection_however_it_ended,
     what_an_observer_is_told_adds_up,
-    an_observer_is_told_of_upgrades_that_fail_and_of_timeouts,
     an_observer_that_panics_breaks_nothing,
+
+    [not http2: "most of its requests are of HTTP/1.1 only"]
+    every_refusal_is_one_event_with_its_reason_and_a_target_of_its_own,
+
+    [not http2: "the tasks of the HTTP/2 connections count, too"]
+    no_task_is_left_of_a_connection_however_it_ended,
+
+    [not http2: "to serve HTTP/2 without its streams being upgraded is not possible"]
+    a_server_that_does_not_upgrade_is_an_error_event_that_names_the_option,
+
+    [not warp: "the filter is the layer: it cannot be forgotten"]
+    a_forgotten_layer_is_an_error_event_that_names_the_line_to_add,
+
+    [not warp: "a filter cannot cut off the route behind it"]
+    a_handshake_timeout_is_a_warning,
+    an_observer_is_told_of_upgrades_that_fail_and_of_timeouts,
 }

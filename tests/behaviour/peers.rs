@@ -496,7 +496,10 @@ mod on_one_thread {
 
     ws_tests::cases! {
         on ws_tests::runtime::run_on_one_thread:
+        [not http2: "the client's HTTP/2 has its turn on the thread that is held up"]
         a_server_that_was_held_up_reads_before_it_judges,
+
+        [not http2: "what comes behind the end of a stream is HTTP's business there"]
         what_was_on_its_way_when_the_server_ended_its_stream_is_read,
     }
 }

@@ -168,6 +168,7 @@ async fn an_announced_length_is_not_allocated_before_its_bytes_come<S: Server>()
 
 ws_tests::cases! {
     on crate::alone:
+    [not http2: "the streams of HTTP/2 have buffers of the HTTP library's"]
     an_idle_connection_holds_no_buffer,
     ten_thousand_connections_leave_nothing_behind,
     floods_of_pings_and_pongs_from_one_who_does_not_read_are_bounded,

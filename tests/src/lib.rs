@@ -7,6 +7,7 @@
 //! - [`adapters`]: the servers, a file each.
 //! - [`cases!`]: makes tests of cases, for each adapter.
 //! - [`client`], [`request`], [`frame`]: a client that writes any bytes, and reads with a deadline.
+//! - [`http2`]: connections of HTTP/2, whose streams the client takes where a case runs over it.
 //! - [`wait`]: conditions with a deadline, in place of sleeps.
 //! - [`trace`]: the events and spans of a test.
 //! - [`runtime`]: what a test runs on.
@@ -20,6 +21,7 @@ pub mod adapters;
 mod cases;
 pub mod client;
 pub mod frame;
+pub mod http2;
 pub mod request;
 pub mod runtime;
 pub mod server;

@@ -1,8 +1,13 @@
-//! [`Request`]: the text of an HTTP/1.1 request, right or wrong, and [`Response`]: what came back.
+//! [`Request`]: the text of an HTTP/1.1 request, right or wrong, and [`Response`]: what came back. The same over HTTP/2,
+//! as far as that can say it.
 
 use std::fmt::Write as _;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::Method;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::ext::Protocol;
 
 /// The host that clients ask for unless a test says otherwise.
 pub const HOST: &str = "example.com";
@@ -38,6 +43,20 @@ impl Request {
             .with("Upgrade", "websocket")
             .with("Sec-WebSocket-Version", "13")
             .with("Sec-WebSocket-Key", KEY)
+    }
+
+    pub(crate) fn method_name(&self) -> &'static str {
+        self.method
+    }
+
+    /// Whether it asks for a WebSocket, in so many words.
+    pub(crate) fn is_upgrade(&self) -> bool {
+        self.value("Upgrade") == Some("websocket")
+    }
+
+    /// The first line of a header.
+    fn value(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// With another path.
@@ -96,7 +115,30 @@ impl From<Request> for Vec<u8> {
     }
 }
 
-/// A response to an HTTP/1.1 request.
+impl From<Request> for http::Request<Full<Bytes>> {
+    /// The same over HTTP/2: a handshake is a CONNECT with `:protocol`, and has no key (RFC 8441 section 5).
+    fn from(text: Request) -> Self {
+        let host = text.value("Host").expect("a request of HTTP/2 has an authority");
+        let uri = format!("http://{host}{}", text.path);
+        let is_upgrade = text.is_upgrade();
+        let mut request = Self::new(text.rest.into());
+        *request.uri_mut() = uri.parse().expect("a URI");
+        *request.method_mut() = text.method.parse().expect("a method");
+        if is_upgrade {
+            *request.method_mut() = Method::CONNECT;
+            request.extensions_mut().insert(Protocol::from_static("websocket"));
+        }
+        for (name, value) in &text.headers {
+            if !matches!(name.as_str(), "Host" | "Connection" | "Upgrade" | "Sec-WebSocket-Key") {
+                let name = http::HeaderName::try_from(name).expect("the name of a header");
+                request.headers_mut().append(name, value.parse().expect("the value of a header"));
+            }
+        }
+        request
+    }
+}
+
+/// A response to a request.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// The status.
@@ -120,6 +162,21 @@ impl Response {
         let lines = self.lines(name);
         assert!(lines.len() < 2, "one line of {name}: {lines:?}");
         lines.first().copied()
+    }
+
+    /// The response to a request over HTTP/2, whose body is to be read unless the stream goes on as a WebSocket.
+    pub(crate) async fn read(response: http::Response<Incoming>, has_body: bool) -> Self {
+        let (parts, body) = response.into_parts();
+        let headers = parts.headers.iter().map(|(name, value)| {
+            (name.to_string(), value.to_str().expect("the value of a header is ASCII").to_owned())
+        });
+        let mut response =
+            Self { status: parts.status.as_u16(), headers: headers.collect(), body: String::new() };
+        if has_body {
+            let body = body.collect().await.expect("the body ends").to_bytes();
+            response.body = String::from_utf8(body.into()).expect("the body is text");
+        }
+        response
     }
 
     /// Takes a response off the front of what was received, if it is there in full. One to HEAD has no body,

@@ -23,8 +23,17 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A handler, as all adapters take it.
 pub type Handler = Arc<dyn Fn(WebSocket) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
 
-/// An adapter's server.
+/// An adapter's server, and where its framework forces a difference on it.
 pub trait Server {
+    /// The status of the answer to a handshake that is accepted.
+    const OPENED: u16 = 101;
+
+    /// Whether the service is asked about accepted handshakes only.
+    const KEEPS_REFUSED_AWAY: bool = true;
+
+    /// Whether a middleware can stand in front of the layer.
+    const HAS_MIDDLEWARE: bool = true;
+
     /// Starts a server on a port of its own.
     fn start(setup: Setup) -> impl Future<Output = Running>;
 }
@@ -66,6 +75,8 @@ pub struct Setup {
     pub withhold: bool,
     /// Whether the HTTP server supports upgrades.
     pub upgrades: bool,
+    /// How the server shuts down.
+    pub drain: Drain,
     /// What serves a connection.
     pub handler: Handler,
 }
@@ -83,6 +94,7 @@ impl Setup {
             answer: Answer::Upgrade,
             withhold: false,
             upgrades: true,
+            drain: Drain::new(),
             handler: Arc::new(move |socket| Box::pin(handler(socket))),
         }
     }
@@ -133,6 +145,12 @@ impl Setup {
     /// With a middleware that keeps every response for itself.
     pub fn withholding_responses(mut self) -> Self {
         self.withhold = true;
+        self
+    }
+
+    /// With this drain when it shuts down.
+    pub fn drain(mut self, drain: Drain) -> Self {
+        self.drain = drain;
         self
     }
 
@@ -209,6 +227,30 @@ impl Drop for Call {
     }
 }
 
+/// For an adapter: when and how its server is to shut down.
+pub struct Shutdown {
+    /// Ready when it is to.
+    pub signal: BoxFuture<'static, ()>,
+    /// What is to be drained first.
+    pub connections: Connections,
+    /// How.
+    pub drain: Drain,
+}
+
+impl Shutdown {
+    /// Ready when the HTTP server is to end, because the connections were drained.
+    pub async fn drained(self) {
+        self.signal.await;
+        self.connections.drain(self.drain).await;
+    }
+}
+
+impl fmt::Debug for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shutdown").field("drain", &self.drain).finish_non_exhaustive()
+    }
+}
+
 /// A server that runs; it ends with the runtime of the test.
 #[derive(Debug)]
 pub struct Running {
@@ -218,16 +260,17 @@ pub struct Running {
     pub connections: Connections,
     /// What the service inside of the layer has seen.
     pub seen: Arc<Seen>,
-    stop: oneshot::Sender<Drain>,
+    /// Whether clients are to speak HTTP/2 to it.
+    pub http2: bool,
+    stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Running {
-    /// For an adapter: binds a listener and runs `serve` on it. Its last argument is ready when the server is to stop
-    /// gracefully: when the connections were drained.
+    /// For an adapter: binds a listener and runs `serve` on it.
     pub async fn spawn<F, Fut>(setup: Setup, serve: F) -> Self
     where
-        F: FnOnce(Setup, Arc<Seen>, TcpListener, BoxFuture<'static, ()>) -> Fut,
+        F: FnOnce(Setup, Arc<Seen>, TcpListener, Shutdown) -> Fut,
         Fut: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
@@ -235,23 +278,29 @@ impl Running {
         let connections = setup.layer.as_ref().map(WebSocketLayer::connections).unwrap_or_default();
         let seen = Arc::<Seen>::default();
         let (stop, stopped) = oneshot::channel();
-        let stopped = {
-            let connections = connections.clone();
-            Box::pin(async move {
-                match stopped.await {
-                    Ok(drain) => drop(connections.drain(drain).await),
+        let shutdown = Shutdown {
+            signal: Box::pin(async {
+                if stopped.await.is_err() {
                     // the test has ended, and so will the runtime
-                    Err(_) => std::future::pending().await,
+                    std::future::pending().await
                 }
-            })
+            }),
+            connections: connections.clone(),
+            drain: setup.drain.clone(),
         };
-        let task = tokio::spawn(serve(setup, Arc::clone(&seen), listener, stopped));
-        Self { address, connections, seen, stop, task }
+        let task = tokio::spawn(serve(setup, Arc::clone(&seen), listener, shutdown));
+        Self { address, connections, seen, http2: false, stop, task }
     }
 
-    /// Stops gracefully, as an application does: drains, then lets the HTTP server end, and waits for that.
-    pub async fn stop(self, drain: Drain) {
-        self.stop.send(drain).expect("the server runs");
+    /// The same server, for clients that speak HTTP/2 to it.
+    #[must_use]
+    pub fn over_http2(self) -> Self {
+        Self { http2: true, ..self }
+    }
+
+    /// Shuts down gracefully, as an application does: drains, then lets the HTTP server end, and waits for that.
+    pub async fn stop(self) {
+        self.stop.send(()).expect("the server runs");
         within("the server to end", self.task).await.expect("the server does not panic");
     }
 

@@ -10,14 +10,11 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
-use futures_util::future::BoxFuture;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use ws_axum::WebSocketUpgrade;
 
-use crate::server::{Answer, Handler, Running, Seen, Server, Setup, TAG, Tag};
+use super::serve_without_upgrades;
+use crate::server::{Answer, Handler, Running, Seen, Server, Setup, Shutdown, TAG, Tag};
 
 /// The server of `ws-axum`.
 #[derive(Debug)]
@@ -36,7 +33,7 @@ struct App {
     seen: Arc<Seen>,
 }
 
-async fn serve(setup: Setup, seen: Arc<Seen>, listener: TcpListener, stopped: BoxFuture<'static, ()>) {
+async fn serve(setup: Setup, seen: Arc<Seen>, listener: TcpListener, shutdown: Shutdown) {
     let state = App { answer: setup.answer, handler: setup.handler, seen };
     let mut app = Router::new()
         .route("/ws", any(websocket))
@@ -51,17 +48,12 @@ async fn serve(setup: Setup, seen: Arc<Seen>, listener: TcpListener, stopped: Bo
         app = app.layer(from_fn(withhold));
     }
     if setup.upgrades {
-        axum::serve(listener, app).with_graceful_shutdown(stopped).await.expect("the listener works");
+        axum::serve(listener, app)
+            .with_graceful_shutdown(shutdown.drained())
+            .await
+            .expect("the listener works");
     } else {
         serve_without_upgrades(listener, app).await;
-    }
-}
-
-async fn serve_without_upgrades(listener: TcpListener, app: Router) {
-    loop {
-        let (stream, _) = listener.accept().await.expect("the listener works");
-        let service = TowerToHyperService::new(app.clone());
-        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 

@@ -1,0 +1,190 @@
+//! HTTP/2: what is said otherwise there than over HTTP/1.1, and many WebSockets on one connection.
+
+use std::time::Duration;
+
+use ::hyper::ext::Protocol;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Method, Version};
+use http_body_util::Full;
+use tokio::sync::mpsc;
+use tower::{Layer as _, ServiceExt as _};
+use ws_core::WebSocketLayer;
+use ws_tests::adapters::Warp;
+use ws_tests::http2::{Connection, is_offered};
+use ws_tests::request::{HOST, KEY};
+use ws_tests::{Client, Frame, Request, Server, Setup, within};
+
+/// A CONNECT for `/plain`, with `:protocol` or without.
+fn connect(protocol: Option<&'static str>) -> http::Request<Full<Bytes>> {
+    let mut request = http::Request::new(Full::default());
+    *request.method_mut() = Method::CONNECT;
+    let uri = if protocol.is_some() { format!("http://{HOST}/plain") } else { format!("{HOST}:80") };
+    *request.uri_mut() = uri.parse().expect("a URI");
+    if let Some(protocol) = protocol {
+        request.extensions_mut().insert(Protocol::from_static(protocol));
+    }
+    request
+}
+
+async fn a_connect_for_something_else_passes_to_the_service<S: Server>() {
+    let server = S::start(Setup::echo().layer(WebSocketLayer::new().max_connections(0))).await;
+    let connection = Connection::open(server.address).await;
+    // to another protocol on a path, and to a host, which no route is for
+    for (protocol, status) in [(Some("connect-udp"), 200), (None, 404)] {
+        let answer = within("a response", connection.send_as_it_is(connect(protocol))).await;
+        assert_eq!(answer.expect("the stream is answered").status(), status, "{protocol:?}");
+    }
+    let mut client = Client::on(&connection);
+    assert_eq!(client.answer_to(Request::upgrade()).await.status, 503, "which the layer says");
+}
+
+#[tokio::test]
+async fn the_header_upgrade_means_nothing_over_http_2() {
+    // hyper's HTTP/2 takes such a request for malformed, other servers may not
+    let inner = tower::service_fn(async |_: http::Request<()>| {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Full::new(Bytes::from("plain"))))
+    });
+    let request = http::Request::get("/")
+        .version(Version::HTTP_2)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", KEY)
+        .body(())
+        .expect("a valid request");
+    let response = WebSocketLayer::new().layer(inner).oneshot(request).await.expect("an answer");
+    assert_eq!(response.status(), 200);
+}
+
+async fn many_websockets_share_a_connection<S: Server>() {
+    const COUNT: usize = 100;
+    let server = S::start(Setup::echo()).await;
+    let connection = Connection::open(server.address).await;
+    let mut clients: Vec<_> = (0..COUNT).map(|_| Client::on(&connection)).collect();
+    join_all(clients.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    server.until_open(COUNT).await;
+    // a page beside them, and one of them that breaks the protocol
+    let mut page = Client::on(&connection);
+    assert_eq!(page.answer_to(Request::new("GET", "/plain")).await.status, 200);
+    let mut wrong = clients.pop().expect("there are many");
+    wrong.write(Frame::continuation("")).await;
+    wrong.closed_with(1002).await;
+    join_all(clients.iter_mut().enumerate().map(|(number, client)| async move {
+        let frame = Frame::text(number.to_string());
+        assert_eq!(client.echo(frame.clone()).await, frame);
+    }))
+    .await;
+    join_all(clients.into_iter().map(Client::close)).await;
+    server.until_open(0).await;
+}
+
+async fn one_that_does_not_read_does_not_hold_up_the_others_on_its_connection<S: Server>() {
+    let setup = Setup::new(|mut socket| async move {
+        let silent =
+            socket.recv().await.is_some_and(|message| message.is_ok_and(|it| it.as_text().is_none()));
+        // as much as the window of a stream takes, and more
+        while silent && socket.send(vec![0; 64 * 1024]).await.is_ok() {}
+        while let Some(message) = socket.recv().await {
+            socket.send(message?).await?;
+        }
+        Ok(())
+    });
+    let server = S::start(setup).await;
+    let connection = Connection::open(server.address).await;
+    let mut lazy = Client::on(&connection);
+    lazy.handshake(Request::upgrade()).await;
+    lazy.write(Frame::binary("go")).await;
+    let mut other = Client::on(&connection);
+    other.handshake(Request::upgrade()).await;
+    other.write(Frame::text("begin")).await;
+    for _ in 0..100 {
+        assert_eq!(other.echo(Frame::text("as ever")).await, Frame::text("as ever"));
+    }
+}
+
+async fn a_message_larger_than_any_window_passes_both_ways<S: Server>() {
+    let size = 16 << 20;
+    let layer = WebSocketLayer::new().max_message_size(size).max_frame_size(size);
+    let server = S::start(Setup::echo().layer(layer)).await;
+    let mut client = Client::open(&server).await;
+    let message = Frame::binary(vec![0xff; size]);
+    let answer = client.echo(message.clone()).await;
+    assert!(answer == message, "{answer:?}");
+    client.close().await;
+}
+
+async fn a_connection_that_dies_ends_all_its_websockets_with_an_error_each<S: Server>() {
+    const COUNT: usize = 20;
+    let (report, mut reports) = mpsc::unbounded_channel();
+    let setup = Setup::new(move |mut socket| {
+        let report = report.clone();
+        async move {
+            let first = socket.recv().await;
+            report.send((first, socket.recv().await.is_none()))?;
+            Ok(())
+        }
+    });
+    let server = S::start(setup).await;
+    let connection = Connection::open(server.address).await;
+    let mut clients: Vec<_> = (0..COUNT).map(|_| Client::on(&connection)).collect();
+    join_all(clients.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    server.until_open(COUNT).await;
+    connection.abort();
+    for _ in 0..COUNT {
+        let (first, is_over) = within("a report", reports.recv()).await.expect("the handler reports");
+        let error = first.and_then(Result::err);
+        assert!(error.as_ref().is_some_and(ws_core::Error::is_disconnected) && is_over, "{error:?}");
+    }
+    server.until_open(0).await;
+}
+
+async fn what_is_refused_leaves_the_connection_to_the_others<S: Server>() {
+    let server = S::start(Setup::echo()).await;
+    let connection = Connection::open(server.address).await;
+    let mut open = Client::on(&connection);
+    open.handshake(Request::upgrade()).await;
+    let mut refused = Client::on(&connection);
+    let evil = Request::upgrade().with("Origin", "https://evil.com");
+    assert_eq!(refused.answer_to(evil).await.status, 403);
+    assert_eq!(open.echo(Frame::text("still here")).await, Frame::text("still here"));
+    // and the stream that was refused can be tried again
+    refused.handshake(Request::upgrade()).await;
+    refused.close().await;
+    open.close().await;
+}
+
+#[tokio::test]
+async fn warps_own_server_does_not_offer_websockets_over_http_2() {
+    let server = Warp::start(Setup::echo()).await;
+    assert!(!is_offered(server.address).await);
+}
+
+#[tokio::test]
+async fn warps_service_on_another_server_does() {
+    use ::warp::Filter as _;
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+    let address = listener.local_addr().expect("a listener has an address");
+    let route = ws_warp::websocket(WebSocketLayer::new()).map(|upgrade: ws_warp::WebSocketUpgrade| {
+        upgrade.on_upgrade(async |mut socket| socket.send("hello").await)
+    });
+    let server =
+        ws_hyper::serve(listener, ::warp::service(route)).header_read_timeout(Duration::from_secs(5));
+    tokio::spawn(server.into_future());
+    assert!(is_offered(address).await);
+    let mut client = Client::on(&Connection::open(address).await);
+    client.handshake(Request::upgrade()).await;
+    assert_eq!(client.frame().await, Frame::text("hello"));
+    client.closed_with_answer(1000).await;
+}
+
+ws_tests::cases! {
+    [not http1: "it is about HTTP/2"]
+    a_connect_for_something_else_passes_to_the_service,
+    many_websockets_share_a_connection,
+    one_that_does_not_read_does_not_hold_up_the_others_on_its_connection,
+    a_message_larger_than_any_window_passes_both_ways,
+    a_connection_that_dies_ends_all_its_websockets_with_an_error_each,
+    what_is_refused_leaves_the_connection_to_the_others,
+}
