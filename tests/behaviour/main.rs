@@ -11,3 +11,6 @@ mod http2;
 mod observing;
 mod origin;
 mod peers;
+mod serving;
+mod upgrade;
+mod warp;
