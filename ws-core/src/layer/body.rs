@@ -87,6 +87,13 @@ impl<B> ResponseBody<B> {
     }
 }
 
+/// An empty body, for middleware around the layer that answers in its place, as tower-http's timeout and CORS do.
+impl<B> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::own(Body::empty())
+    }
+}
+
 impl<B> http_body::Body for ResponseBody<B>
 where
     B: http_body::Body<Data: From<Bytes>>,
@@ -152,5 +159,29 @@ impl Rejection {
         };
         *response.body_mut() = Body(Some(text.into()));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+
+    use super::*;
+
+    #[test]
+    fn the_default_body_is_empty_whatever_the_inner_services_is() {
+        struct NoDefault;
+        impl http_body::Body for NoDefault {
+            type Data = Bytes;
+            type Error = Infallible;
+
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+                unreachable!("it is not there")
+            }
+        }
+        assert!(ResponseBody::<NoDefault>::default().is_end_stream());
     }
 }
