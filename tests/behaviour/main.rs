@@ -8,6 +8,7 @@ mod draining;
 mod frames;
 mod handshake;
 mod http2;
+mod middleware;
 mod observing;
 mod origin;
 mod peers;
