@@ -504,7 +504,7 @@ ws_tests::cases! {
     a_route_that_does_not_upgrade_answers_an_upgrade_as_any_request,
     a_connection_may_upgrade_after_other_requests,
 
-    [not http2: "what it is about is not there over HTTP/2: the request line, `Connection`, `Upgrade`, the key"]
+    [not http2: "it is about the request line or headers that HTTP/2 does not have"]
     the_tokens_that_ask_for_an_upgrade_are_found_among_others_in_any_case,
     the_names_of_headers_are_not_case_sensitive,
     connection_without_the_token_upgrade_is_refused_with_400,
@@ -513,7 +513,7 @@ ws_tests::cases! {
     a_key_that_is_not_one_of_16_bytes_is_refused_with_400,
     every_refusal_is_one_line_that_repeats_nothing_raw,
 
-    [not http2: "a body, and what is behind a request, is framed over HTTP/2"]
+    [not http2: "it writes the bytes behind a head by hand, which are in frames of HTTP/2"]
     a_request_that_is_no_upgrade_passes_with_its_body_and_extensions,
     an_announced_body_is_refused_with_400_and_never_read_as_frames,
     an_announced_body_of_no_bytes_is_none,
@@ -524,7 +524,7 @@ ws_tests::cases! {
     [not http2: "hyper takes 16 KiB of headers over HTTP/2"]
     ten_thousand_subprotocols_are_read_in_no_time,
 
-    [not http2: "to serve HTTP/2 without its streams being upgraded is not possible"]
+    [not http2: "hyper upgrades the streams of HTTP/2 unasked"]
     where_the_http_server_does_not_upgrade_the_handler_learns_of_it,
 
     [not warp: "the filter is the layer: it cannot be forgotten"]

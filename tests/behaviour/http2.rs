@@ -13,6 +13,7 @@ use ws_core::WebSocketLayer;
 use ws_tests::adapters::Warp;
 use ws_tests::http2::{Connection, is_offered};
 use ws_tests::request::{HOST, KEY};
+use ws_tests::server::TAG;
 use ws_tests::{Client, Frame, Request, Server, Setup, within};
 
 /// A CONNECT for `/plain`, with `:protocol` or without.
@@ -37,6 +38,13 @@ async fn a_connect_for_something_else_passes_to_the_service<S: Server>() {
     }
     let mut client = Client::on(&connection);
     assert_eq!(client.answer_to(Request::upgrade()).await.status, 503, "which the layer says");
+}
+
+async fn a_plain_request_passes_with_its_body_and_extensions<S: Server>() {
+    let server = S::start(Setup::echo().layer(WebSocketLayer::new().max_connections(0))).await;
+    let response = Client::ask(&server, Request::new("POST", "/plain").followed_by("body")).await;
+    assert_eq!((response.status, response.body.as_str()), (200, "body"));
+    assert_eq!(response.header("x-tag"), Some(TAG.0));
 }
 
 #[tokio::test]
@@ -181,6 +189,7 @@ async fn warps_service_on_another_server_does() {
 
 ws_tests::cases! {
     [not http1: "it is about HTTP/2"]
+    a_plain_request_passes_with_its_body_and_extensions,
     a_connect_for_something_else_passes_to_the_service,
     many_websockets_share_a_connection,
     one_that_does_not_read_does_not_hold_up_the_others_on_its_connection,

@@ -17,6 +17,7 @@ use tower_http::cors::CorsLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use ws_axum::{Error, OriginPolicy, WebSocket, WebSocketLayer, WebSocketUpgrade};
+use ws_tests::trace::Trace;
 use ws_tests::{Client, Frame, Request};
 
 /// How long a handshake may take, of a server with a timeout.
@@ -82,9 +83,14 @@ async fn echoes_and_closes(mut client: Client) {
 }
 
 #[tokio::test]
-async fn tracing_leaves_a_websocket_alone() {
+async fn tracing_tells_of_the_handshake() {
+    let trace = Trace::record();
     for address in servers!(TraceLayer::new_for_http()) {
-        echoes_and_closes(open(address).await).await;
+        let client = open(address).await;
+        let event = trace.event("status=101");
+        assert_eq!(event.target, "tower_http::trace::on_response");
+        echoes_and_closes(client).await;
+        trace.clear();
     }
 }
 

@@ -286,7 +286,7 @@ ws_tests::cases! {
     [not http2: "the tasks of the HTTP/2 connections count, too"]
     no_task_is_left_of_a_connection_however_it_ended,
 
-    [not http2: "to serve HTTP/2 without its streams being upgraded is not possible"]
+    [not http2: "hyper upgrades the streams of HTTP/2 unasked"]
     a_server_that_does_not_upgrade_is_an_error_event_that_names_the_option,
 
     [not warp: "the filter is the layer: it cannot be forgotten"]

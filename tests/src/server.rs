@@ -282,7 +282,7 @@ impl Running {
             signal: Box::pin(async {
                 if stopped.await.is_err() {
                     // the test has ended, and so will the runtime
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }),
             connections: connections.clone(),

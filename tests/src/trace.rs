@@ -55,6 +55,11 @@ impl Trace {
         Self { events }
     }
 
+    /// Forgets the events so far.
+    pub fn clear(&self) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The events so far whose message and fields contain `text`.
     #[must_use]
     pub fn events(&self, text: &str) -> Vec<Event> {
