@@ -30,8 +30,9 @@ async fn serve() -> SocketAddr {
 
 /// Sends a byte of these at a time until the server ends the connection, however it does.
 async fn dawdle(address: SocketAddr, bytes: Vec<u8>) {
-    let mut client = Client::connect(address).await;
+    // before the server can know of the client, whose time it counts
     let begin = Instant::now();
+    let mut client = Client::connect(address).await;
     let mut bytes = bytes.into_iter();
     let mut drips = interval(TIMEOUT / 20);
     drips.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -45,11 +46,12 @@ async fn dawdle(address: SocketAddr, bytes: Vec<u8>) {
             }
         }
     }
-    assert!(begin.elapsed() >= TIMEOUT * 9 / 10, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() >= TIMEOUT, "{:?}", begin.elapsed());
 }
 
 #[test]
 fn a_thousand_clients_that_dawdle_are_cut_off_and_hold_up_nobody() {
+    ws_tests::runtime::allow_many_sockets();
     ws_tests::runtime::run(async {
         let address = serve().await;
         let head = Vec::from(Request::upgrade().with("X-Long", "x".repeat(1_000)));
