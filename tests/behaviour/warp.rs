@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use ::warp::Filter as _;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http_body_util::Empty;
 use tokio::net::TcpListener;
+use tower::ServiceExt as _;
 use ws_core::WebSocketLayer;
 use ws_tests::adapters::Warp;
+use ws_tests::request::{HOST, KEY};
 use ws_tests::{Answer, Client, Request, Server, Setup, until};
 use ws_warp::{WebSocketUpgrade, websocket};
 
@@ -56,4 +60,21 @@ async fn an_answer_that_comes_too_late_is_408() {
     let mut client = Client::connect(address).await;
     assert_eq!(client.answer_to(Request::upgrade()).await.status, 408);
     client.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_upgraded_counts_as_http_1_0() {
+    // as a service that runs on no HTTP server: nothing has promised an upgrade, and a filter sees no version
+    let route = websocket(WebSocketLayer::new())
+        .map(|upgrade: WebSocketUpgrade| upgrade.on_upgrade(async |socket| drop(socket)));
+    let request = http::Request::get("/")
+        .header("Host", HOST)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", KEY)
+        .body(Empty::<Bytes>::new())
+        .expect("a valid request");
+    let response = ::warp::service(route).oneshot(request).await.expect("an answer");
+    assert_eq!(response.status(), 505);
 }

@@ -113,10 +113,12 @@ impl App {
 
     async fn plain(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let _call = self.seen.call();
-        let tag = request.extensions().get::<Tag>().map(|tag| HeaderValue::from_static(tag.0));
+        let tag = request.extensions().get::<Tag>().copied();
         let body = request.into_body().collect().await.expect("the client sends its body").to_bytes();
         let mut response = respond(StatusCode::OK, body);
-        response.headers_mut().extend(tag.map(|tag| (http::HeaderName::from_static("x-tag"), tag)));
+        if let Some(Tag(tag)) = tag {
+            response.headers_mut().insert("X-Tag", HeaderValue::from_static(tag));
+        }
         response
     }
 }
