@@ -67,6 +67,9 @@
 //! # }
 //! ```
 //!
+//! The compiler cannot always prove that the future of warp's `run` is `Send` when it is awaited inside of another: to
+//! spawn it, box it first, in a function that is not async.
+//!
 //! # What differs on warp
 //!
 //! - A handshake that is refused does not keep the rest of the route from running: a filter can only reject, and a
