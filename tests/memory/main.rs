@@ -104,6 +104,12 @@ async fn bounded(limit: usize, attack: impl Future<Output = ()>) {
     assert!(grown <= limit, "the heap grew by {grown} bytes, and {limit} are allowed");
 }
 
+/// What stands in the buffers of both ends of a transport, beside what the library may hold: nothing for a socket, whose
+/// are the kernel's, and two windows for HTTP/2.
+fn in_transit<S: Server>() -> usize {
+    if S::OPENED == 101 { 0 } else { 8 * MIB }
+}
+
 async fn floods_of_pings_and_pongs_from_one_who_does_not_read_are_bounded<S: Server>() {
     for frame in [Frame::ping([b'p'; 125]), Frame::pong([b'p'; 125])] {
         let server = S::start(Setup::idle().layer(patient())).await;
@@ -125,12 +131,12 @@ async fn what_is_sent_to_one_who_does_not_read_is_bounded<S: Server>() {
         }
     });
     let server = S::start(setup.layer(patient().send_timeout(Duration::from_millis(500)))).await;
-    bounded(MIB, async {
-        let socket = Client::open(&server).await.into_socket();
+    bounded(MIB + in_transit::<S>(), async {
+        let client = Client::open(&server).await;
         server.until_open(1).await;
         // the send timeout says that the buffers are full
         server.until_open(0).await;
-        drop(socket);
+        drop(client);
     })
     .await;
 }
@@ -139,9 +145,29 @@ async fn what_waits_for_a_handler_that_does_not_read_is_bounded<S: Server>() {
     let messages = Frame::binary(vec![0; KIB]).masked().repeat(100);
     let server = S::start(Setup::idle().layer(patient())).await;
     let mut client = Client::open(&server).await;
-    bounded(MIB, async {
+    bounded(MIB + in_transit::<S>(), async {
         // until the sockets are full, too
         while timeout(Duration::from_millis(500), client.try_write(messages.clone())).await.is_ok() {}
+    })
+    .await;
+}
+
+async fn a_long_message_takes_its_own_length<S: Server>() {
+    const LENGTH: usize = 16 * MIB;
+    let layer = patient().max_message_size(LENGTH).max_frame_size(LENGTH);
+    let setup = Setup::new(|mut socket| async move {
+        while let Some(message) = socket.recv().await {
+            let length = message?.len();
+            socket.send(length.to_string()).await?;
+        }
+        Ok(())
+    });
+    let server = S::start(setup.layer(layer)).await;
+    let mut client = Client::open(&server).await;
+    let message = Frame::binary(vec![0; LENGTH]).masked();
+    bounded(LENGTH + MIB + in_transit::<S>(), async {
+        client.write(message).await;
+        assert_eq!(client.frame().await, Frame::text(LENGTH.to_string()));
     })
     .await;
 }
@@ -168,11 +194,13 @@ async fn an_announced_length_is_not_allocated_before_its_bytes_come<S: Server>()
 
 ws_tests::cases! {
     on crate::alone:
+    what_is_sent_to_one_who_does_not_read_is_bounded,
+    what_waits_for_a_handler_that_does_not_read_is_bounded,
+    a_long_message_takes_its_own_length,
+
     [not http2: "the streams of HTTP/2 have buffers of the HTTP library's"]
     an_idle_connection_holds_no_buffer,
     ten_thousand_connections_leave_nothing_behind,
     floods_of_pings_and_pongs_from_one_who_does_not_read_are_bounded,
-    what_is_sent_to_one_who_does_not_read_is_bounded,
-    what_waits_for_a_handler_that_does_not_read_is_bounded,
     an_announced_length_is_not_allocated_before_its_bytes_come,
 }
