@@ -181,8 +181,8 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// Makes the response, 101 (switching protocols) or, over HTTP/2, 200, and spawns the task of the connection, which runs `handler` when
-    /// the response is out.
+    /// Makes the response, 101 (switching protocols) or, over HTTP/2, 200, and spawns the task of the connection, which
+    /// runs `handler` when the response is out.
     ///
     /// If another response is returned in place of this one, or none in time, there will be no connection, and
     /// `handler` is dropped without being called. What its return means is told at [`WebSocket`] and [`Outcome`].
@@ -338,8 +338,9 @@ where
 
 /// The socket of a connection whose response is on its way, made by [`WebSocketUpgrade::into_parts`].
 ///
-/// It fails with [`Error::Upgrade`] or [`Error::Timeout`] if the connection does not come about. Dropping it gives the
-/// connection up. The example is at [`into_parts`](WebSocketUpgrade::into_parts).
+/// It fails with [`Error::Upgrade`] or [`Error::Timeout`] if the connection does not come about; with [`Error::Closed`]
+/// where a callback of [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade) was told that error, or where a drain
+/// came to its deadline. Dropping it gives the connection up. The example is at [`into_parts`](WebSocketUpgrade::into_parts).
 #[pin_project]
 #[must_use = "the connection is given up when the future of its socket is dropped"]
 pub struct FutureWebSocket {
