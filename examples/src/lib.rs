@@ -2,6 +2,10 @@
 
 use std::io::{Error, Write as _};
 
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Html;
+use axum::routing::get;
 use tokio::net::TcpListener;
 
 /// Listens on the address given on the command line, or on 127.0.0.1:3000, and prints what to connect to: `scheme` is
@@ -19,6 +23,16 @@ pub async fn listener(scheme: &str, path: &str) -> std::io::Result<TcpListener> 
     println!("{}://{address}/\n{scheme}://{address}{path}", scheme.replace("ws", "http"));
     std::io::stdout().flush()?;
     Ok(listener)
+}
+
+/// A router that serves a page at `/`, and beside it `style.css` and `connection.js`, which the pages share; the latter
+/// says at its top how it is used.
+pub fn page(html: &'static str) -> Router {
+    let file = |mime, text: &'static str| get(async move || ([(CONTENT_TYPE, mime)], text));
+    Router::new()
+        .route("/", get(async move || Html(html)))
+        .route("/style.css", file("text/css", include_str!("style.css")))
+        .route("/connection.js", file("text/javascript", include_str!("connection.js")))
 }
 
 /// Waits for Ctrl-C; for ever if that cannot be waited for.
