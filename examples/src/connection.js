@@ -1,7 +1,7 @@
 // A WebSocket that comes back, and what a page shows of it.
 //
 //   <header><div class="row">
-//     <h1>name</h1> <span id="state" role="status"></span> <span id="detail" class="quiet grow"></span>
+//     <h1>name</h1> <span id="state" role="status"></span> <span id="detail" class="quiet"></span>
 //     <button id="toggle" type="button"></button>
 //   </div></header>
 //
