@@ -119,7 +119,7 @@ export function showState(connection) {
   const countDown = () => {
     if (connection.state !== 'waiting') return;
     const left = Math.max(0, Math.ceil((connection.retryAt - Date.now()) / 1000));
-    detail.textContent = `${why(connection.ending)}, next try in ${left} s`;
+    detail.textContent = `${why(connection.ending)}, again in ${left}\u00a0s`;
   };
   const show = () => {
     state.dataset.state = connection.state;

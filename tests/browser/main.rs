@@ -3,7 +3,9 @@
 //! It needs `chromedriver` and a Chromium that it finds; `scripts/test` installs both.
 
 mod driver;
+mod hello_push;
 mod http2;
+mod json;
 mod page;
 mod shutdown;
 #[path = "../support/mod.rs"]

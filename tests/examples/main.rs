@@ -35,7 +35,7 @@ async fn next(socket: &mut WebSocketStream<Box<dyn Stream>>) -> Message {
     message.expect("not the end").expect("no error")
 }
 
-/// It starts on a free port, and says where; Ctrl-C closes with 1001, and ends it with success.
+/// It starts on a free port, and says where.
 async fn echoes_until_ctrl_c(name: &str) {
     let example = Example::start(name);
     let mut socket = connect(&example).await;
@@ -43,9 +43,19 @@ async fn echoes_until_ctrl_c(name: &str) {
         socket.send(message.clone()).await.expect("an open connection");
         assert!(next(&mut socket).await == message, "{name}: {} bytes", message.len());
     }
+    ends_at_ctrl_c(name, example, socket).await;
+}
+
+/// Ctrl-C closes with 1001, and ends the program with success.
+async fn ends_at_ctrl_c(name: &str, example: Example, mut socket: WebSocketStream<Box<dyn Stream>>) {
     example.interrupt();
+    let mut last = next(&mut socket).await;
+    while last.is_text() {
+        // a greeting was on its way
+        last = next(&mut socket).await;
+    }
     let going_away = CloseFrame { code: 1001.into(), reason: "".into() };
-    assert_eq!(next(&mut socket).await, Message::Close(Some(going_away)), "{name}");
+    assert_eq!(last, Message::Close(Some(going_away)), "{name}");
     let end = timeout(DEADLINE, socket.next()).await.expect("the end in time");
     assert!(end.is_none(), "{name}: {end:?}");
     // for this the server waits a moment
@@ -58,4 +68,39 @@ async fn every_echo_server_echoes_until_ctrl_c() {
     for name in ["echo", "axum_echo", "warp_echo", "hyper_echo"] {
         echoes_until_ctrl_c(name).await;
     }
+}
+
+#[tokio::test]
+async fn hello_push_greets_who_says_nothing_and_who_talks_all_the_time() {
+    let example = Example::start("hello_push");
+    let mut quiet = connect(&example).await;
+    let mut talker = connect(&example).await;
+    // more than waits for a handler that takes messages
+    for _ in 0..100 {
+        talker.send(Message::text("x".repeat(1000))).await.expect("an open connection");
+    }
+    for socket in [&mut quiet, &mut talker] {
+        assert_eq!(next(socket).await, Message::text("Hello, number 1"));
+        assert_eq!(next(socket).await, Message::text("Hello, number 2"));
+    }
+    talker.close(None).await.expect("an open connection");
+    assert_eq!(next(&mut talker).await, Message::Close(None));
+    drop(talker);
+    ends_at_ctrl_c("hello_push", example, quiet).await;
+}
+
+#[tokio::test]
+async fn json_answers_a_user_with_a_user_and_anything_else_with_an_error() {
+    let example = Example::start("json");
+    let mut socket = connect(&example).await;
+    for (text, answer) in [
+        (r#"{"name":"Ada","age":36}"#, r#"{"id":1,"name":"Ada","age":36}"#),
+        ("{\n  \"name\": }", r#"{"error":"invalid JSON: expected value at line 2 column 11"}"#),
+        ("{}", r#"{"error":"invalid JSON: missing field `name` at line 1 column 2"}"#),
+        (r#"{"id":7,"name":"Grace"}"#, r#"{"id":2,"name":"Grace","age":null}"#),
+    ] {
+        socket.send(Message::text(text)).await.expect("an open connection");
+        assert_eq!(next(&mut socket).await, Message::text(answer));
+    }
+    ends_at_ctrl_c("json", example, socket).await;
 }
