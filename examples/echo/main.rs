@@ -5,12 +5,10 @@
 
 use std::time::Duration;
 
-use axum::Router;
-use axum::response::Html;
-use axum::routing::{any, get};
+use axum::routing::any;
 use tracing_subscriber::EnvFilter;
 use ws_axum::{Drain, WebSocket, WebSocketLayer, WebSocketUpgrade};
-use ws_examples::{ctrl_c, listener};
+use ws_examples::{ctrl_c, listener, page};
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
@@ -21,8 +19,7 @@ async fn main() -> std::io::Result<()> {
 
     let layer = WebSocketLayer::new().protocols(["echo", "json"]);
     let connections = layer.connections();
-    let app = Router::new()
-        .route("/", get(async || Html(include_str!("index.html"))))
+    let app = page(include_str!("index.html"))
         .route("/echo", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo)))
         .layer(layer);
 

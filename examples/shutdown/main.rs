@@ -7,18 +7,15 @@
 use std::error::Error;
 use std::time::Duration;
 
-use axum::Router;
-use axum::response::Html;
-use axum::routing::{any, get};
+use axum::routing::any;
 use ws_axum::{CloseCode, Drain, WebSocket, WebSocketLayer, WebSocketUpgrade};
-use ws_examples::{ctrl_c, listener};
+use ws_examples::{ctrl_c, listener, page};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let layer = WebSocketLayer::new();
     let connections = layer.connections();
-    let app = Router::new()
-        .route("/", get(async || Html(include_str!("index.html"))))
+    let app = page(include_str!("index.html"))
         .route("/clock", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(clock)))
         .layer(layer);
 

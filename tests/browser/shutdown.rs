@@ -20,7 +20,7 @@ fn a_deploy_sends_two_windows_away_and_both_come_back() {
         browser.look_at(window);
         browser.open(example.page());
         wait_for_state(&browser, "open");
-        browser.wait_for("document.querySelector('#detail').textContent.includes('says the server')");
+        browser.wait_for("document.querySelector('#clock').textContent.startsWith('server counts')");
     }
     assert_eq!(browser.console(), Vec::<String>::new());
     example.interrupt();
@@ -57,7 +57,7 @@ fn who_waits_can_connect_at_once_by_the_keyboard() {
     browser.run(
         "const later = window.setTimeout;
          window.setTimeout = (call, time, ...rest) => time < 1000 && later(call, time, ...rest);
-         document.querySelector('#now').focus();",
+         document.querySelector('#toggle').focus();",
         &json!([]),
     );
     example.interrupt();
@@ -65,8 +65,8 @@ fn who_waits_can_connect_at_once_by_the_keyboard() {
     let _example = Example::start_at("shutdown", &address);
 
     wait_for_state(&browser, "waiting");
-    browser.press("#now", "\u{E007}");
+    browser.press("#toggle", "\u{E007}");
     wait_for_state(&browser, "open");
-    assert_eq!(browser.run("return document.activeElement.id", &json!([])), "now");
+    assert_eq!(browser.run("return document.activeElement.id", &json!([])), "toggle");
     assert_eq!(browser.console(), Vec::<String>::new());
 }
