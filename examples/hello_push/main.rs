@@ -1,5 +1,5 @@
-//! A server that pushes: a greeting every two seconds to whoever is connected. The handler only sends. Who closes is
-//! answered at once, who asks with a ping is, too, and who has gone without a word is found, all behind it.
+//! A server that pushes: a greeting every two seconds to whoever is connected. The handler only sends: behind it, pings
+//! and Close frames are answered at once, and a client that has gone without a word is found.
 //!
 //! `cargo run --example hello_push`, then open the address that it prints. `-- 127.0.0.1:9000` listens elsewhere, port 0
 //! on a free one. Press Ctrl-C, start it again, and the page is back.
