@@ -196,7 +196,7 @@ impl Connections {
         for (told, (_, task)) in self.inner.tasks().iter_mut().filter(|(_, task)| !task.told).enumerate() {
             if told < drain.batch_size {
                 task.told = true;
-                task.signal = Some(Signal::Close(drain.frame()));
+                task.signal = Some(Signal::Close(drain.close_frame()));
                 wakers.extend(task.waker.clone());
             } else {
                 left += 1;
@@ -401,7 +401,33 @@ impl Drain {
         self.deadline
     }
 
-    fn frame(&self) -> CloseFrame {
+    /// How many connections are closed at a time, for one who drains a registry of his own by the same settings.
+    #[must_use]
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// How long after a batch the next one follows.
+    #[must_use]
+    pub fn batch_interval(&self) -> Duration {
+        self.batch_interval
+    }
+
+    /// The Close frame for one connection: the code, and if there is a time to [come back
+    /// within](Self::reconnect_within), a moment in it. Each call picks a moment of its own, so call it for each
+    /// connection.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ws_core::Drain;
+    ///
+    /// let drain = Drain::new().reconnect_within(Duration::from_secs(30));
+    /// let frame = drain.close_frame();
+    /// assert_eq!(u16::from(frame.code), 1001);
+    /// assert!(frame.reason.starts_with("retry-after="));
+    /// ```
+    #[must_use]
+    pub fn close_frame(&self) -> CloseFrame {
         match self.reconnect_within {
             None => CloseFrame::new(self.code, ""),
             Some(time) => {
@@ -513,8 +539,26 @@ mod tests {
     fn the_reconnect_hint_lies_within_the_time_given() {
         let drain = Drain::new().reconnect_within(Duration::from_secs(3));
         for _ in 0..50 {
-            let frame = drain.frame();
+            let frame = drain.close_frame();
             assert!(["retry-after=1", "retry-after=2", "retry-after=3"].contains(&frame.reason.as_str()));
         }
+    }
+
+    #[test]
+    fn each_close_frame_has_a_moment_of_its_own_if_there_is_a_time_to_come_back_within() {
+        let drain = Drain::new().reconnect_within(Duration::from_secs(1_000_000));
+        let reasons: std::collections::HashSet<_> = (0..50).map(|_| drain.close_frame().reason).collect();
+        assert!(reasons.len() > 45, "{}", reasons.len());
+
+        let drain = Drain::new().code(CloseCode::RESTART).unwrap();
+        assert_eq!(drain.close_frame(), CloseFrame::new(CloseCode::RESTART, ""));
+    }
+
+    #[test]
+    fn the_batches_of_a_drain_can_be_asked_for() {
+        let drain = Drain::new();
+        assert_eq!((drain.batch_size(), drain.batch_interval()), (1_000, Duration::from_millis(100)));
+        let drain = drain.batches(7, Duration::from_secs(3));
+        assert_eq!((drain.batch_size(), drain.batch_interval()), (7, Duration::from_secs(3)));
     }
 }
