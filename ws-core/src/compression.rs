@@ -31,7 +31,8 @@
 //! - Many small messages that are alike compress worse than they would with a context of their own. If those are most of the
 //!   traffic, put several into one message.
 //!
-//! A message sent to many connections is compressed for each of them.
+//! A message sent to many connections is compressed for each of them, unless it is a
+//! [`PreparedMessage`](crate::PreparedMessage).
 
 /// How messages are compressed; the [module](self) tells what that costs, and what must not be.
 ///

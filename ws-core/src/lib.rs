@@ -25,6 +25,7 @@
 //! - [`WebSocketLayer`]: the middleware and its knobs. [`OriginPolicy`]: who may connect.
 //! - [`WebSocketUpgrade`]: an accepted handshake, and the request it came with. [`service()`]: a route made of a handler.
 //! - [`WebSocket`], [`Sender`], [`Receiver`]: the connection. [`Message`], [`CloseCode`], [`Error`]: what goes over it.
+//! - [`PreparedMessage`]: one message for many connections, compressed once.
 //! - [`Connections`], [`Drain`]: all connections of a layer, and their end at a deploy. [`Observer`]: metrics.
 //! - `testing`, with the feature of that name: a connection in memory, for tests of handlers.
 //!
@@ -69,6 +70,7 @@ pub mod layer;
 pub mod message;
 pub mod observer;
 pub mod origin;
+pub mod prepared;
 mod protocol;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -89,6 +91,7 @@ pub use layer::{Body, ResponseBody, ResponseFuture, WebSocketLayer, WebSocketSer
 pub use message::Message;
 pub use observer::{ConnectionId, ConnectionInfo, Observer};
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};
+pub use prepared::PreparedMessage;
 pub use tracker::{Connections, Drain, Drained};
 pub use upgrade::{FutureWebSocket, WebSocketUpgrade};
 pub use utf8::{InvalidUtf8, Utf8Bytes};

@@ -3,6 +3,7 @@
 //! The handler runs inside the driver's task, so the lock is free nearly always; it is never held over I/O, over a
 //! call of the handler, or while a waker that is not the driver's is called.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,13 +14,16 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use crate::close::{CloseCode, CloseFrame, Closed, Side};
+#[cfg(feature = "deflate")]
+use crate::config::Deflate;
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::error::{Error, TrySendError};
 use crate::message::Message;
 use crate::observer::ConnectionInfo;
+use crate::prepared::PreparedMessage;
 #[cfg(feature = "deflate")]
-use crate::protocol::{Compressed, compress};
-use crate::protocol::{Encoder, Role};
+use crate::protocol::compress;
+use crate::protocol::{Encoder, Frame, Role};
 
 /// A connection, as seen from all sides.
 pub(crate) struct Shared {
@@ -93,6 +97,45 @@ pub(super) struct State {
     driver_awake: bool,
     /// Something was changed for the driver since it looked.
     pub(super) changed: bool,
+}
+
+/// What is sent.
+pub(super) enum Outgoing<'a> {
+    Own(Message),
+    /// Other connections send it, too.
+    Prepared(&'a PreparedMessage),
+}
+
+impl<'a> Outgoing<'a> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Own(message) => message.len(),
+            Self::Prepared(prepared) => prepared.len(),
+        }
+    }
+
+    fn into_message(self) -> Message {
+        match self {
+            Self::Own(message) => message,
+            Self::Prepared(prepared) => prepared.message().clone(),
+        }
+    }
+
+    fn into_frame(self) -> Cow<'a, Frame> {
+        match self {
+            Self::Own(message) => Cow::Owned(message.into()),
+            Self::Prepared(prepared) => Cow::Borrowed(prepared.frame()),
+        }
+    }
+
+    /// The frame of the compressed message, if that is shorter.
+    #[cfg(feature = "deflate")]
+    fn compressed(&self, deflate: Deflate) -> Option<Cow<'a, Frame>> {
+        match self {
+            Self::Own(message) => compress(message, deflate.into()).map(Cow::Owned),
+            Self::Prepared(prepared) => prepared.compressed(deflate.into()),
+        }
+    }
 }
 
 /// A ping under way.
@@ -230,7 +273,7 @@ impl Shared {
         &self,
         cx: &mut Context<'_>,
         waiter: &mut Option<usize>,
-        message: &mut Option<Message>,
+        message: &mut Option<Outgoing<'_>>,
     ) -> Poll<Result<(), Error>> {
         let mut state = self.lock();
         state.check_sendable()?;
@@ -245,21 +288,22 @@ impl Shared {
     }
 
     /// Queues a message, unless the connection is closed: then gives it back.
-    fn push_message(&self, state: MutexGuard<'_, State>, message: Message) -> Result<(), Message> {
+    fn push_message<'a>(
+        &self,
+        state: MutexGuard<'_, State>,
+        message: Outgoing<'a>,
+    ) -> Result<(), Outgoing<'a>> {
         let bytes = message.len();
         #[cfg(feature = "deflate")]
         let (state, compressed) = self.compress(state, &message);
+        #[cfg(not(feature = "deflate"))]
+        let compressed = None;
         let mut state = state;
         if state.check_sendable().is_err() {
             return Err(message);
         }
-        state.push(|outbound| {
-            #[cfg(feature = "deflate")]
-            if let Some(compressed) = compressed {
-                return outbound.compressed(compressed);
-            }
-            outbound.message(message);
-        });
+        let frame = compressed.unwrap_or_else(|| message.into_frame());
+        state.push(|outbound| outbound.frame(frame));
         state.sent = true;
         state.wake_driver();
         drop(state);
@@ -270,15 +314,15 @@ impl Shared {
     /// The message compressed, where that is agreed and worth it. That takes its time, so not under the lock: others may
     /// want to send, or to close.
     #[cfg(feature = "deflate")]
-    fn compress<'a>(
+    fn compress<'a, 'b>(
         &'a self,
         state: MutexGuard<'a, State>,
-        message: &Message,
-    ) -> (MutexGuard<'a, State>, Option<Compressed>) {
+        message: &Outgoing<'b>,
+    ) -> (MutexGuard<'a, State>, Option<Cow<'b, Frame>>) {
         match self.negotiated.deflate {
             Some(deflate) if message.len() >= deflate.compression.threshold => {
                 drop(state);
-                let compressed = compress(message, deflate);
+                let compressed = message.compressed(deflate);
                 (self.lock(), compressed)
             }
             _ => (state, None),
@@ -302,17 +346,17 @@ impl Shared {
 
     /// Queues a message whether there is room or not.
     pub(super) fn queue(&self, message: Message) -> Result<(), Error> {
-        self.push_message(self.lock(), message).map_err(|_| Error::Closed)
+        self.push_message(self.lock(), Outgoing::Own(message)).map_err(|_| Error::Closed)
     }
 
-    pub(super) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
+    pub(super) fn try_send(&self, message: Outgoing<'_>) -> Result<(), TrySendError> {
         let state = self.lock();
         if state.check_sendable().is_err() {
-            Err(TrySendError::Closed(message))
+            Err(TrySendError::Closed(message.into_message()))
         } else if state.buffered() >= self.config.outbound_bytes as u64 {
-            Err(TrySendError::Full(message))
+            Err(TrySendError::Full(message.into_message()))
         } else {
-            self.push_message(state, message).map_err(TrySendError::Closed)
+            self.push_message(state, message).map_err(|message| TrySendError::Closed(message.into_message()))
         }
     }
 

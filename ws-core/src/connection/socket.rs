@@ -10,11 +10,12 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::shared::Shared;
+use super::shared::{Outgoing, Shared};
 use crate::close::{CloseCode, CloseFrame, Closed};
 use crate::error::{Error, TrySendError};
 use crate::message::Message;
 use crate::observer::ConnectionId;
+use crate::prepared::PreparedMessage;
 use crate::utf8::Utf8Bytes;
 
 /// An open WebSocket, as a handler gets it.
@@ -190,9 +191,7 @@ impl Sender {
     ///
     /// If the future is dropped before it is ready, nothing was queued.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        let mut message = Some(message.into());
-        let mut waiter = Waiter { shared: &self.shared, key: None };
-        poll_fn(|cx| self.shared.poll_send(cx, &mut waiter.key, &mut message)).await
+        self.send_outgoing(Outgoing::Own(message.into())).await
     }
 
     /// Queues a message if there is room in the outbound buffer now.
@@ -202,7 +201,38 @@ impl Sender {
     /// [`TrySendError::Full`] if there is no room, [`TrySendError::Closed`] if nothing can be sent any more. Both give
     /// the message back.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
-        self.shared.try_send(message.into())
+        self.shared.try_send(Outgoing::Own(message.into()))
+    }
+
+    /// As [`send`](Self::send), for a message that many connections send, which is compressed once for all of them: see
+    /// [`PreparedMessage`].
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send): if the future is dropped before it is ready, nothing was queued.
+    pub async fn send_prepared(&self, message: &PreparedMessage) -> Result<(), Error> {
+        self.send_outgoing(Outgoing::Prepared(message)).await
+    }
+
+    /// As [`try_send`](Self::try_send), for a message that many connections send: see [`PreparedMessage`].
+    ///
+    /// A queue that feeds the connection waits for room with [`Sink::poll_ready`] first.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Self::try_send); what is given back is a clone of the message, which shares the payload.
+    pub fn try_send_prepared(&self, message: &PreparedMessage) -> Result<(), TrySendError> {
+        self.shared.try_send(Outgoing::Prepared(message))
+    }
+
+    async fn send_outgoing(&self, message: Outgoing<'_>) -> Result<(), Error> {
+        let mut message = Some(message);
+        let mut waiter = Waiter { shared: &self.shared, key: None };
+        poll_fn(|cx| self.shared.poll_send(cx, &mut waiter.key, &mut message)).await
     }
 
     /// Sends a value as JSON, in a text message.
@@ -382,6 +412,28 @@ impl WebSocket {
     /// As there.
     pub fn try_send(&mut self, message: impl Into<Message>) -> Result<(), TrySendError> {
         self.sender.try_send(message)
+    }
+
+    /// As [`Sender::send_prepared`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there: the whole message is queued, or nothing.
+    pub async fn send_prepared(&mut self, message: &PreparedMessage) -> Result<(), Error> {
+        self.sender.send_prepared(message).await
+    }
+
+    /// As [`Sender::try_send_prepared`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_send_prepared(&mut self, message: &PreparedMessage) -> Result<(), TrySendError> {
+        self.sender.try_send_prepared(message)
     }
 
     /// As [`Sender::send_json`].

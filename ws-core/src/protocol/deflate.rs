@@ -9,10 +9,9 @@
 
 use std::cell::Cell;
 
-use bytes::Bytes;
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
+use super::encoder::{Frame, kind};
 use crate::config::Deflate;
 use crate::error::ProtocolError;
 use crate::message::Message;
@@ -123,39 +122,40 @@ impl Inflater {
     }
 }
 
-/// The payload of a message that is sent compressed.
-#[derive(Debug)]
-pub(crate) struct Compressed {
-    pub(super) kind: Data,
-    pub(super) payload: Bytes,
+/// What the compressed bytes of a message depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    level: u8,
+    window_bits: u8,
+}
+
+impl From<Deflate> for Setting {
+    fn from(deflate: Deflate) -> Self {
+        Self { level: deflate.compression.level, window_bits: deflate.window_bits.unwrap_or(MAX_WINDOW_BITS) }
+    }
 }
 
 /// Compresses `message`, if it becomes shorter by that.
-pub(crate) fn compress(message: &Message, deflate: Deflate) -> Option<Compressed> {
-    let level = u32::from(deflate.compression.level);
-    let window_bits = deflate.window_bits.unwrap_or(MAX_WINDOW_BITS);
+pub(crate) fn compress(message: &Message, setting: Setting) -> Option<Frame> {
     let mut compressor = borrow(&COMPRESSOR)
-        .filter(|spare| (spare.level, spare.window_bits) == (level, window_bits))
-        .unwrap_or_else(|| Box::new(Compressor::new(level, window_bits)));
+        .filter(|spare| spare.setting == setting)
+        .unwrap_or_else(|| Box::new(Compressor::new(setting)));
     let payload = with_output(|output| compressor.run(message.as_bytes(), output));
     compressor.stream.reset();
     give_back(&COMPRESSOR, Some(compressor));
-
-    let kind = if message.is_text() { Data::Text } else { Data::Binary };
-    payload.map(|payload| Compressed { kind, payload: payload.into() })
+    payload.map(|payload| Frame { kind: kind(message), compressed: true, payload: payload.into() })
 }
 
 #[derive(Debug)]
 struct Compressor {
     stream: Compress,
-    level: u32,
-    window_bits: u8,
+    setting: Setting,
 }
 
 impl Compressor {
-    fn new(level: u32, window_bits: u8) -> Self {
-        let stream = Compress::new_with_window_bits(flate2::Compression::new(level), false, window_bits);
-        Self { stream, level, window_bits }
+    fn new(setting: Setting) -> Self {
+        let level = flate2::Compression::new(setting.level.into());
+        Self { stream: Compress::new_with_window_bits(level, false, setting.window_bits), setting }
     }
 
     /// All of `input`, without the tail; nothing if that is not shorter.

@@ -15,6 +15,7 @@
 //! Invariants: `start <= small.len()`; the sum of all `before` and of `behind` is the length of `s`; no large
 //! payload is empty; where nothing is queued, no memory is held.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -25,8 +26,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::Role;
-#[cfg(feature = "deflate")]
-use super::deflate::Compressed;
 use super::header::{MAX_CONTROL, MAX_HEADER};
 use super::mask::Mask;
 use crate::close::CloseFrame;
@@ -44,6 +43,27 @@ thread_local! {
     /// A buffer that its connection gave back. One is enough: a connection encodes and flushes in one turn,
     /// so the buffer is back before the next connection on this thread asks for it.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A message that is ready to be sent, as one frame. What it lacks are the few bytes of its header, which a client makes
+/// anew for each connection, and which in one piece with the payload would cost a copy of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(super) kind: Data,
+    /// The payload is that of permessage-deflate.
+    pub(super) compressed: bool,
+    pub(super) payload: Bytes,
+}
+
+impl From<Message> for Frame {
+    fn from(message: Message) -> Self {
+        Self { kind: kind(&message), compressed: false, payload: message.into_bytes() }
+    }
+}
+
+/// Whether the frame says that it is text or binary.
+pub(super) fn kind(message: &Message) -> Data {
+    if message.is_text() { Data::Text } else { Data::Binary }
 }
 
 /// The outbound buffer of a connection.
@@ -73,24 +93,19 @@ impl Encoder {
     }
 
     /// Queues `message` as one frame.
+    #[cfg(test)]
     pub(crate) fn message(&mut self, message: Message) {
-        let header = header(OpCode::Data(if message.is_text() { Data::Text } else { Data::Binary }));
-        if message.len() < LARGE {
-            self.push_small(header, &[message.as_bytes()]);
-        } else {
-            self.push_large(header, message.into_bytes());
-        }
+        self.frame(Cow::Owned(message.into()));
     }
 
-    /// Queues a message that was compressed, as one frame.
-    #[cfg(feature = "deflate")]
-    pub(crate) fn compressed(&mut self, message: Compressed) {
-        let Compressed { kind, payload } = message;
-        let header = FrameHeader { rsv1: true, ..header(OpCode::Data(kind)) };
-        if payload.len() < LARGE {
-            self.push_small(header, &[&payload]);
+    /// Queues a frame. One that is borrowed is shared if its payload is large; if it is small, not even the count of
+    /// those who share it is touched.
+    pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) {
+        let header = FrameHeader { rsv1: frame.compressed, ..header(OpCode::Data(frame.kind)) };
+        if frame.payload.len() < LARGE {
+            self.push_small(header, &[&frame.payload]);
         } else {
-            self.push_large(header, payload);
+            self.push_large(header, frame.into_owned().payload);
         }
     }
 

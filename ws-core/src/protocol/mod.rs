@@ -36,8 +36,8 @@ mod tests;
 
 pub(crate) use decoder::{Decoder, Event};
 #[cfg(feature = "deflate")]
-pub(crate) use deflate::{Compressed, compress};
-pub(crate) use encoder::Encoder;
+pub(crate) use deflate::{Setting, compress};
+pub(crate) use encoder::{Encoder, Frame};
 
 /// Which end of the connection we are. A client masks what it sends, a server does not (section 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,16 +1,18 @@
 //! `send` and its kin: what leaves when, and who waits.
 
-use std::future::{Future as _, pending};
-use std::pin::pin;
+use std::future::{Future as _, pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use futures_util::future::join_all;
+use futures_util::{FutureExt as _, Sink as _};
 use tokio::time::{Instant, sleep, timeout};
-use ws_core::{Message, TrySendError, WebSocket, WebSocketLayer, testing};
+use ws_core::{
+    ConnectionId, Message, Observer, PreparedMessage, TrySendError, WebSocket, WebSocketLayer, testing,
+};
 
 use crate::support::{Frame, HOUR, SECOND, numbers, open, open_default, serve, settle, soon};
 
@@ -104,6 +106,143 @@ async fn try_send_gives_the_message_back_when_full_and_when_closed() {
     let error = socket.try_send("d").unwrap_err();
     assert!(matches!(error, TrySendError::Closed(_)));
     assert_eq!(error.into_message(), Message::from("d"));
+}
+
+#[tokio::test]
+async fn a_prepared_message_arrives_on_each_connection_in_its_place() {
+    for message in [Message::from(""), Message::from("grüße"), Message::from(vec![7; 1 << 20])] {
+        let prepared = PreparedMessage::new(message.clone());
+        for _ in 0..3 {
+            let (mut server, mut client) = testing::pair();
+            let handler = tokio::spawn({
+                let prepared = prepared.clone();
+                async move {
+                    server.send("before").await.unwrap();
+                    server.send_prepared(&prepared).await.unwrap();
+                    server.send("between").await.unwrap();
+                    server.send_prepared(&prepared).await.unwrap();
+                    server.send("behind").await.unwrap();
+                    server.recv().await.unwrap().unwrap()
+                }
+            });
+            for expected in
+                ["before".into(), message.clone(), "between".into(), message.clone(), "behind".into()]
+            {
+                assert!(client.recv().await.unwrap().unwrap() == expected);
+            }
+            // the other role, which masks
+            client.send_prepared(&prepared).await.unwrap();
+            assert!(handler.await.unwrap() == message);
+        }
+        assert!(*prepared.message() == message);
+    }
+}
+
+#[cfg(feature = "deflate")]
+#[tokio::test]
+async fn a_prepared_message_arrives_whether_compressed_or_not() {
+    use ws_core::Compression;
+
+    let layers = [
+        WebSocketLayer::new(),
+        WebSocketLayer::new().compression(Compression::new()),
+        WebSocketLayer::new().compression(Compression::new().level(9)),
+        WebSocketLayer::new().compression(Compression::new().threshold(usize::MAX)),
+    ];
+    let message = Message::from("grüße ".repeat(10_000));
+    let prepared = PreparedMessage::new(message.clone());
+    for layer in layers.iter().chain(&layers) {
+        let mut client = testing::connect_with(layer, {
+            let prepared = prepared.clone();
+            async move |mut socket: WebSocket| {
+                socket.send_prepared(&prepared).await?;
+                let echo = socket.recv().await.unwrap()?;
+                socket.send(echo).await
+            }
+        });
+        assert!(client.recv().await.unwrap().unwrap() == message);
+        client.send_prepared(&prepared).await.unwrap();
+        assert!(client.recv().await.unwrap().unwrap() == message);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prepared_message_waits_for_room_and_if_cancelled_has_queued_nothing() {
+    let (mut socket, peer) = open(&narrow()).await;
+    peer.allow(0);
+    let prepared = PreparedMessage::from(wide("a"));
+    socket.send_prepared(&prepared).await.unwrap();
+    for _ in 0..100 {
+        assert!(socket.send_prepared(&prepared).now_or_never().is_none());
+    }
+    let (sent, ()) = tokio::join!(socket.send_prepared(&prepared), async {
+        sleep(SECOND).await;
+        peer.allow_all();
+    });
+    sent.unwrap();
+    settle().await;
+    assert_eq!(peer.seen(), [Frame::text("a".repeat(200)), Frame::text("a".repeat(200))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn try_send_prepared_gives_the_message_back_when_full_and_when_closed() {
+    let (mut socket, peer) = open(&narrow()).await;
+    peer.allow(0);
+    let prepared = PreparedMessage::from(wide("a"));
+    socket.try_send_prepared(&prepared).unwrap();
+    let error = socket.try_send_prepared(&prepared).unwrap_err();
+    assert!(matches!(error, TrySendError::Full(_)));
+    let message = error.into_message();
+    assert_eq!(message.as_bytes().as_ptr(), prepared.message().as_bytes().as_ptr(), "not a copy");
+    assert_eq!(message, wide("a"));
+
+    peer.allow_all();
+    settle().await;
+    assert!(socket.close(1000, "").now_or_never().is_none());
+    let error = socket.try_send_prepared(&prepared).unwrap_err();
+    assert!(matches!(error, TrySendError::Closed(_)));
+    assert!(socket.send_prepared(&prepared).await.unwrap_err().is_closed());
+    settle().await;
+    assert_eq!(peer.seen(), [Frame::text("a".repeat(200)), Frame::close(1000, "")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_waits_for_room_sends_prepared_messages_without_refusal() {
+    let (socket, peer) = open(&narrow()).await;
+    let mut sender = socket.sender();
+    let prepared = PreparedMessage::from(wide("a"));
+    tokio::spawn(async move {
+        for _ in 0..10 {
+            poll_fn(|cx| Pin::new(&mut sender).poll_ready(cx)).await.unwrap();
+            sender.try_send_prepared(&prepared).unwrap();
+        }
+    });
+    // slower than it sends
+    for _ in 0..100 {
+        peer.allow(50);
+        settle().await;
+    }
+    assert_eq!(peer.seen(), vec![Frame::text("a".repeat(200)); 10]);
+}
+
+#[derive(Clone, Default)]
+struct SentBytes(Arc<AtomicUsize>);
+
+impl Observer for SentBytes {
+    fn on_message_sent(&self, _: ConnectionId, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prepared_message_is_observed_with_its_length() {
+    let sent = SentBytes::default();
+    let (mut socket, _peer) = open(&WebSocketLayer::new().observer(sent.clone())).await;
+    let prepared = PreparedMessage::new(vec![7; 1500]);
+    assert_eq!((prepared.len(), prepared.is_empty()), (1500, false));
+    socket.send_prepared(&prepared).await.unwrap();
+    socket.try_send_prepared(&prepared).unwrap();
+    assert_eq!(sent.0.load(Ordering::Relaxed), 3000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

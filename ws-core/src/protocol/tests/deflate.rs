@@ -1,5 +1,7 @@
 //! Compressed messages (RFC 7692). Payloads are compressed here by flate2 itself, or are those of the RFC.
 
+use std::borrow::Cow;
+
 use bytes::Buf;
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress};
 
@@ -11,8 +13,8 @@ use crate::compression::Compression;
 use crate::config::{Deflate, Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
-use crate::protocol::deflate::{Inflater, compress};
-use crate::protocol::{Decoder, Encoder, Event, Role};
+use crate::protocol::deflate::Inflater;
+use crate::protocol::{Decoder, Encoder, Event, Role, Setting, compress};
 
 const COMPRESSED: u8 = 0x40;
 /// "Hello" in one block (section 7.2.3.1).
@@ -20,6 +22,10 @@ const HELLO: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
 
 fn deflate(level: u8, window_bits: Option<u8>) -> Deflate {
     Deflate { compression: Compression::new().level(level), window_bits }
+}
+
+pub(super) fn setting(level: u8, window_bits: Option<u8>) -> Setting {
+    deflate(level, window_bits).into()
 }
 
 fn decoder(role: Role, limits: Limits) -> Decoder {
@@ -38,7 +44,7 @@ fn deflated(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The opposite, by a decompressor with a window of this size.
-fn inflated(payload: &[u8], window_bits: u8) -> Vec<u8> {
+pub(super) fn inflated(payload: &[u8], window_bits: u8) -> Vec<u8> {
     let mut stream = Decompress::new_with_window_bits(false, window_bits);
     let (mut bytes, mut rest) = (Vec::new(), [payload, &[0, 0, 0xff, 0xff]].concat());
     loop {
@@ -411,7 +417,7 @@ fn a_compressed_message_is_one_frame_that_says_so() {
     let message = Message::from("Hello, hello, hello, hello, hello");
     for level in 1..=9 {
         let mut encoder = Encoder::new(Role::Server);
-        encoder.compressed(compress(&message, deflate(level, None)).expect("shorter"));
+        encoder.frame(Cow::Owned(compress(&message, setting(level, None)).expect("shorter")));
         let stream = encoder.copy_to_bytes(encoder.remaining());
         assert_eq!(stream[0], FINAL | COMPRESSED | TEXT);
         assert_eq!(usize::from(stream[1]), stream.len() - 2);
@@ -426,11 +432,11 @@ fn what_does_not_become_shorter_is_not_compressed() {
     let mut random = Random(7);
     for length in [0, 1, 5, 100, 1000, 100_000] {
         let message = Message::from(random.bytes(length));
-        assert!(compress(&message, deflate(6, None)).is_none(), "{length}");
+        assert!(compress(&message, setting(6, None)).is_none(), "{length}");
     }
     // and leaves nothing behind for the next
     let message = Message::from(vec![7; 1000]);
-    let payload = compress(&message, deflate(6, None)).expect("shorter").payload;
+    let payload = compress(&message, setting(6, None)).expect("shorter").payload;
     assert_eq!(inflated(&payload, 15), message.as_bytes());
 }
 
@@ -448,7 +454,7 @@ fn the_window_that_was_promised_is_kept() {
     let message = Message::from(bytes);
     for bits in 9..=15 {
         for level in 1..=9 {
-            let payload = compress(&message, deflate(level, Some(bits))).expect("shorter").payload;
+            let payload = compress(&message, setting(level, Some(bits))).expect("shorter").payload;
             assert!(inflated(&payload, bits) == message.as_bytes(), "{bits} {level}");
         }
     }
@@ -467,10 +473,8 @@ fn the_decoder_reads_what_was_compressed_here() {
             let message = if round % 2 == 0 { Message::from(text) } else { Message::from(text.into_bytes()) };
             let level = u8::try_from(1 + random.below(9)).unwrap();
             let bits = random.pick(&[None, Some(9), Some(15)]);
-            match compress(&message, deflate(level, bits)) {
-                Some(compressed) => encoder.compressed(compressed),
-                None => encoder.message(message.clone()),
-            }
+            let compressed = compress(&message, setting(level, bits));
+            encoder.frame(Cow::Owned(compressed.unwrap_or_else(|| message.clone().into())));
             expected.push(Event::Message(message));
         }
         let stream = encoder.copy_to_bytes(encoder.remaining());

@@ -7,6 +7,7 @@ mod decoding;
 mod deflate;
 mod encoding;
 mod oracle;
+mod prepared;
 
 use bytes::BufMut;
 
