@@ -185,7 +185,11 @@ impl CloseFrame {
     }
 
     /// Whether the frame may be sent.
-    pub(crate) fn check(&self) -> Result<(), InvalidClose> {
+    ///
+    /// # Errors
+    ///
+    /// If the code is not one that [may be sent](CloseCode::is_sendable), or the reason has more than 123 bytes.
+    pub fn check(&self) -> Result<(), InvalidClose> {
         if !self.code.is_sendable() {
             Err(InvalidClose::Code(self.code))
         } else if self.reason.len() > Self::MAX_REASON {

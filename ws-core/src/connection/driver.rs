@@ -508,10 +508,8 @@ impl Link {
             return;
         }
         let mut wakes = Wakes::default();
-        let mut state = self.shared.lock();
-        state.deliver(&mut self.decoded, std::mem::take(&mut self.decoded_bytes), &mut wakes);
-        self.room = state.room(&self.shared.config);
-        drop(state);
+        self.decoded_bytes = 0;
+        self.room = self.shared.deliver(&mut self.decoded, &mut wakes);
         self.handler_turn |= wakes.wake_others(cx.waker());
     }
 

@@ -24,6 +24,7 @@ use crate::prepared::PreparedMessage;
 #[cfg(feature = "deflate")]
 use crate::protocol::compress;
 use crate::protocol::{Encoder, Frame, Role};
+use crate::utf8::Utf8Bytes;
 
 /// A connection, as seen from all sides.
 pub(crate) struct Shared {
@@ -63,6 +64,7 @@ pub(super) struct State {
     receiver_waker: Option<Waker>,
     /// A message was taken, and the next one not yet asked for: its answer may be under way.
     in_hand: bool,
+    heartbeat: Option<Box<Heartbeat>>,
 
     /// What was queued, and the driver has not yet fetched to write.
     pub(super) outbound: Encoder,
@@ -136,6 +138,12 @@ impl<'a> Outgoing<'a> {
             Self::Prepared(prepared) => prepared.compressed(deflate.into()),
         }
     }
+}
+
+/// A text that is answered in place of being received, and the answer.
+struct Heartbeat {
+    text: Utf8Bytes,
+    answer: PreparedMessage,
 }
 
 /// A ping under way.
@@ -307,7 +315,7 @@ impl Shared {
         state.sent = true;
         state.wake_driver();
         drop(state);
-        self.config.observe(|observer| observer.on_message_sent(self.info.id, bytes));
+        self.observe_sent(1, bytes);
         Ok(())
     }
 
@@ -380,6 +388,41 @@ impl Shared {
         }
         state.wait(Interest::Written, waiter, cx.waker());
         Poll::Pending
+    }
+
+    /// From now on this text is answered in place of being received, those too that wait for the receiver.
+    pub(super) fn answer_heartbeat(&self, text: Utf8Bytes, answer: PreparedMessage) {
+        let bytes = answer.len();
+        let answered = self.change(|state| {
+            state.heartbeat = Some(Box::new(Heartbeat { text, answer }));
+            let mut inbound = std::mem::take(&mut state.inbound);
+            let answered = state.answer_heartbeats(&mut inbound, &self.config);
+            state.inbound_bytes = inbound.iter().map(Message::len).sum();
+            state.inbound = inbound;
+            answered
+        });
+        self.observe_sent(answered, bytes);
+    }
+
+    fn observe_sent(&self, messages: usize, bytes: usize) {
+        for _ in 0..messages {
+            self.config.observe(|observer| observer.on_message_sent(self.info.id, bytes));
+        }
+    }
+
+    /// Hands what has come to the receiver, but for heartbeats, which are answered.
+    pub(super) fn deliver(
+        &self,
+        messages: &mut VecDeque<Message>,
+        wakes: &mut Wakes,
+    ) -> Option<(usize, usize)> {
+        let mut state = self.lock();
+        let answered = state.deliver(messages, &self.config, wakes);
+        let bytes = state.heartbeat.as_ref().map_or(0, |heartbeat| heartbeat.answer.len());
+        let room = state.room(&self.config);
+        drop(state);
+        self.observe_sent(answered, bytes);
+        room
     }
 
     /// Begins the closing handshake, if it has not begun.
@@ -493,6 +536,7 @@ impl State {
             receiver: true,
             receiver_waker: None,
             in_hand: false,
+            heartbeat: None,
             outbound: Encoder::new(role),
             queued: 0,
             written: 0,
@@ -520,9 +564,9 @@ impl State {
         self.queued - self.written
     }
 
-    /// How many more messages may wait for the receiver, and how many more bytes; `None` if there is no receiver.
+    /// How many more messages may wait for the receiver, and how many more bytes; `None` if nobody looks at them.
     pub(super) fn room(&self, config: &ConnectionConfig) -> Option<(usize, usize)> {
-        self.receiver.then(|| {
+        (self.receiver || self.heartbeat.is_some()).then(|| {
             (
                 config.inbound_messages.saturating_sub(self.inbound.len()),
                 config.inbound_bytes.saturating_sub(self.inbound_bytes),
@@ -534,19 +578,46 @@ impl State {
         self.room(config).is_none_or(|(messages, bytes)| messages > 0 && bytes > 0)
     }
 
-    /// Appends messages of `bytes` bytes in all for the receiver.
-    pub(super) fn deliver(&mut self, messages: &mut VecDeque<Message>, bytes: usize, wakes: &mut Wakes) {
+    /// Appends messages for the receiver; returns how many heartbeats among them were answered.
+    fn deliver(
+        &mut self,
+        messages: &mut VecDeque<Message>,
+        config: &ConnectionConfig,
+        wakes: &mut Wakes,
+    ) -> usize {
+        let answered = self.answer_heartbeats(messages, config);
         if !self.receiver {
             messages.clear();
-            return;
         }
-        self.inbound_bytes += bytes;
+        if messages.is_empty() {
+            return answered;
+        }
+        self.inbound_bytes += messages.iter().map(Message::len).sum::<usize>();
         if self.inbound.is_empty() {
             std::mem::swap(&mut self.inbound, messages);
         } else {
             self.inbound.append(messages);
         }
         self.wake_receiver(wakes);
+        answered
+    }
+
+    /// Takes heartbeats out of `messages`, and answers them; returns how many it answered. To one who does not read the
+    /// answers they must not pile up.
+    fn answer_heartbeats(&mut self, messages: &mut VecDeque<Message>, config: &ConnectionConfig) -> usize {
+        let Some(heartbeat) = self.heartbeat.take() else { return 0 };
+        let before = messages.len();
+        messages.retain(|message| message.as_text() != Some(heartbeat.text.as_str()));
+        let mut answered = 0;
+        for _ in messages.len()..before {
+            if self.check_sendable().is_ok() && self.buffered() < config.outbound_bytes as u64 {
+                self.push(|outbound| outbound.frame(Cow::Borrowed(heartbeat.answer.frame())));
+                self.sent = true;
+                answered += 1;
+            }
+        }
+        self.heartbeat = Some(heartbeat);
+        answered
     }
 
     /// The handler has returned, or there was none. The connection goes on for a receiver that has moved elsewhere.

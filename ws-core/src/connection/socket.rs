@@ -289,6 +289,27 @@ impl Sender {
         poll_fn(|cx| self.shared.poll_close(cx, &mut waiter.key)).await
     }
 
+    /// From now on, answers a text message that is exactly `heartbeat` with `answer`, in place of receiving it, also while
+    /// nobody receives: for clients in browsers, which cannot send pings. It counts as a message for the idle timeout and
+    /// for an [`Observer`](crate::Observer).
+    ///
+    /// Of a client that does not read the answers, heartbeats are ignored while the outbound buffer is full.
+    ///
+    /// ```
+    /// # use ws_core::{Error, WebSocket};
+    /// async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+    ///     socket.sender().answer_heartbeat("ping", "pong");
+    ///     while let Some(message) = socket.recv().await {
+    ///         socket.send(message?).await?; // never a `ping`
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn answer_heartbeat(&self, heartbeat: impl Into<Utf8Bytes>, answer: impl Into<Utf8Bytes>) {
+        let answer = PreparedMessage::new(Message::Text(answer.into()));
+        self.shared.answer_heartbeat(heartbeat.into(), answer);
+    }
+
     /// Sends a ping, and waits for the pong; returns the round trip time. Keepalive needs no such calls.
     ///
     /// A peer that does not answer is given up after the pong timeout.

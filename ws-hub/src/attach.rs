@@ -1,0 +1,515 @@
+//! A connection of a user: letting it in, sending what is queued for it, and its end.
+//!
+//! Both the handler and the pump, which sends what the hub queues, run inside of the connection's own task: what a turn of
+//! either sends leaves in one write, and a message to an idle connection wakes one task once.
+
+use std::future::{Future, poll_fn};
+use std::hash::Hash;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use futures_core::future::BoxFuture;
+use futures_sink::Sink as _;
+use tokio::sync::OwnedMutexGuard;
+use ws_core::{
+    CloseFrame, Error as ConnectionError, Outcome, PreparedMessage, Sender, TrySendError, WebSocket,
+};
+
+use crate::backplane::{LoginError, Packet, Target};
+use crate::builder::Login;
+use crate::hub::{Hub, Inner, Refused};
+use crate::member::Member;
+use crate::store::{Guarantee, OfflineStore, Pushed, Stored};
+use crate::user::{Ending, Next, Rules, State, User, Wakes};
+
+/// Messages, and bytes of them, that are fetched from the store at a time.
+const BATCH: (usize, usize) = (32, 256 * 1024);
+
+/// Why a connection was not attached, or how it ended other than in order.
+///
+/// ```
+/// use ws_hub::{Error, Refused};
+///
+/// let error = Error::from(Refused::AlreadyConnected);
+/// assert!(error.is_refused());
+/// assert_eq!(error.to_string(), "connection refused: already connected");
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection was not let in; the client was told so in a Close frame.
+    #[error("connection refused: {0}")]
+    Refused(#[from] Refused),
+    /// The connection broke.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The handler failed.
+    #[error("{0}")]
+    Handler(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// Whether the connection was not let in.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
+impl<U> Hub<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    /// Makes a connection one of the user's, and runs until it is over: for users who only get messages. What the client
+    /// sends is dropped, but for the heartbeat, which is answered.
+    ///
+    /// The user is who the application's authentication says it is.
+    ///
+    /// # Errors
+    ///
+    /// If the connection was not let in, and then it is closed; or if it did not end in order.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the connection is not the user's any more, and what waits for it goes to the offline store.
+    pub async fn attach(&self, user: U, socket: WebSocket) -> Result<(), Error> {
+        self.attach_with(user, socket, async |mut member: Member<U>| {
+            while let Some(message) = member.recv().await {
+                message?;
+            }
+            Ok::<_, ConnectionError>(())
+        })
+        .await
+        .map_err(|error| match error {
+            Error::Handler(error) => match error.downcast() {
+                Ok(error) => Error::Connection(*error),
+                Err(error) => Error::Handler(error),
+            },
+            other => other,
+        })
+    }
+
+    /// Makes a connection one of the user's, and runs `handler` with it until both are over.
+    ///
+    /// The handler receives what the client sends, and returns when [`Member::recv`] does; what it returns means what it
+    /// does without a hub. Messages of the hub are sent meanwhile, whatever the handler does. When the handler returns, what
+    /// is queued for the connection is sent, and then it closes.
+    ///
+    /// ```
+    /// use ws_core::WebSocket;
+    /// use ws_hub::{Error, Hub, Member};
+    ///
+    /// async fn chat(hub: Hub<String>, user: String, socket: WebSocket) -> Result<(), Error> {
+    ///     hub.attach_with(user, socket, async |mut member: Member<String>| {
+    ///         member.join("lobby")?;
+    ///         while let Some(message) = member.recv().await {
+    ///             let text = format!("{}: {}", member.user(), message?.as_text().unwrap_or_default());
+    ///             member.hub().room("lobby").except(member.user()).send(text).await;
+    ///         }
+    ///         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    ///     })
+    ///     .await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the connection was not let in, and then it is closed, and the handler not called; or the error of the handler.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`attach`](Self::attach).
+    pub async fn attach_with<F, Fut>(&self, user: U, socket: WebSocket, handler: F) -> Result<(), Error>
+    where
+        F: FnOnce(Member<U>) -> Fut,
+        Fut: Future<Output: Outcome>,
+    {
+        let (sender, receiver) = socket.split();
+        let attached = match self.inner.let_in(&user).await {
+            Ok(attached) => attached,
+            Err(refused) => {
+                self.inner.counters.refused.add(1);
+                let _ = sender.close(refused.close_code(), refused.to_string()).await;
+                return Err(refused.into());
+            }
+        };
+        if let Some((heartbeat, answer)) = &self.inner.config.heartbeat {
+            sender.answer_heartbeat(heartbeat.clone(), answer.clone());
+        }
+        let login = attached.login;
+        if self.inner.config.login == Login::ReplaceOld {
+            self.publish(Target::Others, || Packet::Replaced { user: user.clone(), login }).await;
+        }
+
+        let lease = attached.lease.clone();
+        let member = Member::new(self.clone(), user, sender.clone(), receiver);
+        let serving = async {
+            let outcome = handler(member).await.into_result();
+            lease.change(|state, rules, wakes| state.end(login, Ending::Finish, rules, wakes));
+            outcome
+        };
+        let pumping = async {
+            attached.pump(&sender).await;
+            attached.leave().await;
+        };
+        let (outcome, ()) = tokio::join!(serving, pumping);
+        outcome.map_err(Error::Handler)
+    }
+}
+
+impl<U> Inner<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    /// Lets a connection in, in place of others if the policy says so.
+    async fn let_in(self: &Arc<Self>, id: &U) -> Result<Attached<U>, Refused> {
+        let lease = Lease::new(self, id);
+        let mut announced = None;
+        if let Some(backplane) = &self.config.backplane {
+            announced = match backplane.login(id, self.config.login.limit()).await {
+                Ok(login) => Some(login),
+                Err(LoginError::TooMany) => return Err(Refused::AlreadyConnected),
+                Err(LoginError::Failed(error)) => {
+                    self.backplane_failed(&*error);
+                    return Err(Refused::Backplane);
+                }
+            };
+        }
+        self.attached.fetch_add(1, Ordering::SeqCst);
+        let mut attached = Attached { lease, login: announced.unwrap_or(0), is_over: false };
+        let user = Arc::clone(&attached.lease.user);
+        let rules = &self.config.rules;
+        let replaced = self.change(&user, |state, wakes| {
+            let mut registry = self.write();
+            let replaced = self.config.login.admit(state.live())?;
+            registry.check(replaced, self.config.max_connections)?;
+            attached.login = announced.unwrap_or_else(|| registry.next_login());
+            let replaced = if self.config.login == Login::ReplaceOld {
+                state.replace(attached.login, rules, wakes)
+            } else {
+                state.enter(attached.login, rules);
+                0
+            };
+            // while the lock is held under which there was room
+            registry.set_connections(id, state.live());
+            Ok(replaced)
+        })?;
+        self.counters.replaced.add(replaced);
+        Ok(attached)
+    }
+}
+
+/// A user's entry in the registry, for as long as it is needed.
+pub(crate) struct Lease<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    inner: Arc<Inner<U>>,
+    pub(crate) user: Arc<User<U>>,
+}
+
+impl<U> Lease<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    pub(crate) fn new(inner: &Arc<Inner<U>>, id: &U) -> Self {
+        Self { user: inner.write().lease(id), inner: Arc::clone(inner) }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State, &Rules, &mut Wakes) -> T) -> T {
+        let rules = &self.inner.config.rules;
+        self.inner.change(&self.user, |state, wakes| change(state, rules, wakes))
+    }
+
+    /// Waits until nobody else moves messages of this user into the store or out of it, and all that are to be stored are.
+    pub(crate) async fn pass_gate(&self) -> OwnedMutexGuard<()> {
+        let gate = Arc::clone(&self.user.gate).lock_owned().await;
+        let Some(store) = self.inner.config.store.clone().filter(|_| self.user.lock().is_unsettled()) else {
+            return gate;
+        };
+        let lease = self.clone();
+        // a task of its own ends what it has begun, even if nobody waits for it any more
+        let settling = tokio::spawn(async move {
+            lease.settle(&*store).await;
+            gate
+        });
+        match settling.await {
+            Ok(gate) => gate,
+            // the store has panicked
+            Err(_) => Arc::clone(&self.user.gate).lock_owned().await,
+        }
+    }
+
+    /// Puts into the store what is on its way there.
+    async fn settle(&self, store: &dyn OfflineStore<U>) {
+        let (id, counters) = (&self.user.id, &self.inner.counters);
+        loop {
+            let restore = std::mem::take(&mut self.user.lock().to_restore);
+            if !restore.is_empty() {
+                let count = restore.len();
+                if let Err(error) = store.restore(id, restore).await {
+                    self.inner.store_failed(&*error);
+                    counters.dropped.add(count);
+                }
+                continue;
+            }
+            let Some(message) = self.user.lock().to_store.pop_front() else { break };
+            match store.push(id, message.message().clone()).await {
+                Ok(Pushed::Stored { evicted }) => {
+                    counters.stored.add(1);
+                    counters.evicted.add(evicted);
+                }
+                Ok(Pushed::TooLarge) => counters.dropped.add(1),
+                Err(error) => {
+                    self.inner.store_failed(&*error);
+                    counters.dropped.add(1);
+                }
+            }
+        }
+    }
+}
+
+impl<U> Clone for Lease<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    fn clone(&self) -> Self {
+        Self::new(&self.inner, &self.user.id)
+    }
+}
+
+impl<U> Drop for Lease<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        self.inner.write().release(&self.user.id);
+    }
+}
+
+/// A connection that was let in, until it is over and what it did not send is in the store.
+struct Attached<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    lease: Lease<U>,
+    login: u64,
+    is_over: bool,
+}
+
+impl<U> Attached<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    /// Sends what is queued and what is stored, until the connection is over.
+    async fn pump(&self, sender: &Sender) {
+        let user = &self.lease.user;
+        let rules = &self.lease.inner.config.rules;
+        let mut over = pin!(sender.closed());
+        let mut room = Room(sender.clone());
+        loop {
+            let next = poll_fn(|cx| {
+                if over.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Next::Done);
+                }
+                loop {
+                    let next =
+                        user.lock().advance(self.login, rules, cx, |message| self.send(sender, message));
+                    match next {
+                        Next::Idle => return Poll::Pending,
+                        Next::WaitForRoom => match room.poll(cx) {
+                            Poll::Ready(true) => {}
+                            Poll::Ready(false) => return Poll::Ready(Next::Done),
+                            Poll::Pending => return Poll::Pending,
+                        },
+                        next => return Poll::Ready(next),
+                    }
+                }
+            });
+            match next.await {
+                Next::CatchUp => self.catch_up(sender, &mut room).await,
+                Next::Confirm(until) => match self.unless_ending(sender.ping()).await {
+                    Some(Ok(_)) => user.lock().confirm(self.login, until),
+                    Some(Err(_)) => return,
+                    None => {}
+                },
+                Next::Close(CloseFrame { code, reason, .. }) => {
+                    let _ = sender.close(code, reason).await;
+                    return;
+                }
+                Next::Idle | Next::WaitForRoom | Next::Done => return,
+            }
+        }
+    }
+
+    fn send(&self, sender: &Sender, message: &PreparedMessage) -> Result<(), TrySendError> {
+        sender.try_send_prepared(message)?;
+        self.lease.inner.counters.sent.add(1);
+        Ok(())
+    }
+
+    /// Sends what is stored for the user, before what is queued.
+    async fn catch_up(&self, sender: &Sender, room: &mut Room) {
+        let Lease { inner, user } = &self.lease;
+        let Some(store) = &inner.config.store else { return };
+        let Some(_gate) = self.unless_ending(self.lease.pass_gate()).await else { return };
+        loop {
+            user.lock().looks(self.login);
+            let batch = match self.unless_ending(store.peek(&user.id, BATCH.0, BATCH.1)).await {
+                None => return,
+                Some(Ok(batch)) if batch.is_empty() => {
+                    user.lock().has_caught_up(self.login);
+                    return;
+                }
+                Some(Ok(batch)) => batch,
+                Some(Err(error)) => return self.give_up(&*error),
+            };
+            let ids: Vec<_> = batch.iter().map(|stored| stored.id).collect();
+            let mut unsent = Unsent { attached: self, messages: Vec::new() };
+            if inner.config.rules.guarantee == Guarantee::AtMostOnce {
+                if let Err(error) = store.remove(&user.id, &ids).await {
+                    return self.give_up(&*error);
+                }
+                unsent.messages.clone_from(&batch);
+                unsent.messages.reverse();
+            }
+            for stored in batch {
+                let message = PreparedMessage::new(stored.message);
+                if !self.send_stored(sender, room, &message).await {
+                    return;
+                }
+                unsent.messages.pop();
+            }
+            if inner.config.rules.guarantee == Guarantee::AtLeastOnce {
+                match self.unless_ending(sender.ping()).await {
+                    Some(Ok(_)) => {}
+                    _ => return,
+                }
+                if let Err(error) = store.remove(&user.id, &ids).await {
+                    return self.give_up(&*error);
+                }
+            }
+        }
+    }
+
+    /// The store failed: what is in it stays there until the next login, and messages come without it.
+    fn give_up(&self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
+        self.lease.inner.store_failed(error);
+        self.lease.user.lock().gives_up(self.login);
+    }
+
+    /// Waits until the connection takes a message of the store; returns whether it did.
+    async fn send_stored(&self, sender: &Sender, room: &mut Room, message: &PreparedMessage) -> bool {
+        poll_fn(|cx| {
+            loop {
+                let sent = self.lease.user.lock().send_stored(self.login, cx, || self.send(sender, message));
+                match sent {
+                    Ok(()) => return Poll::Ready(true),
+                    Err(Next::WaitForRoom) => match room.poll(cx) {
+                        Poll::Ready(true) => {}
+                        Poll::Ready(false) => return Poll::Ready(false),
+                        Poll::Pending => return Poll::Pending,
+                    },
+                    Err(_) => return Poll::Ready(false),
+                }
+            }
+        })
+        .await
+    }
+
+    /// The output of `future`, unless the connection is to end before.
+    async fn unless_ending<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            if self.lease.user.lock().is_ending(self.login, cx) { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// The connection is over. Ready when what it did not send is in the store.
+    async fn leave(mut self) {
+        self.finish().await;
+    }
+
+    /// Takes the connection away from the user at once; the future does the rest.
+    fn finish(&mut self) -> BoxFuture<'static, ()> {
+        self.is_over = true;
+        let login = self.login;
+        self.lease.change(|state, rules, wakes| state.leave(login, rules, wakes));
+        let lease = self.lease.clone();
+        let place = Place(Arc::clone(&lease.inner));
+        Box::pin(async move {
+            let _place = place;
+            if lease.user.lock().is_unsettled() {
+                drop(lease.pass_gate().await);
+            }
+            if let Some(backplane) = &lease.inner.config.backplane
+                && let Err(error) = backplane.logout(&lease.user.id, login).await
+            {
+                lease.inner.backplane_failed(&*error);
+            }
+        })
+    }
+}
+
+impl<U> Drop for Attached<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if !self.is_over {
+            let rest = self.finish();
+            // without a runtime there is nothing that could wait for the store
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(rest);
+            }
+        }
+    }
+}
+
+/// One of the connections that a drain waits for.
+struct Place<U>(Arc<Inner<U>>);
+
+impl<U> Drop for Place<U> {
+    fn drop(&mut self) {
+        self.0.attached.fetch_sub(1, Ordering::SeqCst);
+        self.0.left.notify_waiters();
+    }
+}
+
+/// What was taken out of the store and has not been sent, newest first; it goes back if it is not sent.
+struct Unsent<'a, U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    attached: &'a Attached<U>,
+    messages: Vec<Stored>,
+}
+
+impl<U> Drop for Unsent<'_, U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        let mut messages = std::mem::take(&mut self.messages);
+        if !messages.is_empty() {
+            messages.reverse();
+            self.attached.lease.change(|state, rules, wakes| state.give_back(messages, rules, wakes));
+        }
+    }
+}
+
+/// Waits for room in the outbound buffer of a connection.
+struct Room(Sender);
+
+impl Room {
+    /// Ready when there is room, or, with `false`, when there never will be.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        Pin::new(&mut self.0).poll_ready(cx).map(|result| result.is_ok())
+    }
+}

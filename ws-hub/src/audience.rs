@@ -1,0 +1,71 @@
+//! [`Audience`]: several users at once, as those to send to.
+
+use std::fmt;
+use std::hash::Hash;
+
+use ws_core::{Message, PreparedMessage};
+
+use crate::backplane::{Packet, Target};
+use crate::hub::Hub;
+
+/// Those who are to get a message: everyone, or a room, perhaps with exceptions. From [`Hub::everyone`] and [`Hub::room`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use ws_hub::Hub;
+///
+/// let hub = Hub::<String>::new();
+/// let author = "anna".to_owned();
+/// let queued = hub.room("lobby").except(&author).send("anna: hello").await;
+/// assert_eq!(queued, 0);
+/// # }
+/// ```
+#[must_use = "an audience gets nothing until something is sent to it"]
+pub struct Audience<'a, U> {
+    hub: &'a Hub<U>,
+    room: Option<&'a str>,
+    except: Vec<U>,
+}
+
+impl<'a, U> Audience<'a, U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    pub(crate) fn new(hub: &'a Hub<U>, room: Option<&'a str>) -> Self {
+        Self { hub, room, except: Vec::new() }
+    }
+
+    /// Without this user: the author of the message, as a rule. It can be called for several.
+    pub fn except(mut self, user: &U) -> Self {
+        self.except.push(user.clone());
+        self
+    }
+
+    /// Sends a message; returns how many connections of this hub it is queued on. It is encoded once, and not stored for
+    /// those who are away.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, the users of other nodes may not get the message.
+    pub async fn send(self, message: impl Into<Message>) -> usize {
+        let Self { hub, room, except } = self;
+        let message = PreparedMessage::new(message);
+        let queued = hub.inner.fan_out(room, &except, &message);
+        let packet = || {
+            let message = message.message().clone();
+            match room {
+                None => Packet::ToEveryone { except, message },
+                Some(room) => Packet::ToRoom { room: room.to_owned(), except, message },
+            }
+        };
+        hub.publish(Target::Others, packet).await;
+        queued
+    }
+}
+
+impl<U> fmt::Debug for Audience<'_, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audience").field("room", &self.room).finish_non_exhaustive()
+    }
+}

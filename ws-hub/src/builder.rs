@@ -1,0 +1,213 @@
+//! [`HubBuilder`]: the settings of a hub.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use ws_core::Utf8Bytes;
+
+use crate::backplane::Backplane;
+use crate::hub::{Config, Hub, Refused};
+use crate::queue::{Limits, Overflow};
+use crate::store::{Guarantee, MemoryStore, OfflineStore};
+use crate::user::Rules;
+
+/// What happens when a user connects who is already connected.
+///
+/// ```
+/// use ws_hub::{Hub, Login};
+///
+/// // a browser with a few tabs, and a phone
+/// let hub = Hub::<u64>::builder().login(Login::AllowMany(5)).build();
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Login {
+    /// The new connection stays, and the old one is closed with [`CloseCode::REPLACED`](ws_core::CloseCode::REPLACED),
+    /// which tells its client not to come back. What waits for the old one is sent on the new one. The default.
+    #[default]
+    ReplaceOld,
+    /// The old connection stays, and the new one is closed with
+    /// [`CloseCode::ALREADY_CONNECTED`](ws_core::CloseCode::ALREADY_CONNECTED). A client whose network has changed has to
+    /// wait until keepalive finds its old connection dead.
+    RejectNew,
+    /// A user may have this many connections. Each message goes to all of them; stored ones go to one. One connection more
+    /// is refused as with [`RejectNew`](Self::RejectNew).
+    AllowMany(usize),
+}
+
+impl Login {
+    /// How many connections there may be before another one, if the policy limits them.
+    pub(crate) fn limit(self) -> Option<usize> {
+        match self {
+            Self::ReplaceOld => None,
+            Self::RejectNew => Some(1),
+            Self::AllowMany(limit) => Some(limit),
+        }
+    }
+
+    pub(crate) fn allows_many(self) -> bool {
+        matches!(self, Self::AllowMany(_))
+    }
+
+    /// Whether a user with this many connections may have another one; returns how many go for it.
+    pub(crate) fn admit(self, connections: usize) -> Result<usize, Refused> {
+        match self.limit() {
+            None => Ok(connections),
+            Some(limit) if connections < limit => Ok(0),
+            Some(_) => Err(Refused::AlreadyConnected),
+        }
+    }
+}
+
+/// The settings of a [`Hub`].
+///
+/// | setting | default |
+/// |---|---|
+/// | [`login`](Self::login) | the newest connection replaces the others |
+/// | [`max_connections`](Self::max_connections) | no limit |
+/// | [`queue`](Self::queue) | 100 messages, 1 MiB, for each connection |
+/// | [`overflow`](Self::overflow) | the connection is closed, and its client asked to come back |
+/// | [`offline_store`](Self::offline_store) | [`MemoryStore`] with its defaults |
+/// | [`guarantee`](Self::guarantee) | at most once |
+/// | [`heartbeat`](Self::heartbeat) | off |
+/// | [`max_rooms`](Self::max_rooms) | 100, for each user |
+/// | [`backplane`](Self::backplane) | none: this hub is the only one |
+///
+/// ```
+/// use ws_hub::{Hub, Login, MemoryStore, Overflow};
+///
+/// let hub = Hub::<String>::builder()
+///     .login(Login::AllowMany(3))
+///     .max_connections(10_000)
+///     .queue(100, 256 * 1024)
+///     .overflow(Overflow::Disconnect)
+///     .offline_store(MemoryStore::new().per_user(50, 64 * 1024))
+///     .heartbeat("ping", "pong")
+///     .build();
+/// ```
+#[must_use = "a builder does nothing until it is built"]
+pub struct HubBuilder<U> {
+    config: Config<U>,
+}
+
+impl<U> HubBuilder<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    pub(crate) fn new() -> Self {
+        let limits = Limits { messages: 100, bytes: 1024 * 1024, overflow: Overflow::default() };
+        Self {
+            config: Config {
+                login: Login::default(),
+                max_connections: None,
+                max_rooms: 100,
+                rules: Rules { limits, has_store: true, guarantee: Guarantee::default() },
+                store: Some(Arc::new(MemoryStore::new())),
+                backplane: None,
+                heartbeat: None,
+            },
+        }
+    }
+
+    /// What happens when a user connects who is already connected. By default the newest connection stays.
+    ///
+    /// # Panics
+    ///
+    /// If many are allowed, and that many is 0.
+    pub fn login(mut self, login: Login) -> Self {
+        assert_ne!(login, Login::AllowMany(0), "nobody could connect: allow at least 1 connection");
+        self.config.login = login;
+        self
+    }
+
+    /// How many connections there may be in this hub; `None`, the default, for no limit. One more is closed with
+    /// [`CloseCode::TRY_AGAIN_LATER`](ws_core::CloseCode::TRY_AGAIN_LATER); one that replaces another is none more.
+    ///
+    /// It differs from [`WebSocketLayer::max_connections`](ws_core::WebSocketLayer::max_connections), which knows no users,
+    /// so that at its limit nobody can replace his own connection: set that one a little higher.
+    pub fn max_connections(mut self, limit: impl Into<Option<usize>>) -> Self {
+        self.config.max_connections = limit.into();
+        self
+    }
+
+    /// How many messages, and bytes of them, may wait for a connection whose client reads too slowly. Default 100 and
+    /// 1 MiB. What the connection has taken into its own buffer
+    /// ([`outbound_buffer`](ws_core::WebSocketLayer::outbound_buffer)) waits no longer.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is 0.
+    pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
+        assert!(messages > 0 && bytes > 0, "nothing could be sent: let at least 1 message of 1 byte wait");
+        self.config.rules.limits = Limits { messages, bytes, ..self.config.rules.limits };
+        self
+    }
+
+    /// What happens when more would wait. By default the connection is closed, and its client asked to come back.
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.config.rules.limits.overflow = overflow;
+        self
+    }
+
+    /// Where messages are kept for users who are not connected. By default in memory.
+    pub fn offline_store(mut self, store: impl OfflineStore<U>) -> Self {
+        self.config.store = Some(Arc::new(store));
+        self.config.rules.has_store = true;
+        self
+    }
+
+    /// No messages are kept for users who are not connected.
+    pub fn without_offline_store(mut self) -> Self {
+        self.config.store = None;
+        self.config.rules.has_store = false;
+        self
+    }
+
+    /// When a message to a user counts as delivered. By default when it is handed to the connection: at most once.
+    pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
+        self.config.rules.guarantee = guarantee;
+        self
+    }
+
+    /// A text that clients send as a sign of life, and the answer to it: for browsers, which cannot send pings, and so
+    /// cannot know whether the server is still there. It is answered in place of being received. Off by default.
+    pub fn heartbeat(mut self, heartbeat: impl Into<Utf8Bytes>, answer: impl Into<Utf8Bytes>) -> Self {
+        self.config.heartbeat = Some((heartbeat.into(), answer.into()));
+        self
+    }
+
+    /// How many rooms a user may be in. Default 100.
+    pub fn max_rooms(mut self, limit: usize) -> Self {
+        self.config.max_rooms = limit;
+        self
+    }
+
+    /// What joins this hub with those on other nodes.
+    pub fn backplane(mut self, backplane: impl Backplane<U>) -> Self {
+        self.config.backplane = Some(Arc::new(backplane));
+        self
+    }
+
+    /// The hub.
+    ///
+    /// # Panics
+    ///
+    /// With a [`backplane`](Self::backplane), outside of a tokio runtime: a task is spawned that takes what others publish.
+    #[must_use = "a hub is there for as long as its handles are"]
+    pub fn build(self) -> Hub<U> {
+        Hub::with(self.config)
+    }
+}
+
+impl<U> fmt::Debug for HubBuilder<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubBuilder")
+            .field("login", &self.config.login)
+            .field("max_connections", &self.config.max_connections)
+            .field("rules", &self.config.rules)
+            .field("heartbeat", &self.config.heartbeat)
+            .field("max_rooms", &self.config.max_rooms)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,197 @@
+//! Who is there: users, rooms, and how many connections there are. Held for lookups, never while anything is sent.
+//!
+//! It is locked last: whoever holds it takes no other lock.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use crate::event::{BACKLOG, Event, Events};
+use crate::hub::{JoinError, Refused};
+use crate::user::User;
+
+pub(crate) struct Registry<U> {
+    users: HashMap<U, Entry<U>>,
+    rooms: HashMap<Arc<str>, HashSet<U>>,
+    /// Connections that take messages, of all users.
+    connections: usize,
+    /// Users who have one.
+    online: usize,
+    draining: bool,
+    last_login: u64,
+    events: broadcast::Sender<Event<U>>,
+}
+
+struct Entry<U> {
+    user: Arc<User<U>>,
+    /// Of those who need the entry: connections, and whoever moves messages into the store.
+    leases: usize,
+    /// Connections that take messages.
+    connections: usize,
+    rooms: HashSet<Arc<str>>,
+}
+
+impl<U: Clone + Eq + Hash> Registry<U> {
+    pub(crate) fn new() -> Self {
+        Self {
+            users: HashMap::new(),
+            rooms: HashMap::new(),
+            connections: 0,
+            online: 0,
+            draining: false,
+            last_login: 0,
+            events: broadcast::Sender::new(BACKLOG),
+        }
+    }
+
+    /// The user, if he has connections or is being taken care of.
+    pub(crate) fn get(&self, id: &U) -> Option<Arc<User<U>>> {
+        self.users.get(id).map(|entry| Arc::clone(&entry.user))
+    }
+
+    /// The user, who is not forgotten before he is released as often as he is leased.
+    pub(crate) fn lease(&mut self, id: &U) -> Arc<User<U>> {
+        let entry = self.users.entry(id.clone()).or_insert_with(|| Entry {
+            user: Arc::new(User::new(id.clone())),
+            leases: 0,
+            connections: 0,
+            rooms: HashSet::new(),
+        });
+        entry.leases += 1;
+        Arc::clone(&entry.user)
+    }
+
+    pub(crate) fn release(&mut self, id: &U) {
+        if let Some(entry) = self.users.get_mut(id) {
+            entry.leases -= 1;
+            if entry.leases == 0 {
+                self.users.remove(id);
+            }
+        }
+    }
+
+    /// Whether one more connection may be, when `replaced` go for it.
+    pub(crate) fn check(&self, replaced: usize, max: Option<usize>) -> Result<(), Refused> {
+        if self.draining {
+            Err(Refused::Draining)
+        } else if max.is_some_and(|max| self.connections - replaced >= max) {
+            Err(Refused::Full)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The user now has this many connections that take messages.
+    pub(crate) fn set_connections(&mut self, id: &U, connections: usize) {
+        let Some(entry) = self.users.get_mut(id) else { return };
+        let before = std::mem::replace(&mut entry.connections, connections);
+        self.connections = self.connections - before + connections;
+        if before == 0 && connections > 0 {
+            self.online += 1;
+            self.tell(Event::Online(id.clone()));
+        } else if before > 0 && connections == 0 {
+            for room in std::mem::take(&mut entry.rooms) {
+                self.remove_member(id, &room);
+            }
+            self.online -= 1;
+            self.tell(Event::Offline(id.clone()));
+        }
+    }
+
+    pub(crate) fn join(&mut self, id: &U, room: &str, max_rooms: usize) -> Result<bool, JoinError> {
+        let entry = self.users.get_mut(id).filter(|entry| entry.connections > 0).ok_or(JoinError::Offline)?;
+        if entry.rooms.contains(room) {
+            return Ok(false);
+        }
+        if entry.rooms.len() >= max_rooms {
+            return Err(JoinError::TooManyRooms { limit: max_rooms });
+        }
+        // the name is in memory once
+        let name = self.rooms.get_key_value(room).map_or_else(|| room.into(), |(name, _)| Arc::clone(name));
+        entry.rooms.insert(Arc::clone(&name));
+        self.rooms.entry(name).or_default().insert(id.clone());
+        self.tell(Event::Joined { user: id.clone(), room: room.to_owned() });
+        Ok(true)
+    }
+
+    pub(crate) fn leave(&mut self, id: &U, room: &str) -> bool {
+        let was_in = self.users.get_mut(id).is_some_and(|entry| entry.rooms.remove(room));
+        if was_in {
+            self.remove_member(id, room);
+        }
+        was_in
+    }
+
+    fn remove_member(&mut self, id: &U, room: &str) {
+        if let Some(members) = self.rooms.get_mut(room) {
+            members.remove(id);
+            if members.is_empty() {
+                self.rooms.remove(room);
+            }
+            self.tell(Event::Left { user: id.clone(), room: room.to_owned() });
+        }
+    }
+
+    /// Those who are to get what is sent to a room, or to everyone.
+    pub(crate) fn audience(&self, room: Option<&str>, except: &[U]) -> Vec<Arc<User<U>>> {
+        let found = |entry: &Entry<U>| {
+            (entry.connections > 0 && !except.contains(&entry.user.id)).then(|| Arc::clone(&entry.user))
+        };
+        match room {
+            None => self.users.values().filter_map(found).collect(),
+            Some(room) => self.members(room).filter_map(|id| found(self.users.get(id)?)).collect(),
+        }
+    }
+
+    /// All who are known, online or not.
+    pub(crate) fn everyone(&self) -> Vec<Arc<User<U>>> {
+        self.users.values().map(|entry| Arc::clone(&entry.user)).collect()
+    }
+
+    pub(crate) fn connections_of(&self, id: &U) -> usize {
+        self.users.get(id).map_or(0, |entry| entry.connections)
+    }
+
+    pub(crate) fn online(&self) -> impl Iterator<Item = &U> {
+        self.users.iter().filter(|(_, entry)| entry.connections > 0).map(|(id, _)| id)
+    }
+
+    pub(crate) fn members(&self, room: &str) -> impl Iterator<Item = &U> {
+        self.rooms.get(room).into_iter().flatten()
+    }
+
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = &str> {
+        self.rooms.keys().map(|name| &**name)
+    }
+
+    pub(crate) fn rooms_of(&self, id: &U) -> impl Iterator<Item = &str> {
+        self.users.get(id).into_iter().flat_map(|entry| &entry.rooms).map(|name| &**name)
+    }
+
+    /// Users online, connections and rooms.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        (self.online, self.connections, self.rooms.len())
+    }
+
+    /// Nobody is let in any more.
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// A number greater than that of each login before.
+    pub(crate) fn next_login(&mut self) -> u64 {
+        self.last_login += 1;
+        self.last_login
+    }
+
+    pub(crate) fn events(&self) -> Events<U> {
+        Events::new(self.events.subscribe())
+    }
+
+    fn tell(&self, event: Event<U>) {
+        // it fails where nobody listens
+        let _ = self.events.send(event);
+    }
+}
