@@ -1,5 +1,7 @@
 //! What the examples have in common. The programs are in the directories beside this one, each with what it serves.
 
+pub mod session;
+
 use std::io::{Error, Write as _};
 
 use axum::Router;
@@ -25,14 +27,15 @@ pub async fn listener(scheme: &str, path: &str) -> std::io::Result<TcpListener> 
     Ok(listener)
 }
 
-/// A router that serves a page at `/`, and beside it `style.css` and `connection.js`, which the pages share; the latter
-/// says at its top how it is used.
+/// A router that serves a page at `/`, and beside it `style.css`, `connection.js` and `session.js`, which the pages share;
+/// the scripts say at their tops how they are used.
 pub fn page(html: &'static str) -> Router {
     let file = |mime, text: &'static str| get(async move || ([(CONTENT_TYPE, mime)], text));
     Router::new()
         .route("/", get(async move || Html(html)))
         .route("/style.css", file("text/css", include_str!("style.css")))
         .route("/connection.js", file("text/javascript", include_str!("connection.js")))
+        .route("/session.js", file("text/javascript", include_str!("session.js")))
 }
 
 /// Waits for Ctrl-C; for ever if that cannot be waited for.

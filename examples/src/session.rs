@@ -1,0 +1,126 @@
+//! Who is signed in: a name in a signed cookie.
+//!
+//! A WebSocket is opened by an HTTP request, and that is where its user is known: here by a cookie that the server has
+//! signed, and that nobody else can make. `?userId=7` in the address would not do: anyone can write 8. The cookie comes with
+//! every handshake, from any page that the browser shows, and so the layer's check of the origin belongs to it.
+//!
+//! A program that is not a browser sends the cookie, too:
+//!
+//! ```sh
+//! curl -s -c jar -d name=anna http://127.0.0.1:3000/session
+//! ```
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::{FromRef, FromRequestParts, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use axum::{Form, Json};
+use axum_extra::extract::SignedCookieJar;
+use axum_extra::extract::cookie::{Cookie, Key, SameSite};
+
+/// How long a session lasts.
+const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The longest name, in bytes.
+const MAX_NAME: usize = 32;
+
+/// The key that cookies are signed with. A program that runs on several machines, or for longer than a demonstration,
+/// takes it from its configuration; this one makes a new one at each start, and everybody signs in again.
+#[derive(Clone)]
+pub struct SessionKey(Key);
+
+impl SessionKey {
+    /// A new key.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Key::generate())
+    }
+}
+
+impl FromRef<SessionKey> for Key {
+    fn from_ref(key: &SessionKey) -> Self {
+        key.0.clone()
+    }
+}
+
+/// Who sent the request: the name in its session cookie. As an extractor it answers 401 where there is no valid one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User(pub String);
+
+impl<S> FromRequestParts<S> for User
+where
+    S: Send + Sync,
+    SessionKey: FromRef<S>,
+{
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let SessionKey(key) = SessionKey::from_ref(state);
+        let jar = SignedCookieJar::from_headers(&parts.headers, key);
+        let user = jar.get("session").and_then(|cookie| read(cookie.value(), now()));
+        user.ok_or_else(|| {
+            (StatusCode::UNAUTHORIZED, "sign in first: POST /session with a name\n").into_response()
+        })
+    }
+}
+
+/// The route `/session`: POST a `name` to sign in, GET tells who is signed in, DELETE signs out.
+pub fn session<S>() -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    SessionKey: FromRef<S>,
+{
+    get(async |User(name): User| Json(name)).post(sign_in).delete(sign_out)
+}
+
+#[derive(serde::Deserialize)]
+struct SignIn {
+    name: String,
+}
+
+/// Here a program that is more than a demonstration checks a password.
+async fn sign_in(State(SessionKey(key)): State<SessionKey>, Form(SignIn { name }): Form<SignIn>) -> Response {
+    let name = name.trim();
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        let message = format!("a name has 1 to {MAX_NAME} bytes, and no control characters\n");
+        return (StatusCode::UNPROCESSABLE_ENTITY, message).into_response();
+    }
+    let expires = (now() + LIFETIME).as_secs();
+    let cookie = Cookie::build(("session", format!("{expires} {name}")))
+        .path("/")
+        // no script reads it, and no other site's page sends it; over TLS it would be `secure`, too
+        .http_only(true)
+        .same_site(SameSite::Strict);
+    (SignedCookieJar::new(key).add(cookie), Json(name)).into_response()
+}
+
+async fn sign_out(State(SessionKey(key)): State<SessionKey>) -> impl IntoResponse {
+    (SignedCookieJar::new(key).remove(Cookie::build("session").path("/")), StatusCode::NO_CONTENT)
+}
+
+/// The name in a cookie whose signature is right, if it has not expired.
+fn read(session: &str, now: Duration) -> Option<User> {
+    let (expires, name) = session.split_once(' ')?;
+    let expires: u64 = expires.parse().ok()?;
+    (now.as_secs() < expires).then(|| User(name.to_owned()))
+}
+
+fn now() -> Duration {
+    // before 1970 nothing has expired
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_expires() {
+        let read = |now| read("1000 anna b", Duration::from_secs(now));
+        assert_eq!(read(999), Some(User("anna b".to_owned())));
+        assert_eq!(read(1000), None);
+    }
+}
