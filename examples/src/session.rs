@@ -10,6 +10,7 @@
 //! curl -s -c jar -d name=anna http://127.0.0.1:3000/session
 //! ```
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{FromRef, FromRequestParts, State};
@@ -40,9 +41,9 @@ impl SessionKey {
     }
 }
 
-impl FromRef<SessionKey> for Key {
-    fn from_ref(key: &SessionKey) -> Self {
-        key.0.clone()
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionKey")
     }
 }
 
