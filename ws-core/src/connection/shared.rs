@@ -304,13 +304,14 @@ impl Shared {
         let bytes = message.len();
         #[cfg(feature = "deflate")]
         let (state, compressed) = self.compress(state, &message);
-        #[cfg(not(feature = "deflate"))]
-        let compressed = None;
         let mut state = state;
         if state.check_sendable().is_err() {
             return Err(message);
         }
+        #[cfg(feature = "deflate")]
         let frame = compressed.unwrap_or_else(|| message.into_frame());
+        #[cfg(not(feature = "deflate"))]
+        let frame = message.into_frame();
         state.push(|outbound| outbound.frame(frame));
         state.sent = true;
         state.wake_driver();

@@ -191,7 +191,9 @@ impl Sender {
     ///
     /// If the future is dropped before it is ready, nothing was queued.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        self.send_outgoing(Outgoing::Own(message.into())).await
+        let mut message = Some(Outgoing::Own(message.into()));
+        let mut waiter = Waiter { shared: &self.shared, key: None };
+        poll_fn(|cx| self.shared.poll_send(cx, &mut waiter.key, &mut message)).await
     }
 
     /// Queues a message if there is room in the outbound buffer now.
@@ -215,7 +217,9 @@ impl Sender {
     ///
     /// As [`send`](Self::send): if the future is dropped before it is ready, nothing was queued.
     pub async fn send_prepared(&self, message: &PreparedMessage) -> Result<(), Error> {
-        self.send_outgoing(Outgoing::Prepared(message)).await
+        let mut message = Some(Outgoing::Prepared(message));
+        let mut waiter = Waiter { shared: &self.shared, key: None };
+        poll_fn(|cx| self.shared.poll_send(cx, &mut waiter.key, &mut message)).await
     }
 
     /// As [`try_send`](Self::try_send), for a message that many connections send: see [`PreparedMessage`].
@@ -227,12 +231,6 @@ impl Sender {
     /// As [`try_send`](Self::try_send); what is given back is a clone of the message, which shares the payload.
     pub fn try_send_prepared(&self, message: &PreparedMessage) -> Result<(), TrySendError> {
         self.shared.try_send(Outgoing::Prepared(message))
-    }
-
-    async fn send_outgoing(&self, message: Outgoing<'_>) -> Result<(), Error> {
-        let mut message = Some(message);
-        let mut waiter = Waiter { shared: &self.shared, key: None };
-        poll_fn(|cx| self.shared.poll_send(cx, &mut waiter.key, &mut message)).await
     }
 
     /// Sends a value as JSON, in a text message.
