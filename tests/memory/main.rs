@@ -4,14 +4,15 @@
 
 mod heap;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
-use ws_core::WebSocketLayer;
+use ws_core::{PreparedMessage, WebSocketLayer};
 use ws_tests::wait::DEADLINE;
 use ws_tests::{Client, Frame, Running, Server, Setup, until};
 
@@ -141,6 +142,44 @@ async fn what_is_sent_to_one_who_does_not_read_is_bounded<S: Server>() {
     .await;
 }
 
+async fn a_prepared_message_is_held_once_by_all_who_do_not_read<S: Server>() {
+    const COUNT: usize = 100;
+    let (queued, flushed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let setup = Setup::new({
+        let (queued, flushed) = (Arc::clone(&queued), Arc::clone(&flushed));
+        let prepared = PreparedMessage::new(vec![7; MIB]);
+        move |mut socket| {
+            let (queued, flushed) = (Arc::clone(&queued), Arc::clone(&flushed));
+            let prepared = prepared.clone();
+            async move {
+                socket.recv().await;
+                // more than the buffers of a socket take
+                for _ in 0..16 {
+                    socket.send_prepared(&prepared).await?;
+                }
+                queued.fetch_add(1, Ordering::Relaxed);
+                socket.flush().await?;
+                flushed.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    });
+    let server = S::start(setup.layer(patient().outbound_buffer(64 * MIB))).await;
+    let mut clients = Vec::new();
+    for _ in 0..COUNT {
+        clients.push(Client::open(&server).await);
+    }
+    // beside the copy that there is already
+    bounded(COUNT * 4 * KIB, async {
+        for client in &mut clients {
+            client.write(Frame::text("go").masked()).await;
+        }
+        until("each to have queued it", || queued.load(Ordering::Relaxed) == COUNT).await;
+    })
+    .await;
+    assert_eq!(flushed.load(Ordering::Relaxed), 0, "all of it is in the buffers of a socket");
+}
+
 async fn what_waits_for_a_handler_that_does_not_read_is_bounded<S: Server>() {
     let messages = Frame::binary(vec![0; KIB]).masked().repeat(100);
     let server = S::start(Setup::idle().layer(patient())).await;
@@ -203,4 +242,5 @@ ws_tests::cases! {
     ten_thousand_connections_leave_nothing_behind,
     floods_of_pings_and_pongs_from_one_who_does_not_read_are_bounded,
     an_announced_length_is_not_allocated_before_its_bytes_come,
+    a_prepared_message_is_held_once_by_all_who_do_not_read,
 }
