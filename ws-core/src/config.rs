@@ -1,6 +1,7 @@
 //! Every knob, its unit, its default, and the reason for the default, in one table.
 //!
-//! The builder methods of [`WebSocketLayer`](crate::WebSocketLayer) set these; the fields are documented there.
+//! The builder methods of [`WebSocketLayer`](crate::WebSocketLayer) and of the client set these; the fields are documented
+//! there.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -48,6 +49,142 @@ impl ConnectionConfig {
             let _ = std::panic::catch_unwind(AssertUnwindSafe(|| tell(observer.as_ref())));
         }
     }
+}
+
+/// The builder methods for what every connection has, on a type with `fn set_connection(self, impl FnOnce(&mut
+/// ConnectionConfig)) -> Self`: a server's connections and a client's have the same knobs, under the same names.
+macro_rules! connection_knobs {
+    () => {
+        /// After how long a silence of the peer a ping is sent. Default 20 s; each connection takes up to 10 % more
+        /// or less, so that those that came together do not ping together. `None` switches keepalive off.
+        ///
+        /// # Panics
+        ///
+        /// If it is zero.
+        pub fn ping_interval(self, interval: impl Into<Option<std::time::Duration>>) -> Self {
+            let interval = $crate::config::checked("ping_interval", interval);
+            self.set_connection(|config| config.ping_interval = interval)
+        }
+
+        /// How long after a ping a sign of life has to come: the pong, or any other byte. Then the connection is
+        /// over, with 1011 if that can still be said. Default 20 s.
+        ///
+        /// # Panics
+        ///
+        /// If it is zero.
+        pub fn pong_timeout(self, timeout: std::time::Duration) -> Self {
+            $crate::config::checked("pong_timeout", timeout);
+            self.set_connection(|config| config.pong_timeout = timeout)
+        }
+
+        /// How long the peer has to answer our Close frame, counted from when it last took any of what was sent; and
+        /// how long messages that came before its own Close frame delay our answer to it while nobody takes them.
+        /// Default 5 s.
+        ///
+        /// # Panics
+        ///
+        /// If it is zero.
+        pub fn close_timeout(self, timeout: std::time::Duration) -> Self {
+            $crate::config::checked("close_timeout", timeout);
+            self.set_connection(|config| config.close_timeout = timeout)
+        }
+
+        /// After how long without a *message*, either way, the connection is closed with 1001. Pings do not count.
+        /// Default off.
+        ///
+        /// # Panics
+        ///
+        /// If it is zero.
+        pub fn idle_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
+            let timeout = $crate::config::checked("idle_timeout", timeout);
+            self.set_connection(|config| config.idle_timeout = timeout)
+        }
+
+        /// How long a message may take from its first byte to its last; then the connection is closed with 1008.
+        /// Default 60 s.
+        ///
+        /// # Panics
+        ///
+        /// If it is zero.
+        pub fn message_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
+            let timeout = $crate::config::checked("message_timeout", timeout);
+            self.set_connection(|config| config.message_timeout = timeout)
+        }
+
+        /// How long the peer may take nothing of what was sent; then the connection is dropped. Default 30 s.
+        ///
+        /// # Panics
+        ///
+        /// If it is zero.
+        pub fn send_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
+            let timeout = $crate::config::checked("send_timeout", timeout);
+            self.set_connection(|config| config.send_timeout = timeout)
+        }
+
+        /// The largest message, in bytes, over all its fragments and after decompression; a larger one closes the
+        /// connection with 1009 before memory is taken for it. Default 1 MiB.
+        pub fn max_message_size(self, bytes: usize) -> Self {
+            self.set_connection(|config| config.limits.max_message_size = bytes)
+        }
+
+        /// The largest frame, in bytes as they are on the wire. Default 1 MiB.
+        pub fn max_frame_size(self, bytes: usize) -> Self {
+            self.set_connection(|config| config.limits.max_frame_size = bytes)
+        }
+
+        /// How many fragments a message may have; one more closes the connection with 1008. Default 4,096.
+        ///
+        /// # Panics
+        ///
+        /// If it is 0.
+        pub fn max_fragments(self, fragments: usize) -> Self {
+            assert!(
+                fragments > 0,
+                "max_fragments is 0: a message has at least one; use 1 to refuse fragmentation"
+            );
+            self.set_connection(|config| config.limits.max_fragments = fragments)
+        }
+
+        /// How much may wait for code that does not receive: after that many messages, or bytes, reading pauses, and
+        /// the peer comes to feel it. Default 32 messages or 64 KiB.
+        ///
+        /// # Panics
+        ///
+        /// If one of them is 0.
+        pub fn inbound_queue(self, messages: usize, bytes: usize) -> Self {
+            assert!(messages > 0 && bytes > 0, "an inbound queue of 0 never takes a message: use at least 1");
+            self.set_connection(|config| {
+                config.inbound_messages = messages;
+                config.inbound_bytes = bytes;
+            })
+        }
+
+        /// How many bytes may wait to be written before `send` waits. Default 64 KiB.
+        ///
+        /// It is a high-water mark, not a size: memory is taken when there is something to write, and given back
+        /// after.
+        ///
+        /// # Panics
+        ///
+        /// If it is 0.
+        pub fn outbound_buffer(self, bytes: usize) -> Self {
+            assert!(bytes > 0, "an outbound buffer of 0 bytes never takes a message: use at least 1");
+            self.set_connection(|config| config.outbound_bytes = bytes)
+        }
+
+        /// Tells `observer` what happens on the connections. Default nobody.
+        pub fn observer(self, observer: impl $crate::observer::Observer) -> Self {
+            self.set_connection(|config| config.observer = Some(std::sync::Arc::new(observer)))
+        }
+    };
+}
+pub(crate) use connection_knobs;
+
+/// A time that is not zero.
+pub(crate) fn checked(name: &str, time: impl Into<Option<Duration>>) -> Option<Duration> {
+    let time = time.into();
+    assert!(time != Some(Duration::ZERO), "{name} is zero, which no peer can meet: use a longer time");
+    time
 }
 
 /// What was negotiated for one connection, beside what all connections have in common.

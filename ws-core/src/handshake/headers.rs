@@ -4,14 +4,14 @@ use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
 /// The value of a header that is there exactly once.
-pub(super) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
 /// The items of a comma-separated list over all lines of a header, without the white space around them and
 /// without empty ones, which a sender may leave and a recipient ignores (RFC 9110 section 5.6.1.2).
-pub(super) fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines = headers.get_all(name).into_iter();
     lines
         .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
@@ -20,7 +20,7 @@ pub(super) fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Itera
 }
 
 /// Whether such a list has the token, in any letter case.
-pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     items(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
 }
 
@@ -30,7 +30,7 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
 }
 
 /// Whether this is a token: what the names of subprotocols and extensions are (RFC 9110 section 5.6.2).
-pub(crate) fn is_token(text: impl AsRef<[u8]>) -> bool {
+pub(super) fn is_token(text: impl AsRef<[u8]>) -> bool {
     let text = text.as_ref();
     !text.is_empty() && text.iter().copied().all(is_token_byte)
 }

@@ -18,7 +18,7 @@
 #[cfg(feature = "deflate")]
 pub(crate) mod deflate;
 mod extensions;
-mod headers;
+pub(crate) mod headers;
 mod rejection;
 mod subprotocol;
 
@@ -34,9 +34,8 @@ use hyper::ext::Protocol;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::{Config, Negotiated};
-pub(crate) use headers::is_token;
 pub use rejection::Rejection;
-pub(crate) use subprotocol::choose as choose_protocol;
+pub(crate) use subprotocol::{choose as choose_protocol, names as protocol_names};
 
 /// What the answer to a valid request says.
 #[derive(Debug)]

@@ -18,6 +18,26 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Rejection> {
     }
 }
 
+/// The names of subprotocols, as a server knows them or a client offers them.
+///
+/// # Panics
+///
+/// If one is not a token.
+pub(crate) fn names<I>(protocols: I) -> Vec<Arc<str>>
+where
+    I: IntoIterator<Item: AsRef<str>>,
+{
+    let names = protocols.into_iter().map(|protocol| {
+        let protocol = protocol.as_ref();
+        assert!(
+            is_token(protocol),
+            "the subprotocol {protocol:?} is not a token: use letters, digits and !#$%&'*+-.^_`|~ only"
+        );
+        Arc::from(protocol)
+    });
+    names.collect()
+}
+
 /// Chooses the first of `known`, which are in the server's order of preference, that the client offers.
 ///
 /// Names are compared with their letter case, as browsers do with the answer.
