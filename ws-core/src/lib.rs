@@ -27,6 +27,7 @@
 //! - [`WebSocket`], [`Sender`], [`Receiver`]: the connection. [`Message`], [`CloseCode`], [`Error`]: what goes over it.
 //! - [`PreparedMessage`]: one message for many connections, compressed once.
 //! - [`Connections`], [`Drain`]: all connections of a layer, and their end at a deploy. [`Observer`]: metrics.
+//! - `client`, with the feature of that name: connections to other servers.
 //! - `testing`, with the feature of that name: a connection in memory, for tests of handlers.
 //!
 //! # Defaults
@@ -55,9 +56,12 @@
 //!
 //! - `json` (default): [`Message::json`], `send_json`, `recv_json`.
 //! - `deflate`: compressed messages (permessage-deflate, RFC 7692), for layers that are told to: see `Compression`.
+//! - `client`: the module `client`, WebSocket clients. `rustls`: the same, and their TLS.
 //! - `testing`: the module `testing`.
 //! - `tungstenite`: conversions of messages and Close frames from and to those of `tungstenite` 0.30.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod close;
 #[cfg(feature = "deflate")]
 pub mod compression;
@@ -80,6 +84,8 @@ mod tungstenite;
 pub mod upgrade;
 pub mod utf8;
 
+#[cfg(feature = "client")]
+pub use client::{Client, ConnectError};
 pub use close::{CloseCode, CloseFrame, Closed, InvalidClose, Side};
 #[cfg(feature = "deflate")]
 pub use compression::Compression;

@@ -77,13 +77,14 @@ impl From<ConnectionId> for u64 {
 pub struct ConnectionInfo {
     /// Its number.
     pub id: ConnectionId,
-    /// The address of the other end of the TCP connection, which may be a proxy's; `None` behind TLS.
+    /// The address of the other end of the TCP connection, which may be a proxy's; `None` behind a server's TLS.
     pub peer: Option<SocketAddr>,
     /// The subprotocol that was negotiated.
     pub protocol: Option<Arc<str>>,
 }
 
-/// Told what happens on the connections of a [`WebSocketLayer`](crate::WebSocketLayer).
+/// Told what happens on the connections of a [`WebSocketLayer`](crate::WebSocketLayer), or of a client, which refuses no
+/// handshakes and upgrades nothing.
 ///
 /// Every method does nothing unless it is written. They are called on the connection's task, between two of its
 /// steps: count, do not block. A method that panics is logged, and the connection goes on. The example is

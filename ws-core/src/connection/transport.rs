@@ -24,15 +24,16 @@ pub(crate) enum Transport {
     Unix(UnixStream),
     /// TLS, an HTTP/2 stream, or whatever else a server was given.
     Upgraded(TokioIo<Upgraded>),
-    #[cfg(feature = "testing")]
+    /// A client's TLS, or whatever else a client or a test was given.
+    #[cfg(any(feature = "client", feature = "testing"))]
     Other(Box<dyn Stream>),
 }
 
 /// Anything bytes can go over.
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "client", feature = "testing"))]
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "client", feature = "testing"))]
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Transport {
@@ -40,12 +41,7 @@ impl Transport {
     pub(crate) fn from_upgraded(upgraded: Upgraded) -> (Self, Bytes) {
         let upgraded = match downcast::<TokioIo<TcpStream>>(upgraded) {
             Ok((stream, read)) => {
-                let stream = stream.into_inner();
-                // what is sent in one turn leaves in one write: waiting for more would only delay it
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY could not be set");
-                }
-                return (Self::Tcp(stream), read);
+                return (Self::from_tcp(stream.into_inner()), read);
             }
             Err(upgraded) => upgraded,
         };
@@ -55,6 +51,14 @@ impl Transport {
             Err(upgraded) => upgraded,
         };
         (Self::Upgraded(TokioIo::new(upgraded)), Bytes::new())
+    }
+
+    pub(crate) fn from_tcp(stream: TcpStream) -> Self {
+        // what is sent in one turn leaves in one write: waiting for more would only delay it
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        Self::Tcp(stream)
     }
 
     /// The address of the other end of the TCP connection, where it is known.
@@ -74,7 +78,7 @@ macro_rules! on_stream {
             #[cfg(unix)]
             Transport::Unix($stream) => $call,
             Transport::Upgraded($stream) => $call,
-            #[cfg(feature = "testing")]
+            #[cfg(any(feature = "client", feature = "testing"))]
             Transport::Other($stream) => $call,
         }
     };

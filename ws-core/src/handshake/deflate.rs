@@ -12,6 +12,9 @@
 //! | `server_no_context_takeover`, `client_no_context_takeover` | met in any case |
 //! | `server_max_window_bits=N` | met for 9 to 15. 8 is declined: zlib does not compress within so small a window |
 //! | `client_max_window_bits`, with a value or without | not answered: any window of the client's can be inflated |
+//!
+//! Our own client's offer and its judgement of the answer are here as well, with the same parameters: [`OFFER`] and
+//! [`agreed`].
 
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, HeaderValue};
@@ -46,7 +49,29 @@ pub(crate) fn answer(deflate: &Deflate) -> HeaderValue {
         .expect("names of parameters and digits can stand in a header")
 }
 
-/// The parameters of one offer; those that are there.
+/// What a client offers: messages that each stand for themselves, either way.
+#[cfg(feature = "client")]
+pub(crate) const OFFER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+/// What a server's answer to [`OFFER`] means.
+///
+/// Its messages are inflated without those before, so it has to promise that; ours never need them, whether it asks for
+/// that or not. A window of its own it may announce, ours it may not limit, as it was not offered that (sections 7.1.1
+/// and 7.1.2).
+#[cfg(feature = "client")]
+pub(crate) fn agreed(answer: &[u8], compression: Compression) -> Result<Deflate, &'static str> {
+    let parameters = Offer::parse(answer)
+        .ok_or("it has to answer the offer of compression with permessage-deflate and its parameters")?;
+    if parameters.server_no_context_takeover.is_none() {
+        return Err("it has to compress with `server_no_context_takeover`, or not at all");
+    }
+    if parameters.client_max_window_bits.is_some() {
+        return Err("it compresses with `client_max_window_bits`, which it was not offered");
+    }
+    Ok(Deflate { compression, window_bits: None })
+}
+
+/// The parameters of one offer, or of one answer; those that are there.
 #[derive(Debug, Default)]
 struct Offer {
     server_no_context_takeover: Option<()>,
@@ -214,6 +239,34 @@ mod tests {
             ),
         ] {
             assert_eq!(answered(lines), expected, "{lines:?}");
+        }
+    }
+
+    #[cfg(feature = "client")]
+    #[test]
+    fn an_answer_keeps_to_the_offer() {
+        for answer in [
+            OFFER,
+            "permessage-deflate; server_no_context_takeover",
+            "permessage-deflate; client_no_context_takeover; server_no_context_takeover; server_max_window_bits=8",
+        ] {
+            let agreed = agreed(answer.as_bytes(), Compression::new());
+            assert_eq!(
+                agreed,
+                Ok(Deflate { compression: Compression::new(), window_bits: None }),
+                "{answer}"
+            );
+        }
+        for answer in [
+            "permessage-deflate",
+            "permessage-deflate; client_no_context_takeover",
+            "permessage-deflate; server_no_context_takeover; client_max_window_bits=10",
+            "permessage-deflate; server_no_context_takeover; server_max_window_bits=7",
+            "permessage-deflate; server_no_context_takeover; server_no_context_takeover",
+            "permessage-deflate; server_no_context_takeover; x",
+            "x-webkit-deflate-frame; server_no_context_takeover",
+        ] {
+            assert!(agreed(answer.as_bytes(), Compression::new()).is_err(), "{answer}");
         }
     }
 

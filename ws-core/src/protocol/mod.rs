@@ -43,6 +43,9 @@ pub(crate) use encoder::{Encoder, Frame};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Server,
-    #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code, reason = "only tests are clients"))]
+    #[cfg_attr(
+        not(any(test, feature = "client", feature = "testing")),
+        allow(dead_code, reason = "there is no client")
+    )]
     Client,
 }

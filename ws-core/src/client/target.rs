@@ -1,0 +1,156 @@
+//! Where a client connects to: a URL, taken apart and judged (RFC 6455 section 3).
+//!
+//! Judged more strictly than `http::Uri` does, which drops a fragment, takes a port that is none for no port, and lets
+//! a user and a password through.
+
+use std::net::Ipv6Addr;
+
+use http::Uri;
+
+use super::ConnectError;
+
+/// What a URL of a WebSocket says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// By TLS: `wss`.
+    pub(super) secure: bool,
+    /// A name or an address, an IPv6 address without its brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// The value of `Host`: without the port if that is the scheme's own.
+    pub(super) authority: String,
+    /// What is asked for: the path, and the query behind it.
+    pub(super) path_and_query: String,
+}
+
+impl Target {
+    pub(super) fn parse(url: &str) -> Result<Self, ConnectError> {
+        Self::judge(url).map_err(|why| ConnectError::InvalidUrl { why })
+    }
+
+    fn judge(url: &str) -> Result<Self, &'static str> {
+        if !url.is_ascii() {
+            return Err(
+                "it has characters beyond ASCII: percent-encode the path and the query, and write the \
+                        host in its `xn--` form",
+            );
+        }
+        if url.contains('#') {
+            return Err(
+                "it has a fragment, which is never sent to a server: leave out the `#` and what follows",
+            );
+        }
+        let (scheme, _) = url.split_once("://").ok_or("it has no scheme: write ws://host or wss://host")?;
+        let secure = match scheme.to_ascii_lowercase().as_str() {
+            "ws" => false,
+            "wss" => true,
+            "http" => return Err("its scheme is http: write ws"),
+            "https" => return Err("its scheme is https: write wss"),
+            _ => return Err("its scheme is not one of WebSockets: write ws, or wss for TLS"),
+        };
+        let uri: Uri = url
+            .parse()
+            .map_err(|_| "it is not a URL: it has a space or another character that has to be percent-encoded, or no host")?;
+        let authority = uri.authority().ok_or("it has no host: write ws://host")?.as_str();
+        if authority.contains('@') {
+            return Err(
+                "it has a user or a password, which end up in logs: send them in the header `Authorization`",
+            );
+        }
+        let written = uri.host().filter(|host| !host.is_empty()).ok_or("it has no host: write ws://host")?;
+        let host = match written.strip_prefix('[') {
+            Some(rest) => {
+                let address = rest.strip_suffix(']').filter(|text| text.parse::<Ipv6Addr>().is_ok());
+                address.ok_or("what is in brackets is not an IPv6 address")?
+            }
+            None => written,
+        };
+        let default = if secure { 443 } else { 80 };
+        let port = match authority[written.len()..].strip_prefix(':') {
+            None | Some("") => default,
+            Some(digits) => match digits.parse() {
+                Ok(0) | Err(_) => return Err("its port is not a number from 1 to 65535"),
+                Ok(port) => port,
+            },
+        };
+        let authority = if port == default { written.to_owned() } else { format!("{written}:{port}") };
+        let query = uri.query().map(|query| format!("?{query}"));
+        let path_and_query = format!("{}{}", uri.path(), query.unwrap_or_default());
+        Ok(Self { secure, host: host.to_owned(), port, authority, path_and_query })
+    }
+
+    /// The path alone: a query may hold a secret.
+    pub(super) fn path(&self) -> &str {
+        self.path_and_query.split('?').next().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_url_says() {
+        for (url, secure, host, port, authority, path) in [
+            ("ws://example.com", false, "example.com", 80, "example.com", "/"),
+            ("ws://example.com/", false, "example.com", 80, "example.com", "/"),
+            ("wss://example.com/chat", true, "example.com", 443, "example.com", "/chat"),
+            ("WSS://Example.com/Chat", true, "Example.com", 443, "Example.com", "/Chat"),
+            ("ws://example.com:80/", false, "example.com", 80, "example.com", "/"),
+            ("ws://example.com:/", false, "example.com", 80, "example.com", "/"),
+            ("wss://example.com:443", true, "example.com", 443, "example.com", "/"),
+            ("ws://example.com:443/", false, "example.com", 443, "example.com:443", "/"),
+            ("wss://example.com:80/", true, "example.com", 80, "example.com:80", "/"),
+            ("ws://localhost:8080?a=b", false, "localhost", 8080, "localhost:8080", "/?a=b"),
+            ("ws://h/a?", false, "h", 80, "h", "/a?"),
+            ("ws://h/a%20b/%C3%BC?x=%26&y=/?:@", false, "h", 80, "h", "/a%20b/%C3%BC?x=%26&y=/?:@"),
+            ("ws://h//a/../b", false, "h", 80, "h", "//a/../b"),
+            ("ws://127.0.0.1:9/", false, "127.0.0.1", 9, "127.0.0.1:9", "/"),
+            ("ws://[::1]/", false, "::1", 80, "[::1]", "/"),
+            ("wss://[2001:db8::1]:8443/x", true, "2001:db8::1", 8443, "[2001:db8::1]:8443", "/x"),
+        ] {
+            let expected = Target {
+                secure,
+                host: host.into(),
+                port,
+                authority: authority.into(),
+                path_and_query: path.into(),
+            };
+            assert_eq!(Target::judge(url), Ok(expected), "{url}");
+        }
+        assert_eq!(Target::judge("ws://h/a/b?secret").unwrap().path(), "/a/b");
+    }
+
+    #[test]
+    fn what_is_no_url_of_a_websocket_is_told_what_to_write() {
+        for (url, expected) in [
+            ("", "no scheme"),
+            ("example.com/chat", "no scheme"),
+            ("/chat", "no scheme"),
+            ("ws:example.com", "no scheme"),
+            ("http://example.com/", "write ws"),
+            ("HTTPS://example.com/", "write wss"),
+            ("ftp://example.com/", "write ws, or wss"),
+            ("ws://", "no host"),
+            ("ws:///chat", "no host"),
+            ("ws://:80/", "host"),
+            ("ws://user@example.com/", "`Authorization`"),
+            ("ws://user:secret@example.com/", "`Authorization`"),
+            ("ws://example.com/#top", "fragment"),
+            ("ws://example.com/a b", "percent-encoded"),
+            ("ws://example.com/a\r\nX: y", "percent-encoded"),
+            ("ws://exa mple.com/", "percent-encoded"),
+            ("ws://example.com/grüße", "beyond ASCII"),
+            ("ws://bücher.example/", "`xn--`"),
+            ("ws://example.com:0/", "port"),
+            ("ws://example.com:65536/", "port"),
+            ("ws://example.com:x/", ""),
+            ("ws://[::1/", ""),
+            ("ws://[::g]/", ""),
+            ("ws://[example.com]/", ""),
+        ] {
+            let why = Target::judge(url).expect_err(url);
+            assert!(why.contains(expected), "{url}: {why}");
+        }
+    }
+}

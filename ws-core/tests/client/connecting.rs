@@ -1,0 +1,313 @@
+//! The opening handshake, and what follows it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+use ws_core::{Client, ConnectError, Message, client};
+
+use crate::support::{SECOND, URL, accept, answered, connected, opening, pipe, read_head};
+
+const OPENING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Accept: {accept}\r\n";
+
+#[tokio::test(start_paused = true)]
+async fn the_request_is_what_was_asked_for_byte_for_byte() {
+    let (mut server, stream) = pipe();
+    let client = Client::new().protocols(["a", "b"]).header("X-Token", "1").unwrap();
+    let connecting =
+        tokio::spawn(async move { client.connect_over("ws://[::1]:8080/a%20b?c=d", stream).await });
+    let head = accept(&mut server).await;
+    let (before, key) = head.split_once("Sec-WebSocket-Key: ").unwrap();
+    let (key, after) = key.split_at(24);
+    assert!(
+        key.ends_with("==")
+            && key[..22].bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(&byte))
+    );
+    assert_eq!(
+        before,
+        "GET /a%20b?c=d HTTP/1.1\r\nHost: [::1]:8080\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    );
+    assert_eq!(after, "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: a, b\r\nx-token: 1\r\n\r\n");
+    assert!(connecting.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_none_is_refused() {
+    let without = |line: &str| OPENING.replace(line, "") + "\r\n";
+    for response in [
+        OPENING.replace("{accept}", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") + "\r\n",
+        without("Upgrade: websocket\r\n"),
+        without("Connection: Upgrade\r\n"),
+        without("Sec-WebSocket-Accept: {accept}\r\n"),
+        format!("{OPENING}Sec-WebSocket-Accept: {{accept}}\r\n\r\n"),
+        format!("{OPENING}Sec-WebSocket-Protocol: chat\r\n\r\n"),
+        format!("{OPENING}Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),
+        OPENING.replace("HTTP/1.1", "HTTP/1.0") + "\r\n",
+        OPENING.replace("HTTP/1.1", "HTTP/2.0") + "\r\n",
+        OPENING.replace("101", "1") + "\r\n",
+        "SSH-2.0-OpenSSH_9.6\r\n".to_owned(),
+        "\x15\x03\x01\0\x02\x02\x46".to_owned(),
+        "220 mail.example.com ESMTP\r\n".to_owned(),
+    ] {
+        let error = answered(&Client::new(), &response).await.expect_err(&response);
+        assert!(error.is_invalid_response() && !error.should_retry(), "{response:?}: {error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_without_end_is_refused() {
+    let lines = "x: y\r\n".repeat(101);
+    for response in [format!("{OPENING}x: {}", "y".repeat(20_000)), format!("{OPENING}{lines}\r\n")] {
+        let error = answered(&Client::new(), &response).await.unwrap_err();
+        assert!(matches!(error, ConnectError::HeadTooLarge), "{error:?}");
+    }
+    // also one that comes in many small answers
+    let early = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n".repeat(1000);
+    let error = answered(&Client::new(), &early).await.unwrap_err();
+    assert!(matches!(error, ConnectError::HeadTooLarge), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_drips_is_given_up_in_time() {
+    let begun = Instant::now();
+    let error = connected(&Client::new(), async |head, mut server: DuplexStream| {
+        for byte in opening(&head, "").bytes() {
+            if server.write_u8(byte).await.is_err() {
+                break;
+            }
+            sleep(SECOND).await;
+        }
+    })
+    .await
+    .unwrap_err();
+    assert!(error.is_timeout() && error.should_retry(), "{error:?}");
+    assert_eq!(begun.elapsed(), 10 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_is_given_up_in_time() {
+    let client = Client::new().connect_timeout(3 * SECOND);
+    let begun = Instant::now();
+    let silent = |_, server: DuplexStream| async {
+        sleep(3600 * SECOND).await;
+        drop(server);
+    };
+    assert!(connected(&client, silent).await.unwrap_err().is_timeout());
+    assert_eq!(begun.elapsed(), 3 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_may_come_byte_by_byte_and_after_others() {
+    let socket = connected(&Client::new(), async |head, mut server: DuplexStream| {
+        let early = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n";
+        for byte in format!("{early}{}", opening(&head, "")).bytes() {
+            server.write_u8(byte).await.unwrap();
+        }
+        sleep(SECOND).await;
+    })
+    .await;
+    assert!(socket.is_ok(), "{socket:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_before_its_head_is_over_has_disconnected() {
+    for response in ["", "HTTP/1.1 101", OPENING] {
+        let error = answered(&Client::new(), response).await.unwrap_err();
+        assert!(error.is_disconnected() && error.should_retry(), "{error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_in_the_segment_of_the_head_are_received() {
+    let mut socket = connected(&Client::new(), async |head, mut server: DuplexStream| {
+        let mut bytes = opening(&head, "").into_bytes();
+        bytes.extend(b"\x81\x05hello\x82\x03");
+        server.write_all(&bytes).await.unwrap();
+        sleep(SECOND).await;
+        server.write_all(&[1, 2, 3, 0x88, 0x02, 0x03, 0xe8]).await.unwrap();
+        sleep(SECOND).await;
+    })
+    .await
+    .unwrap();
+    assert_eq!(socket.recv().await.unwrap().unwrap(), Message::from("hello"));
+    assert_eq!(socket.recv().await.unwrap().unwrap(), Message::from(vec![1, 2, 3]));
+    assert!(socket.recv().await.is_none());
+    assert_eq!(socket.close_frame().unwrap().code, 1000.into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_subprotocol_is_the_one_that_the_server_has_chosen() {
+    let client = Client::new().protocols(["a", "b"]);
+    let choosing = |line: &'static str| {
+        async move |head: String, mut server: DuplexStream| {
+            server.write_all(opening(&head, line).as_bytes()).await.unwrap();
+        }
+    };
+    let chosen = connected(&client, choosing("Sec-WebSocket-Protocol: b\r\n")).await.unwrap();
+    assert_eq!(chosen.protocol(), Some("b"));
+    assert_eq!(connected(&client, choosing("")).await.unwrap().protocol(), None);
+    let error = connected(&client.require_protocol(), choosing("")).await.unwrap_err();
+    assert!(error.is_invalid_response(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirect_is_not_followed_and_names_its_location() {
+    let response = "HTTP/1.1 302 Found\r\nLocation: wss://elsewhere.example/\r\nContent-Length: 0\r\n\r\n";
+    let error = answered(&Client::new(), response).await.unwrap_err();
+    assert_eq!(error.refusal().unwrap().location(), Some("wss://elsewhere.example/"));
+    assert!(error.to_string().contains("wss://elsewhere.example/") && !error.should_retry(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_has_status_headers_and_body() {
+    for (response, status, body) in [
+        (
+            "401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 7\r\n\r\nsign inmore",
+            401,
+            "sign in",
+        ),
+        (
+            "403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nnot \r\n3\r\nyou\r\n0\r\n\r\n",
+            403,
+            "not you",
+        ),
+        ("404 Not Found\r\n\r\nuntil the end", 404, "until the end"),
+        ("204 No Content\r\nContent-Length: 5\r\n\r\n", 204, ""),
+        ("200 OK\r\nContent-Length: 0\r\n\r\n", 200, ""),
+    ] {
+        let error = answered(&Client::new(), &format!("HTTP/1.1 {response}")).await.unwrap_err();
+        let refusal = error.refusal().unwrap();
+        assert_eq!((refusal.status().as_u16(), refusal.body()), (status, body.as_bytes()));
+        assert!(!error.should_retry());
+        assert_eq!(refusal.headers().contains_key("www-authenticate"), status == 401);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_says_when_to_come_back_is_one_to_retry() {
+    let response = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n";
+    let error = answered(&Client::new(), response).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(7 * SECOND));
+    assert!(error.should_retry());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_body_of_a_refusal_is_bounded_in_bytes_and_time() {
+    let long = format!("HTTP/1.1 500 Oops\r\n\r\n{}", "x".repeat(50_000));
+    let error = answered(&Client::new(), &long).await.unwrap_err();
+    assert_eq!(error.refusal().unwrap().body().len(), 4096);
+
+    // one that never ends
+    let begun = Instant::now();
+    let error = connected(&Client::new(), async |_, mut server: DuplexStream| {
+        server.write_all(b"HTTP/1.1 500 Oops\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nbad").await.unwrap();
+        sleep(3600 * SECOND).await;
+    })
+    .await
+    .unwrap_err();
+    assert_eq!(error.refusal().unwrap().body(), b"bad");
+    assert_eq!(begun.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_that_is_none_is_an_error_before_anything_is_sent() {
+    for url in ["http://h/", "ws://user:secret@h/", "ws://h/#x", "h"] {
+        let (mut server, stream) = pipe();
+        let error = Client::new().connect_over(url, stream).await.unwrap_err();
+        assert!(error.is_invalid_url() && !error.to_string().contains("secret"), "{error}");
+        assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+        assert!(Client::new().connect(url).await.unwrap_err().is_invalid_url());
+    }
+}
+
+#[cfg(not(feature = "rustls"))]
+#[tokio::test]
+async fn without_tls_wss_says_what_is_missing() {
+    let (_server, stream) = pipe();
+    let error = Client::new().connect_over("wss://h/", stream).await.unwrap_err();
+    assert!(error.is_invalid_url() && error.to_string().contains("feature `rustls`"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_frame_has_a_mask_of_its_own() {
+    let (mut server, stream) = pipe();
+    let connecting = tokio::spawn(async move { Client::new().connect_over(URL, stream).await });
+    accept(&mut server).await;
+    let mut socket = connecting.await.unwrap().unwrap();
+    let mut masks = HashSet::new();
+    for _ in 0..100 {
+        socket.send("same").await.unwrap();
+        let mut frame = [0; 10];
+        server.read_exact(&mut frame).await.unwrap();
+        assert_eq!(frame[..2], [0x81, 0x84]);
+        let unmasked: Vec<u8> = (0..4).map(|at| frame[6 + at] ^ frame[2 + at]).collect();
+        assert_eq!(unmasked, b"same");
+        masks.insert(<[u8; 4]>::try_from(&frame[2..6]).unwrap());
+    }
+    assert!(masks.len() > 95, "{masks:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_masks_is_told_so() {
+    let mut socket = connected(&Client::new(), async |head, mut server: DuplexStream| {
+        let mut bytes = opening(&head, "").into_bytes();
+        bytes.extend([0x81, 0x80, 0, 0, 0, 0]);
+        server.write_all(&bytes).await.unwrap();
+        sleep(SECOND).await;
+    })
+    .await
+    .unwrap();
+    assert!(socket.recv().await.unwrap().unwrap_err().is_protocol());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_falls_silent_is_found_out() {
+    let client = Client::new().ping_interval(10 * SECOND).pong_timeout(5 * SECOND);
+    let begun = Instant::now();
+    let mut socket = connected(&client, async |head, mut server: DuplexStream| {
+        server.write_all(opening(&head, "").as_bytes()).await.unwrap();
+        sleep(3600 * SECOND).await;
+    })
+    .await
+    .unwrap();
+    assert!(socket.recv().await.unwrap().unwrap_err().is_timeout());
+    assert!(begun.elapsed() <= 17 * SECOND, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn over_tcp_the_peer_is_known_and_a_closed_port_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let url = format!("ws://localhost:{}/", address.port());
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let head = accept(&mut stream).await;
+        stream.write_all(b"\x81\x02hi").await.unwrap();
+        (head, stream)
+    });
+    let mut socket = client::connect(&url).await.unwrap();
+    assert_eq!(socket.recv().await.unwrap().unwrap().as_text(), Some("hi"));
+    let (head, stream) = server.await.unwrap();
+    assert!(head.contains(&format!("\r\nHost: localhost:{}\r\n", address.port())), "{head}");
+    drop((stream, socket));
+
+    let error = Client::new().connect_timeout(Duration::from_secs(60)).connect(&url).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Connect(_)) && error.should_retry(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_dropped_while_it_connects_leaves_nothing() {
+    let (mut server, stream) = pipe();
+    let client = Client::new();
+    let mut connecting = Box::pin(client.connect_over(URL, stream));
+    tokio::select! {
+        biased;
+        _ = &mut connecting => panic!("nobody answers"),
+        _ = read_head(&mut server) => {}
+    }
+    drop(connecting);
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+}
