@@ -27,7 +27,7 @@
 //! - [`WebSocket`], [`Sender`], [`Receiver`]: the connection. [`Message`], [`CloseCode`], [`Error`]: what goes over it.
 //! - [`PreparedMessage`]: one message for many connections, compressed once.
 //! - [`Connections`], [`Drain`]: all connections of a layer, and their end at a deploy. [`Observer`]: metrics.
-//! - `client`, with the feature of that name: connections to other servers.
+//! - `client`, with the feature of that name: connections to other servers, also such that come back by themselves.
 //! - `testing`, with the feature of that name: a connection in memory, for tests of handlers.
 //!
 //! # Defaults
@@ -85,7 +85,7 @@ pub mod upgrade;
 pub mod utf8;
 
 #[cfg(feature = "client")]
-pub use client::{Client, ConnectError};
+pub use client::{Client, ConnectError, ReconnectingWebSocket};
 pub use close::{CloseCode, CloseFrame, Closed, InvalidClose, Side};
 #[cfg(feature = "deflate")]
 pub use compression::Compression;

@@ -1,4 +1,4 @@
-//! [`Client`]: WebSockets to other servers.
+//! [`Client`]: WebSockets to other servers, and [`ReconnectingWebSocket`], one that comes back by itself.
 //!
 //! What [`connect`] gives is the same [`WebSocket`] that a handler has on a server, driven in the same way: keepalive,
 //! pongs, the closing handshake and the time limits go on behind it, memory is bounded, an idle connection holds no
@@ -56,9 +56,12 @@
 //! | `compression`, with the feature `deflate` | off | memory, and CRIME/BREACH |
 //! | the head of the answer | 16 KiB, 100 headers | fixed |
 //! | the body of a refusal | 4 KiB, 1 s | fixed |
+//!
+//! Those of a connection that comes back are [at `Reconnect`](Reconnect).
 
 mod error;
 mod handshake;
+mod reconnect;
 mod target;
 #[cfg(feature = "rustls")]
 mod tls;
@@ -76,6 +79,10 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::ClientConfig;
 
 pub use error::{ConnectError, InvalidHeader, Refusal};
+pub use reconnect::{
+    Backoff, Interruption, Reconnect, ReconnectState, ReconnectingSender, ReconnectingWebSocket, SendError,
+    States,
+};
 
 #[cfg(feature = "deflate")]
 use crate::compression::Compression;
@@ -339,6 +346,15 @@ impl Client {
         let target = Target::parse(url.as_ref())?;
         let stream: Transport = Transport::Other(Box::new(stream));
         self.in_time(self.open(&target, stream)).await
+    }
+
+    /// Describes a connection to `url` that is opened anew when it ends: see [`ReconnectingWebSocket`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::InvalidUrl`].
+    pub fn reconnecting(&self, url: impl AsRef<str>) -> Result<Reconnect, ConnectError> {
+        Ok(Reconnect::new(self.clone(), Target::parse(url.as_ref())?))
     }
 
     async fn connect_to(&self, target: &Target) -> Result<WebSocket, ConnectError> {

@@ -14,4 +14,6 @@ mod transport;
 pub(crate) use driver::{Driver, Link};
 pub(crate) use shared::Shared;
 pub use socket::{Receiver, Sender, WebSocket};
+#[cfg(feature = "client")]
+pub(crate) use transport::Stream;
 pub(crate) use transport::Transport;
