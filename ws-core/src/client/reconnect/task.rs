@@ -5,6 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::consume_budget;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::queue::Phase;
@@ -125,15 +126,21 @@ async fn send(shared: &Shared, sender: &Sender) -> Infallible {
             return pending().await;
         }
         shared.outbound.remove_first();
+        // one who sends without end is not to keep the task from all else
+        consume_budget().await;
     }
 }
 
 /// Takes all that comes from the connection; returns how it ended.
 async fn receive(shared: &Shared, sender: &Sender, receiver: &mut Receiver) -> Closed {
     loop {
-        shared.inbound.room().await;
         match receiver.recv().await {
-            Some(Ok(message)) => shared.inbound.deliver(message),
+            Some(Ok(message)) => {
+                // with this one in hand, and not before it: that the connection has ended is seen also without room
+                shared.inbound.room().await;
+                shared.inbound.deliver(message);
+                consume_budget().await;
+            }
             // what is wrong with it is in the code that it was closed with
             Some(Err(_)) | None => return sender.closed().await,
         }

@@ -1,0 +1,610 @@
+//! A connection that comes back: when, after what, and what becomes of messages.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use ws_core::client::{Backoff, Interruption, Reconnect, ReconnectState, SendError, States};
+use ws_core::{
+    Client, CloseFrame, Error, Message, ReconnectingWebSocket, WebSocket, WebSocketLayer, testing,
+};
+
+use crate::support::{SECOND, URL, accept, pipe, read_head};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The servers' ends of the connections, one after the other.
+struct Servers(mpsc::UnboundedReceiver<DuplexStream>);
+
+impl Servers {
+    /// The next attempt.
+    async fn next(&mut self) -> DuplexStream {
+        self.0.recv().await.expect("an attempt")
+    }
+
+    /// The next attempt, accepted: the server's socket.
+    async fn accept(&mut self) -> WebSocket {
+        self.accept_by(&WebSocketLayer::new()).await.1
+    }
+
+    /// As `accept`, with the request.
+    async fn accept_by(&mut self, layer: &WebSocketLayer) -> (String, WebSocket) {
+        let mut stream = self.next().await;
+        let head = accept(&mut stream).await;
+        let (sender, socket) = oneshot::channel();
+        tokio::spawn(testing::accept(layer, stream, async move |socket: WebSocket| {
+            sender.send(socket).expect("the test waits for it");
+        }));
+        (head, socket.await.expect("a connection"))
+    }
+
+    /// Answers the next attempt with these bytes.
+    async fn answer(&mut self, response: &str) {
+        let mut stream = self.next().await;
+        read_head(&mut stream).await;
+        stream.write_all(response.as_bytes()).await.expect("a client that reads");
+    }
+}
+
+/// A connection to servers in memory.
+fn start_with(
+    client: &Client,
+    configure: impl FnOnce(Reconnect) -> Reconnect,
+) -> (ReconnectingWebSocket, Servers) {
+    let (sender, servers) = mpsc::unbounded_channel();
+    let reconnect = client.reconnecting(URL).unwrap().over(move || {
+        let (server, stream) = pipe();
+        let _ = sender.send(server);
+        async { Ok(stream) }
+    });
+    (configure(reconnect).start(), Servers(servers))
+}
+
+fn start(configure: impl FnOnce(Reconnect) -> Reconnect) -> (ReconnectingWebSocket, Servers) {
+    start_with(&Client::new(), configure)
+}
+
+/// The next state that is one of waiting: its attempt, its delay, and why. Fails at the end.
+async fn waiting(states: &mut States) -> (u32, Duration, Interruption) {
+    loop {
+        match states.changed().await {
+            Some(ReconnectState::Waiting { attempt, delay, why, .. }) => return (attempt, delay, why),
+            Some(ReconnectState::Ended { .. }) | None => panic!("it has ended"),
+            Some(_) => {}
+        }
+    }
+}
+
+async fn opened(states: &mut States) {
+    while !states.changed().await.expect("not the end").is_open() {}
+}
+
+/// Why it has ended.
+async fn ended(states: &mut States) -> Option<Interruption> {
+    loop {
+        if let ReconnectState::Ended { why, .. } = states.changed().await.expect("the end") {
+            return why;
+        }
+    }
+}
+
+async fn text(socket: &mut WebSocket) -> String {
+    socket.recv().await.unwrap().unwrap().as_text().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_go_on_over_several_connections() {
+    let (mut socket, mut servers) = start(|reconnect| reconnect);
+    for round in 0..3 {
+        let mut server = servers.accept().await;
+        server.send(format!("hello {round}")).await.unwrap();
+        assert_eq!(socket.recv().await, Some(format!("hello {round}").into()));
+        socket.send(format!("answer {round}")).await.unwrap();
+        assert_eq!(text(&mut server).await, format!("answer {round}"));
+        server.send(format!("bye {round}")).await.unwrap();
+        server.close(1001, "").await.unwrap();
+        assert_eq!(socket.recv().await, Some(format!("bye {round}").into()));
+    }
+    socket.close(1000, "").await.unwrap();
+    assert_eq!(socket.recv().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_states_are_told_in_order() {
+    let (socket, mut servers) = start(|reconnect| reconnect);
+    let mut states = socket.states();
+    assert!(matches!(states.changed().await, Some(ReconnectState::Connecting { attempt: 1, .. })));
+    let mut server = servers.accept().await;
+    assert!(matches!(states.changed().await, Some(ReconnectState::Open)));
+    server.close(1012, "deploy").await.unwrap();
+    let (attempt, _, why) = waiting(&mut states).await;
+    assert_eq!((attempt, why.to_string().as_str()), (2, "the connection ended: 1012 service restart"));
+    assert!(matches!(states.changed().await, Some(ReconnectState::Connecting { attempt: 2, .. })));
+    let _server = servers.accept().await;
+    assert!(matches!(states.changed().await, Some(ReconnectState::Open)));
+    socket.close(1000, "").await.unwrap();
+    assert!(matches!(states.changed().await, Some(ReconnectState::Ended { why: None, .. })));
+    assert!(states.changed().await.is_none());
+    assert!(socket.state().is_ended());
+    // one who comes late sees the end, and nothing more
+    let mut late = socket.states();
+    assert!(late.changed().await.unwrap().is_ended());
+    assert!(late.changed().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_is_random_below_a_bound_that_doubles() {
+    let (socket, mut servers) = start(|reconnect| reconnect);
+    let mut states = socket.states();
+    let mut delays = Vec::new();
+    for bound in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000] {
+        let begun = Instant::now();
+        drop(servers.next().await);
+        let (_, delay, why) = waiting(&mut states).await;
+        assert!(matches!(why, Interruption::Connect(_)), "{why}");
+        assert!(delay <= Duration::from_millis(bound), "{delay:?} {bound}");
+        opened_attempt(&mut states).await;
+        // the clock of tests goes in whole milliseconds
+        assert!(begun.elapsed() + Duration::from_millis(1) >= delay, "{:?} {delay:?}", begun.elapsed());
+        delays.push(delay.as_secs_f64() / Duration::from_millis(bound).as_secs_f64());
+    }
+    // that all of them are the same part of their bounds would be no jitter
+    assert!(delays.iter().any(|part| (part - delays[0]).abs() > 0.001), "{delays:?}");
+}
+
+/// Waits for the beginning of an attempt.
+async fn opened_attempt(states: &mut States) {
+    while !matches!(states.changed().await, Some(ReconnectState::Connecting { .. })) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_lasts_begins_anew_and_one_that_does_not_goes_on() {
+    let (socket, mut servers) = start(|reconnect| reconnect);
+    let mut states = socket.states();
+    for attempt in 2..7 {
+        drop(servers.next().await);
+        assert_eq!(waiting(&mut states).await.0, attempt);
+    }
+    for attempt in 7..10 {
+        // accepts, and closes at once
+        servers.accept().await.close(1001, "").await.unwrap();
+        assert_eq!(waiting(&mut states).await.0, attempt);
+    }
+    let mut server = servers.accept().await;
+    opened(&mut states).await;
+    sleep(11 * SECOND).await;
+    server.close(1001, "").await.unwrap();
+    let (attempt, delay, _) = waiting(&mut states).await;
+    assert!(attempt == 1 && delay <= Duration::from_millis(500), "{attempt} {delay:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_comes_back_after_the_codes_that_ask_for_it() {
+    for (code, comes_back) in [
+        (1000, false),
+        (1001, true),
+        (1002, false),
+        (1007, false),
+        (1008, false),
+        (1009, false),
+        (1011, true),
+        (1012, true),
+        (1013, true),
+        (1014, true),
+        (3000, false),
+        (3100, true),
+        (4000, false),
+        (4001, false),
+    ] {
+        let (socket, mut servers) = start(|reconnect| reconnect);
+        let mut states = socket.states();
+        let mut server = servers.accept().await;
+        opened(&mut states).await;
+        server.close(code, "").await.unwrap();
+        let state = states.changed().await.unwrap();
+        assert_eq!(!state.is_ended(), comes_back, "{code}: {state:?}");
+        if let ReconnectState::Ended { why, .. } = state {
+            let Some(Interruption::Closed(closed)) = why else { panic!("{why:?}") };
+            assert_eq!(closed.code(), code.into());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_comes_back_after_the_loss_of_a_connection() {
+    let (socket, mut servers) = start(|reconnect| reconnect);
+    let mut states = socket.states();
+    let mut stream = servers.next().await;
+    accept(&mut stream).await;
+    opened(&mut states).await;
+    drop(stream);
+    let why = waiting(&mut states).await.2;
+    assert_eq!(why.to_string(), "the connection ended: 1006 abnormal closure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_predicate_decides_in_place_of_the_table() {
+    let (socket, mut servers) = start(|reconnect| {
+        reconnect
+            .reconnect_if(|why| matches!(why, Interruption::Closed(closed) if closed.code() == 4001.into()))
+    });
+    let mut states = socket.states();
+    servers.accept().await.close(4001, "").await.unwrap();
+    waiting(&mut states).await;
+    servers.accept().await.close(1012, "").await.unwrap();
+    assert!(ended(&mut states).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_that_may_pass_are_tried_again_and_others_are_not() {
+    let response = |status: u16| format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nLocation: /\r\n\r\n");
+    for (response, comes_back) in [
+        (response(408), true),
+        (response(425), true),
+        (response(429), true),
+        (response(500), true),
+        (response(503), true),
+        (response(302), false),
+        (response(400), false),
+        (response(401), false),
+        (response(404), false),
+        (response(200), false),
+        (response(101), false),
+        ("what?\r\n\r\n".to_owned(), false),
+    ] {
+        let (socket, mut servers) = start(|reconnect| reconnect);
+        let mut states = socket.states();
+        servers.answer(&response).await;
+        opened_attempt(&mut states).await;
+        let state = states.changed().await.unwrap();
+        assert_eq!(matches!(state, ReconnectState::Waiting { .. }), comes_back, "{response}: {state:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_is_as_long_as_the_server_asks_for_but_not_absurd() {
+    let refused =
+        |seconds: &str| format!("HTTP/1.1 503 X\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n");
+    let (socket, mut servers) = start(|reconnect| reconnect);
+    let mut states = socket.states();
+    for (seconds, expected) in [("7", 7), ("120", 120), ("999999999", 300)] {
+        servers.answer(&refused(seconds)).await;
+        assert_eq!(waiting(&mut states).await.1, expected * SECOND);
+    }
+    for (seconds, expected) in [(60, 60), (1_000_000, 300)] {
+        servers.accept().await.close(1012, format!("retry-after={seconds}")).await.unwrap();
+        assert_eq!(waiting(&mut states).await.1, expected * SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_in_a_row_can_be_bounded() {
+    let (mut socket, mut servers) = start(|reconnect| reconnect.max_attempts(3));
+    let mut states = socket.states();
+    drop(servers.next().await);
+    drop(servers.next().await);
+    // one that lasts begins anew
+    let mut server = servers.accept().await;
+    sleep(11 * SECOND).await;
+    server.close(1001, "").await.unwrap();
+    for _ in 0..3 {
+        drop(servers.next().await);
+    }
+    let why = ended(&mut states).await;
+    assert!(matches!(why, Some(Interruption::Connect(_))), "{why:?}");
+    assert!(servers.0.recv().await.is_none());
+    assert_eq!(socket.recv().await, None);
+    assert!(socket.send("too late").await.unwrap_err().is_ended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_queued_is_sent_once_in_order_and_after_the_hook() {
+    let hook = async |mut socket: WebSocket| {
+        socket.send("sign in").await?;
+        assert_eq!(text(&mut socket).await, "welcome");
+        Ok::<_, Error>(socket)
+    };
+    let (socket, mut servers) = start(|reconnect| reconnect.on_connect(hook));
+    for number in 0..10 {
+        socket.send(number.to_string()).await.unwrap();
+    }
+    drop(servers.next().await);
+    let mut server = servers.accept().await;
+    assert_eq!(text(&mut server).await, "sign in");
+    // nothing comes before the hook is done
+    assert!(timeout(SECOND, server.recv()).await.is_err());
+    assert!(!socket.state().is_open());
+    server.send("welcome").await.unwrap();
+    for number in 0..10 {
+        assert_eq!(text(&mut server).await, number.to_string());
+    }
+    server.close(1001, "").await.unwrap();
+
+    socket.send("11").await.unwrap();
+    let mut server = servers.accept().await;
+    assert_eq!(text(&mut server).await, "sign in");
+    server.send("welcome").await.unwrap();
+    assert_eq!(text(&mut server).await, "11");
+    assert!(timeout(SECOND, server.recv()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_is_bounded_and_gives_back_what_it_has_no_room_for() {
+    let (socket, mut servers) = start(|reconnect| reconnect.queue(3, 100));
+    for number in 0..3 {
+        socket.send(number.to_string()).await.unwrap();
+    }
+    let Err(SendError::Full(message)) = socket.send("3").await else { panic!("there is no room") };
+    assert_eq!(message, Message::from("3"));
+    let mut server = servers.accept().await;
+    for number in 0..3 {
+        assert_eq!(text(&mut server).await, number.to_string());
+    }
+
+    // by bytes: one that is too large is taken if it is alone
+    let (socket, mut servers) = start(|reconnect| reconnect.queue(100, 100));
+    socket.send("x".repeat(60)).await.unwrap();
+    assert!(matches!(socket.try_send("x".repeat(41)), Err(SendError::Full(_))));
+    socket.try_send("y".repeat(40)).unwrap();
+    let mut server = servers.accept().await;
+    assert_eq!((text(&mut server).await.len(), text(&mut server).await.len()), (60, 40));
+    drop(socket);
+    let (socket, mut servers) = start(|reconnect| reconnect.queue(100, 100));
+    socket.send("x".repeat(1000)).await.unwrap();
+    assert!(matches!(socket.try_send("y"), Err(SendError::Full(_))));
+    assert_eq!(text(&mut servers.accept().await).await.len(), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_queue_nothing_is_taken_while_there_is_no_connection() {
+    let (socket, mut servers) = start(Reconnect::without_queue);
+    let mut states = socket.states();
+    let Err(SendError::NotConnected(message)) = socket.send("now").await else { panic!("not connected") };
+    assert_eq!(message, Message::from("now"));
+    let mut server = servers.accept().await;
+    opened(&mut states).await;
+    socket.send("then").await.unwrap();
+    assert_eq!(text(&mut server).await, "then");
+    server.close(1001, "").await.unwrap();
+    waiting(&mut states).await;
+    assert!(matches!(socket.try_send("now"), Err(SendError::NotConnected(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sending_waits_for_a_server_that_is_slow_and_not_for_one_that_is_gone() {
+    let (socket, mut servers) = start(|reconnect| reconnect.queue(2, 1 << 20));
+    let mut states = socket.states();
+    let mut stream = servers.next().await;
+    accept(&mut stream).await;
+    opened(&mut states).await;
+    // more than the pipe, the connection and the queue hold
+    let sending = tokio::spawn({
+        let sender = socket.sender();
+        async move {
+            for _ in 0..10 {
+                sender.send(vec![0; 60_000]).await?;
+            }
+            Ok::<_, SendError>(())
+        }
+    });
+    sleep(SECOND).await;
+    assert!(!sending.is_finished());
+    drop(stream);
+    let Err(SendError::Full(message)) = sending.await.unwrap() else { panic!("there is no room") };
+    assert_eq!(message.len(), 60_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_can_be_closed_in_every_state() {
+    // while it connects
+    let (mut socket, mut servers) = start(|reconnect| reconnect);
+    let mut stream = servers.next().await;
+    read_head(&mut stream).await;
+    socket.close(4000, "").await.unwrap();
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(socket.recv().await, None);
+
+    // while it waits
+    let (mut socket, mut servers) = start(|reconnect| reconnect);
+    let mut states = socket.states();
+    let begun = Instant::now();
+    servers.answer("HTTP/1.1 503 X\r\nRetry-After: 100\r\nContent-Length: 0\r\n\r\n").await;
+    waiting(&mut states).await;
+    socket.send("never sent").await.unwrap();
+    socket.close(4000, "").await.unwrap();
+    assert_eq!((socket.recv().await, begun.elapsed().as_secs()), (None, 0));
+    assert!(servers.0.recv().await.is_none());
+
+    // while its hook runs
+    let (socket, mut servers) = start(|reconnect| {
+        reconnect.on_connect(async |_socket: WebSocket| pending::<Result<WebSocket, Error>>().await)
+    });
+    let mut server = servers.accept().await;
+    sleep(SECOND).await;
+    socket.close(4000, "").await.unwrap();
+    assert!(server.recv().await.is_none());
+
+    // while it is open: what was queued goes first
+    let (socket, mut servers) = start(|reconnect| reconnect);
+    let mut server = servers.accept().await;
+    for number in 0..50 {
+        socket.try_send(number.to_string()).unwrap();
+    }
+    let server = tokio::spawn(async move {
+        for number in 0..50 {
+            assert_eq!(text(&mut server).await, number.to_string());
+        }
+        assert!(server.recv().await.is_none());
+        server.close_frame()
+    });
+    socket.close(4000, "done").await.unwrap();
+    assert_eq!(server.await.unwrap(), Some(CloseFrame::new(4000, "done")));
+    assert!(matches!(socket.state(), ReconnectState::Ended { why: None, .. }));
+    assert!(socket.try_send("late").unwrap_err().is_ended());
+    // and again
+    socket.close(1000, "").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_may_not_be_sent_is_refused_and_it_goes_on() {
+    let (socket, mut servers) = start(|reconnect| reconnect);
+    let mut server = servers.accept().await;
+    assert!(socket.close(1006, "").await.is_err());
+    assert!(socket.close(1000, "x".repeat(124)).await.is_err());
+    socket.send("still here").await.unwrap();
+    assert_eq!(text(&mut server).await, "still here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_it_closes_with_1000_whoever_still_has_a_sender() {
+    let (socket, mut servers) = start(|reconnect| reconnect);
+    let sender = socket.sender();
+    let mut server = servers.accept().await;
+    sleep(SECOND).await;
+    drop(socket);
+    assert!(server.recv().await.is_none());
+    assert_eq!(server.close_frame().unwrap().code, 1000.into());
+    assert!(sender.send("late").await.unwrap_err().is_ended());
+    assert!(servers.0.recv().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_a_hook_is_an_attempt_that_failed() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let hook = {
+        let calls = Arc::clone(&calls);
+        move |socket: WebSocket| {
+            let call = calls.fetch_add(1, Ordering::Relaxed);
+            async move {
+                match call {
+                    0 => Err("no rooms"),
+                    1 => pending().await,
+                    _ => Ok(socket),
+                }
+            }
+        }
+    };
+    let (socket, mut servers) = start(|reconnect| reconnect.on_connect(hook));
+    let mut states = socket.states();
+    let mut server = servers.accept().await;
+    let why = waiting(&mut states).await.2;
+    assert_eq!(why.to_string(), "a hook failed: no rooms");
+    assert!(server.recv().await.is_none());
+    // one that takes too long
+    let mut server = servers.accept().await;
+    let why = waiting(&mut states).await.2;
+    assert!(matches!(&why, Interruption::Connect(error) if error.is_timeout()), "{why}");
+    assert!(server.recv().await.is_none());
+    let _server = servers.accept().await;
+    opened(&mut states).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_hook_ends_it() {
+    async fn panics(_: WebSocket) -> Result<WebSocket, Error> {
+        panic!("what a hook should not do")
+    }
+    let (mut socket, mut servers) = start(|reconnect| reconnect.on_connect(panics));
+    let _server = servers.accept().await;
+    assert_eq!(socket.recv().await, None);
+    assert!(socket.state().is_ended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_can_have_a_request_of_its_own() {
+    let mut attempt = 0;
+    let fresh = move |client: Client| {
+        attempt += 1;
+        async move {
+            match attempt {
+                2 => Err("no token".into()),
+                _ => client
+                    .header("x-token", attempt.to_string())
+                    .map_err(Box::<dyn std::error::Error + Send + Sync>::from),
+            }
+        }
+    };
+    let (socket, mut servers) = start(|reconnect| reconnect.on_attempt(fresh));
+    let mut states = socket.states();
+    let (head, mut server) = servers.accept_by(&WebSocketLayer::new()).await;
+    assert!(head.contains("\r\nx-token: 1\r\n"), "{head}");
+    server.close(1001, "").await.unwrap();
+    waiting(&mut states).await;
+    assert_eq!(waiting(&mut states).await.2.to_string(), "a hook failed: no token");
+    let (head, _server) = servers.accept_by(&WebSocketLayer::new()).await;
+    assert!(head.contains("\r\nx-token: 3\r\n"), "{head}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn receiving_can_be_given_up_and_loses_nothing() {
+    let (mut socket, mut servers) = start(|reconnect| reconnect);
+    let mut server = servers.accept().await;
+    let sending = tokio::spawn(async move {
+        for number in 0..100 {
+            server.send(number.to_string()).await.unwrap();
+            sleep(Duration::from_millis(7)).await;
+        }
+        server
+    });
+    let mut number = 0;
+    while number < 100 {
+        if let Ok(message) = timeout(Duration::from_millis(3), socket.recv()).await {
+            assert_eq!(message, Some(number.to_string().into()));
+            number += 1;
+        }
+    }
+    drop(sending.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_does_not_receive_is_not_flooded() {
+    let (mut socket, mut servers) = start_with(&Client::new().inbound_queue(4, 1000), |reconnect| reconnect);
+    for number in 0..4 {
+        let mut server = servers.accept().await;
+        server.send(number.to_string()).await.unwrap();
+        server.close(1012, "").await.unwrap();
+    }
+    // there is no room for a fifth: it is waited for somebody to take it, and not connected anew
+    let mut server = servers.accept().await;
+    server.send("4").await.unwrap();
+    tokio::spawn(async move { server.close(1012, "").await });
+    assert!(timeout(HOUR, servers.next()).await.is_err());
+    for number in 0..5 {
+        assert_eq!(socket.recv().await, Some(number.to_string().into()));
+    }
+    servers.accept().await.send("5").await.unwrap();
+    assert_eq!(socket.recv().await, Some("5".into()));
+}
+
+#[tokio::test]
+async fn a_server_that_dies_and_returns_is_found_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let backoff = Backoff::new().base(Duration::from_millis(5)).max(Duration::from_millis(20));
+    let client = Client::new().reconnecting(format!("ws://{address}/")).unwrap().backoff(backoff);
+    let mut socket = client.start();
+    let mut states = socket.states();
+
+    let (mut stream, _) = listener.accept().await.unwrap();
+    accept(&mut stream).await;
+    stream.write_all(b"\x81\x01a").await.unwrap();
+    assert_eq!(socket.recv().await, Some("a".into()));
+    drop((stream, listener));
+    // nobody listens: several attempts fail
+    loop {
+        if let (4.., _, Interruption::Connect(_)) = waiting(&mut states).await {
+            break;
+        }
+    }
+    let listener = TcpListener::bind(address).await.unwrap();
+    let (mut stream, _) = timeout(20 * SECOND, listener.accept()).await.unwrap().unwrap();
+    accept(&mut stream).await;
+    stream.write_all(b"\x81\x01b").await.unwrap();
+    assert_eq!(socket.recv().await, Some("b".into()));
+}
