@@ -1,4 +1,5 @@
-//! WebSocket clients that others wrote: Python's `websockets`, npm's `ws`, and tokio-tungstenite.
+//! WebSocket clients that others wrote: Python's `websockets`, npm's `ws`, and tokio-tungstenite; and in `servers`, their
+//! servers and our client.
 //!
 //! Each case is a server, and a function of the same name in `client.py` and in `client.cjs`, which asserts what the
 //! client sees. They need a Python that has `websockets` (`WS_TESTS_PYTHON` names it, by default `python3`), and `ws`
@@ -6,6 +7,8 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod servers;
 mod tungstenite;
 
 use std::env;
@@ -23,27 +26,26 @@ use ws_axum::{
 
 /// A library, by the script that uses it.
 #[derive(Clone, Copy)]
-enum Client {
+enum Library {
     Python,
     Node,
 }
 
-impl Client {
+impl Library {
+    /// Its script of this name.
+    fn script(self, name: &str) -> Command {
+        let (program, kind) = match self {
+            Self::Python => (env::var_os("WS_TESTS_PYTHON").unwrap_or_else(|| "python3".into()), "py"),
+            Self::Node => ("node".into(), "cjs"),
+        };
+        let mut command = Command::new(program);
+        command.arg(format!("{}/clients/{name}.{kind}", env!("CARGO_MANIFEST_DIR")));
+        command
+    }
+
     /// Starts the case `case` against `server`.
     fn start(self, case: &str, server: &Server) -> Process {
-        let mut command = match self {
-            Self::Python => {
-                let python = env::var_os("WS_TESTS_PYTHON").unwrap_or_else(|| "python3".into());
-                let mut command = Command::new(python);
-                command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/client.py"));
-                command
-            }
-            Self::Node => {
-                let mut command = Command::new("node");
-                command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/client.cjs"));
-                command
-            }
-        };
+        let mut command = self.script("client");
         Process::start(command.args([case, &server.url("ws", "")]))
     }
 
@@ -67,20 +69,21 @@ fn echo_server(layer: WebSocketLayer) -> Server {
     Server::start(Router::new().route("/echo", echo).layer(layer))
 }
 
-/// Makes a test of each function below, for each client.
-macro_rules! for_each_client {
+/// Makes a test of each function below, for each library.
+macro_rules! for_each_library {
     ($($case:ident)*) => {
         mod python {
-            $(#[test] fn $case() { super::$case(super::Client::Python); })*
+            $(#[test] fn $case() { super::$case(super::Library::Python); })*
         }
 
         mod node {
-            $(#[test] fn $case() { super::$case(super::Client::Node); })*
+            $(#[test] fn $case() { super::$case(super::Library::Node); })*
         }
     };
 }
+pub(crate) use for_each_library;
 
-for_each_client! {
+for_each_library! {
     messages_of_every_size
     fragments
     pings
@@ -97,32 +100,32 @@ for_each_client! {
 }
 
 /// Text and binary, empty, non-ASCII, around the lengths where a frame's header grows, and 900 KB.
-fn messages_of_every_size(client: Client) {
+fn messages_of_every_size(client: Library) {
     client.run("messages_of_every_size", &echo_server(WebSocketLayer::new()));
 }
 
 /// Messages in several frames, with pings between them.
-fn fragments(client: Client) {
+fn fragments(client: Library) {
     client.run("fragments", &echo_server(WebSocketLayer::new()));
 }
 
 /// The client's pings, with payloads of 0 to 125 bytes.
-fn pings(client: Client) {
+fn pings(client: Library) {
     client.run("pings", &echo_server(WebSocketLayer::new()));
 }
 
 /// 1,000 messages before the first answer is read.
-fn pipelined(client: Client) {
+fn pipelined(client: Library) {
     client.run("pipelined", &echo_server(WebSocketLayer::new()));
 }
 
 /// The server's preference decides; where nothing fits, none is chosen.
-fn subprotocols(client: Client) {
+fn subprotocols(client: Library) {
     client.run("subprotocols", &echo_server(WebSocketLayer::new().protocols(["a", "b"])));
 }
 
 /// Both libraries offer permessage-deflate, and do without; `/offer` says what it was offered.
-fn offered_compression(client: Client) {
+fn offered_compression(client: Library) {
     let offer = any(async |upgrade: WebSocketUpgrade| {
         let offer = upgrade.head().headers.get("sec-websocket-extensions").cloned();
         upgrade.on_upgrade(async move |mut socket| {
@@ -135,17 +138,17 @@ fn offered_compression(client: Client) {
 }
 
 /// A foreign origin, and a version that is not 13.
-fn refusals(client: Client) {
+fn refusals(client: Library) {
     client.run("refusals", &echo_server(WebSocketLayer::new()));
 }
 
 /// The limit of connections is reached.
-fn no_slot(client: Client) {
+fn no_slot(client: Library) {
     client.run("no_slot", &echo_server(WebSocketLayer::new().max_connections(1)));
 }
 
 /// The client closes with 4002, and the handler learns it.
-fn the_client_closes(client: Client) {
+fn the_client_closes(client: Library) {
     let (sender, frames) = mpsc::channel();
     let report = async move |mut socket: WebSocket| {
         assert!(socket.recv().await.is_none());
@@ -157,7 +160,7 @@ fn the_client_closes(client: Client) {
 }
 
 /// The server closes: as the handler says, when it returns, when it fails, and when a message is too big.
-fn the_server_closes(client: Client) {
+fn the_server_closes(client: Library) {
     let bye = async |mut socket: WebSocket| socket.close(4001, "bye").await.map(drop);
     let app = Router::new()
         .route("/echo", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo)))
@@ -169,7 +172,7 @@ fn the_server_closes(client: Client) {
 }
 
 /// The server drains: 1001 for those who are there, 503 for those who come.
-fn drain(client: Client) {
+fn drain(client: Library) {
     let layer = WebSocketLayer::new();
     let connections = layer.connections();
     let server = echo_server(layer);
@@ -182,7 +185,7 @@ fn drain(client: Client) {
 }
 
 /// The handler pings, and the client's library answers.
-fn the_client_answers_pings(client: Client) {
+fn the_client_answers_pings(client: Library) {
     let ping = async |mut socket: WebSocket| -> Result<(), Error> {
         for _ in 0..3 {
             let round_trip = socket.ping().await?;
@@ -204,7 +207,7 @@ impl Observer for Pongs {
 }
 
 /// Keepalive pings a client that is silent, and the client's library answers.
-fn keepalive(client: Client) {
+fn keepalive(client: Library) {
     let pongs = Arc::new(Semaphore::new(0));
     let layer =
         WebSocketLayer::new().ping_interval(Duration::from_millis(50)).observer(Pongs(Arc::clone(&pongs)));
