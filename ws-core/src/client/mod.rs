@@ -410,7 +410,7 @@ impl Client {
     }
 
     #[cfg(not(feature = "rustls"))]
-    #[expect(clippy::unused_async, clippy::unused_self, reason = "as with TLS")]
+    #[expect(clippy::unused_async, reason = "as with TLS")]
     async fn secure(&self, _: &Target, _: Transport) -> Result<Transport, ConnectError> {
         let why = "its scheme is wss, and this program was built without TLS: enable the feature `rustls` of ws-core";
         Err(ConnectError::InvalidUrl { why })
