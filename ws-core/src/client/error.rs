@@ -49,7 +49,7 @@ pub enum ConnectError {
     Timeout,
     /// The server answered with another status than 101.
     #[error(transparent)]
-    Refused(#[from] Box<Refusal>),
+    Refused(Box<Refusal>),
     /// The answer is not one that opens a WebSocket (RFC 6455 section 4.1), or not HTTP/1.1.
     #[error("the server's answer does not open a WebSocket: {why}")]
     InvalidResponse {
@@ -282,7 +282,7 @@ mod tests {
     fn refused(status: u16, headers: &[(HeaderName, &str)], body: impl Into<Bytes>) -> ConnectError {
         let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
         let status = StatusCode::from_u16(status).unwrap();
-        Box::new(Refusal { status, headers, body: body.into() }).into()
+        ConnectError::Refused(Box::new(Refusal { status, headers, body: body.into() }))
     }
 
     #[test]

@@ -61,7 +61,8 @@ where
     let (head, _) = response.into_parts();
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         let body = read_body(stream, head.status, &head.headers, read).await;
-        return Err(Box::new(Refusal { status: head.status, headers: head.headers, body }).into());
+        let refusal = Refusal { status: head.status, headers: head.headers, body };
+        return Err(ConnectError::Refused(Box::new(refusal)));
     }
     let agreed = verify(&head.headers, &derive_accept_key(key.as_bytes()), config)
         .map_err(|why| ConnectError::InvalidResponse { why })?;

@@ -63,6 +63,7 @@ mod error;
 mod handshake;
 mod reconnect;
 mod target;
+mod tcp;
 #[cfg(feature = "rustls")]
 mod tls;
 
@@ -73,7 +74,6 @@ use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderValue, ORIGIN};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 #[cfg(feature = "rustls")]
 use tokio_rustls::rustls::ClientConfig;
@@ -291,7 +291,8 @@ impl Client {
     }
 
     /// Opens a connection to the server that `url` names (`ws://host:port/path?query`), by TCP, or by TLS for `wss`. All
-    /// addresses of the name are tried, in their order.
+    /// addresses of the name are tried, in their order, each one 250 ms after the one before or when that has failed
+    /// (RFC 8305).
     ///
     /// When it is ready, the task of the connection has been spawned; the connection closes when the socket, or its
     /// [`Receiver`](crate::Receiver) if it was split, is dropped.
@@ -359,7 +360,7 @@ impl Client {
 
     async fn connect_to(&self, target: &Target) -> Result<WebSocket, ConnectError> {
         self.in_time(async {
-            let stream = TcpStream::connect((target.host.as_str(), target.port)).await;
+            let stream = tcp::connect(&target.host, target.port).await;
             self.open(target, Transport::from_tcp(stream.map_err(ConnectError::Connect)?)).await
         })
         .await

@@ -1,12 +1,12 @@
 //! The opening handshake, and what follows it.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
-use ws_core::{Client, ConnectError, Message, client};
+use ws_core::{Client, Closed, ConnectError, ConnectionId, ConnectionInfo, Message, Observer, client};
 
 use crate::support::{SECOND, URL, accept, answered, connected, opening, pipe, read_head};
 
@@ -277,24 +277,74 @@ async fn a_server_that_falls_silent_is_found_out() {
     assert!(begun.elapsed() <= 17 * SECOND, "{:?}", begun.elapsed());
 }
 
+/// Takes note of what it is told.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl Notes {
+    fn add(&self, note: String) {
+        self.0.lock().unwrap().push(note);
+    }
+
+    fn have(&self, note: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|noted| noted == note)
+    }
+}
+
+impl Observer for Notes {
+    fn on_open(&self, connection: &ConnectionInfo) {
+        self.add(format!("open {:?} {:?}", connection.peer, connection.protocol));
+    }
+
+    fn on_close(&self, _: &ConnectionInfo, closed: &Closed) {
+        self.add(format!("close {:?} {}", closed.by, closed.code()));
+    }
+
+    fn on_message_received(&self, _: ConnectionId, bytes: usize) {
+        self.add(format!("received {bytes}"));
+    }
+
+    fn on_message_sent(&self, _: ConnectionId, bytes: usize) {
+        self.add(format!("sent {bytes}"));
+    }
+}
+
 #[tokio::test]
-async fn over_tcp_the_peer_is_known_and_a_closed_port_is_an_error() {
+async fn over_tcp_the_observer_knows_the_peer() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let url = format!("ws://localhost:{}/", address.port());
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let head = accept(&mut stream).await;
-        stream.write_all(b"\x81\x02hi").await.unwrap();
-        (head, stream)
+        // a message, and the Close frame
+        stream.write_all(b"\x81\x02hi\x88\x02\x03\xe8").await.unwrap();
+        stream.shutdown().await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        head
     });
-    let mut socket = client::connect(&url).await.unwrap();
+    let notes = Notes::default();
+    // a name may have more addresses than the one that is listened at: all of them are tried
+    let url = format!("ws://localhost:{}/", address.port());
+    let mut socket = Client::new().observer(notes.clone()).connect(&url).await.unwrap();
+    socket.send("hello").await.unwrap();
     assert_eq!(socket.recv().await.unwrap().unwrap().as_text(), Some("hi"));
-    let (head, stream) = server.await.unwrap();
+    assert!(socket.recv().await.is_none());
+    socket.closed().await;
+    let opened = format!("open Some({address}) None");
+    for note in [&*opened, "sent 5", "received 2", "close Remote 1000 normal closure"] {
+        assert!(notes.have(note), "{note}: {:?}", notes.0);
+    }
+    drop(socket);
+    let head = server.await.unwrap();
     assert!(head.contains(&format!("\r\nHost: localhost:{}\r\n", address.port())), "{head}");
-    drop((stream, socket));
+}
 
-    let error = Client::new().connect_timeout(Duration::from_secs(60)).connect(&url).await.unwrap_err();
+#[tokio::test]
+async fn a_port_at_which_nobody_listens_is_an_error_to_retry() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let error = client::connect(&url).await.unwrap_err();
     assert!(matches!(error, ConnectError::Connect(_)) && error.should_retry(), "{error:?}");
 }
 

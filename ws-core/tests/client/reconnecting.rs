@@ -608,3 +608,36 @@ async fn a_server_that_dies_and_returns_is_found_again() {
     stream.write_all(b"\x81\x01b").await.unwrap();
     assert_eq!(socket.recv().await, Some("b".into()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_breaks_again_and_again_gets_each_message_once_and_in_order() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backoff = Backoff::new().base(Duration::from_millis(1)).max(Duration::from_millis(1));
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let socket = Client::new().reconnecting(url).unwrap().backoff(backoff).start();
+    let sending = tokio::spawn(async move {
+        let mut number: u32 = 0;
+        loop {
+            match socket.send(number.to_be_bytes().to_vec()).await {
+                Ok(()) => number += 1,
+                Err(SendError::Full(_)) => sleep(Duration::from_millis(1)).await,
+                Err(error) => return error,
+            }
+        }
+    });
+    let mut last = None;
+    for _ in 0..20 {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        accept(&mut stream).await;
+        for _ in 0..200 {
+            let mut frame = [0; 10];
+            stream.read_exact(&mut frame).await.unwrap();
+            assert_eq!(frame[..2], [0x82, 0x84]);
+            let number = u32::from_be_bytes(std::array::from_fn(|at| frame[6 + at] ^ frame[2 + at]));
+            // what was under way when the last one broke is lost
+            assert!(last < Some(number), "{number} after {last:?}");
+            last = Some(number);
+        }
+    }
+    sending.abort();
+}

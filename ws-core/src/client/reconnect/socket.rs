@@ -154,7 +154,7 @@ impl ReconnectingSender {
     /// Ends it for good, also while it waits or connects, and waits until that is done.
     ///
     /// If there is a connection, what is queued is sent, for at most the close timeout, and the connection is closed with
-    /// this code and reason. If there is none, what is queued is dropped.
+    /// this code and reason. If there is none, what is queued is dropped. What has come in before can still be received.
     ///
     /// # Errors
     ///
