@@ -38,6 +38,37 @@
 //! with other roots or a client's certificate, is given to `Client::tls_config`. For other libraries, connect over their
 //! stream, by [`Client::connect_over`] with a URL of `ws`.
 //!
+//! # Coming back
+//!
+//! [`Client::reconnecting`] describes a connection that is opened anew when it ends; started, it is a
+//! [`ReconnectingWebSocket`].
+//!
+//! - After an end it follows [`CloseCode::should_reconnect`](crate::CloseCode::should_reconnect), after an attempt that has
+//!   failed [`ConnectError::should_retry`]; [`Reconnect::reconnect_if`] decides otherwise.
+//! - Waits are random, grow, and are as long as the server asks for: [`Backoff`], [`Interruption::retry_after`].
+//! - What is sent between two connections waits in a bounded queue, and goes out once, in order, after
+//!   [`Reconnect::on_connect`] has restored what the server knew. What was handed to a connection that then broke may be
+//!   lost, and nobody knows: where that matters, have the other side acknowledge.
+//! - What it does is seen by [`ReconnectingWebSocket::states`].
+//!
+//! ```no_run
+//! use ws_core::{Client, Error, WebSocket};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut socket = Client::new()
+//!     .reconnecting("ws://localhost:3000/chat")?
+//!     .on_connect(async |mut socket: WebSocket| {
+//!         socket.send("join lobby").await?;
+//!         Ok::<_, Error>(socket)
+//!     })
+//!     .start();
+//! while let Some(message) = socket.recv().await {
+//!     println!("{message:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Defaults
 //!
 //! | knob | default | why |
@@ -231,12 +262,15 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only.
+    /// If a name is not a token, which has letters, digits and ``!#$%&'*+-.^_`|~`` only, or is there twice.
     pub fn protocols<I>(self, protocols: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,
     {
         let offered = protocol_names(protocols);
+        for (at, name) in offered.iter().enumerate() {
+            assert!(!offered[..at].contains(name), "the subprotocol {name:?} is there twice: offer it once");
+        }
         self.set(|config| config.protocols = offered)
     }
 
@@ -428,11 +462,35 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // the values of headers may be secrets
         f.debug_struct("Client")
-            .field("headers", &self.config.headers.keys())
+            .field("headers", &self.config.headers.keys().collect::<Vec<_>>())
             .field("protocols", &self.config.protocols)
             .field("require_protocol", &self.config.require_protocol)
             .field("connect_timeout", &self.config.connect_timeout)
             .field("connection", &self.config.connection)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "connect_timeout is zero")]
+    fn a_time_of_zero_is_refused_when_it_is_set() {
+        let _ = Client::new().connect_timeout(Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "\"a\" is there twice")]
+    fn a_subprotocol_that_is_there_twice_is_refused_when_it_is_set() {
+        let _ = Client::new().protocols(["a", "b", "a"]);
+    }
+
+    #[test]
+    fn what_is_printed_of_a_client_has_no_secret() {
+        let client = Client::new().header("authorization", "Bearer 6f1e").unwrap();
+        let printed = format!("{client:?}");
+        assert!(printed.contains("authorization") && !printed.contains("6f1e"), "{printed}");
     }
 }
