@@ -296,7 +296,7 @@ mod tests {
         let client = client.header("X-Token", "1").unwrap().header("x-token", "2").unwrap();
         #[cfg(feature = "deflate")]
         let client = client.compression(crate::Compression::new());
-        let head = requested("wss://[::1]:8443", &client);
+        let head = requested("ws://[::1]:8443", &client);
         let (fixed, set) = head.split_once("Sec-WebSocket-Version: 13\r\n").unwrap();
         assert!(fixed.starts_with("GET / HTTP/1.1\r\nHost: [::1]:8443\r\n"), "{fixed}");
         let offer = if cfg!(feature = "deflate") {

@@ -412,10 +412,14 @@ impl Client {
     }
 
     /// Opens a connection over a stream that leads to the server.
-    async fn open(&self, target: &Target, transport: Transport) -> Result<WebSocket, ConnectError> {
+    async fn open(&self, target: &Target, mut transport: Transport) -> Result<WebSocket, ConnectError> {
         let config = &self.config;
         let peer = transport.peer();
-        let mut transport = if target.secure { self.secure(target, transport).await? } else { transport };
+        #[cfg(feature = "rustls")]
+        if target.secure {
+            let stream = tls::connect(transport, &target.host, config.tls.clone()).await?;
+            transport = Transport::Other(Box::new(stream));
+        }
         let (agreed, read) = handshake::exchange(&mut transport, target, config).await?;
 
         let id = ConnectionId::next();
@@ -436,19 +440,6 @@ impl Client {
         let (driver, socket) = Driver::without_handler(link);
         tokio::spawn(driver);
         Ok(socket)
-    }
-
-    #[cfg(feature = "rustls")]
-    async fn secure(&self, target: &Target, transport: Transport) -> Result<Transport, ConnectError> {
-        let stream = tls::connect(transport, &target.host, self.config.tls.clone()).await?;
-        Ok(Transport::Other(Box::new(stream)))
-    }
-
-    #[cfg(not(feature = "rustls"))]
-    #[expect(clippy::unused_async, reason = "as with TLS")]
-    async fn secure(&self, _: &Target, _: Transport) -> Result<Transport, ConnectError> {
-        let why = "its scheme is wss, and this program was built without TLS: enable the feature `rustls` of ws-core";
-        Err(ConnectError::InvalidUrl { why })
     }
 }
 

@@ -12,7 +12,7 @@ use super::ConnectError;
 /// What a URL of a WebSocket says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    /// By TLS: `wss`.
+    /// By TLS: `wss`. Only where there is TLS.
     pub(super) secure: bool,
     /// A name or an address, an IPv6 address without its brackets.
     pub(super) host: String,
@@ -31,31 +31,30 @@ impl Target {
     fn judge(url: &str) -> Result<Self, &'static str> {
         if !url.is_ascii() {
             return Err(
-                "it has characters beyond ASCII: percent-encode the path and the query, and write the \
-                        host in its `xn--` form",
+                "it has characters beyond ASCII: percent-encode the path and the query, and write the host \
+                        in its `xn--` form",
             );
         }
         if url.contains('#') {
-            return Err(
-                "it has a fragment, which is never sent to a server: leave out the `#` and what follows",
-            );
+            return Err("it has a fragment, which is never sent: leave out the `#` and what follows");
         }
         let (scheme, _) = url.split_once("://").ok_or("it has no scheme: write ws://host or wss://host")?;
         let secure = match scheme.to_ascii_lowercase().as_str() {
             "ws" => false,
-            "wss" => true,
+            "wss" if cfg!(feature = "rustls") => true,
+            "wss" => {
+                return Err("its scheme is wss, and there is no TLS: enable the feature `rustls` of ws-core");
+            }
             "http" => return Err("its scheme is http: write ws"),
             "https" => return Err("its scheme is https: write wss"),
             _ => return Err("its scheme is not one of WebSockets: write ws, or wss for TLS"),
         };
         let uri: Uri = url
             .parse()
-            .map_err(|_| "it is not a URL: it has a space or another character that has to be percent-encoded, or no host")?;
+            .map_err(|_| "it has no host, or a character, such as a space, that has to be percent-encoded")?;
         let authority = uri.authority().ok_or("it has no host: write ws://host")?.as_str();
         if authority.contains('@') {
-            return Err(
-                "it has a user or a password, which end up in logs: send them in the header `Authorization`",
-            );
+            return Err("it has a user or a password: send them in the header `Authorization`");
         }
         let written = uri.host().filter(|host| !host.is_empty()).ok_or("it has no host: write ws://host")?;
         let host = match written.strip_prefix('[') {
@@ -109,6 +108,10 @@ mod tests {
             ("ws://[::1]/", false, "::1", 80, "[::1]", "/"),
             ("wss://[2001:db8::1]:8443/x", true, "2001:db8::1", 8443, "[2001:db8::1]:8443", "/x"),
         ] {
+            if secure && !cfg!(feature = "rustls") {
+                assert!(Target::judge(url).unwrap_err().contains("feature `rustls`"), "{url}");
+                continue;
+            }
             let expected = Target {
                 secure,
                 host: host.into(),
