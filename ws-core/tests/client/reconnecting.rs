@@ -570,7 +570,7 @@ async fn one_who_does_not_receive_is_not_flooded() {
         server.send(number.to_string()).await.unwrap();
         server.close(1012, "").await.unwrap();
     }
-    // there is no room for a fifth: it is waited for somebody to take it, and not connected anew
+    // a fifth is one too many: it is waited for somebody to take one, and not connected anew
     let mut server = servers.accept().await;
     server.send("4").await.unwrap();
     tokio::spawn(async move { server.close(1012, "").await });

@@ -88,16 +88,16 @@ impl Queue {
         }
     }
 
-    /// Queues a message of a connection, whether there is room or not: see [`room`](Self::room).
+    /// Queues a message of a connection, whether there is room or not: see [`within_bounds`](Self::within_bounds).
     pub(super) fn deliver(&self, message: Message) {
         self.lock().push(message);
         self.changed.notify_waiters();
     }
 
-    /// Waits until there is room.
-    pub(super) async fn room(&self) {
+    /// Waits while there is more than there may be.
+    pub(super) async fn within_bounds(&self) {
         self.find(|state| {
-            (state.messages.len() < self.max_messages && state.bytes < self.max_bytes).then_some(())
+            (state.messages.len() <= self.max_messages && state.bytes <= self.max_bytes).then_some(())
         })
         .await;
     }

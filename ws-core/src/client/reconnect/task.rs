@@ -136,9 +136,9 @@ async fn receive(shared: &Shared, sender: &Sender, receiver: &mut Receiver) -> C
     loop {
         match receiver.recv().await {
             Some(Ok(message)) => {
-                // with this one in hand, and not before it: that the connection has ended is seen also without room
-                shared.inbound.room().await;
                 shared.inbound.deliver(message);
+                // only from one too many on, so that the end of the connection is seen also when the queue is full
+                shared.inbound.within_bounds().await;
                 consume_budget().await;
             }
             // what is wrong with it is in the code that it was closed with
