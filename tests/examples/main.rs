@@ -2,6 +2,7 @@
 //!
 //! What a browser sees of those that have a page is in the suite `browser`.
 
+mod client;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

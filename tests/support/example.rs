@@ -63,7 +63,7 @@ impl Example {
 }
 
 /// Where the program is: cargo builds all of them if need be, and says so.
-fn executable(name: &str) -> &'static Path {
+pub(crate) fn executable(name: &str) -> &'static Path {
     static EXECUTABLES: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
     let executables = EXECUTABLES.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));

@@ -11,7 +11,7 @@ mod server;
 
 use std::time::Duration;
 
-pub(crate) use example::Example;
+pub(crate) use example::{Example, executable};
 pub(crate) use process::{Process, signal};
 pub(crate) use server::Server;
 
