@@ -1,0 +1,170 @@
+//! News for users, pushed to them by id: a user's page shows what comes while he looks at it, and first what came while he
+//! was away. An editor pushes it with any program that speaks HTTP, sees who is there, and ends connections.
+//!
+//! `cargo run --example news_push`, open the address that it prints in two windows, sign in in one of them, and be the
+//! editor in the other, with the token that is printed, too. Or from a terminal:
+//!
+//! ```sh
+//! export EDITOR_TOKEN=secret    # in both terminals: the server takes it from there, and prints none
+//! alias editor='curl -i -H "Authorization: Bearer $EDITOR_TOKEN"'
+//!
+//! editor --json '{"title":"Rain","text":"All day."}' http://127.0.0.1:3000/users/anna/news    # sent, or stored
+//! editor http://127.0.0.1:3000/users                                                          # who is online
+//! editor -X DELETE http://127.0.0.1:3000/users/anna                                           # ends her connection
+//! ```
+//!
+//! `-- 127.0.0.1:9000` listens elsewhere, port 0 on a free one.
+
+use std::env;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::{DefaultBodyLimit, FromRef, FromRequestParts, Path, State};
+use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, delete, get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq as _;
+use ws_axum::{CloseCode, Drain, WebSocketLayer, WebSocketUpgrade};
+use ws_examples::session::{SessionKey, User, session};
+use ws_examples::{ctrl_c, listener, page};
+use ws_hub::{Delivery, Hub};
+
+const MAX_CONNECTIONS: usize = 250;
+
+#[derive(Clone)]
+struct App {
+    hub: Hub<String>,
+    sessions: SessionKey,
+    editor_token: Arc<str>,
+}
+
+#[derive(Deserialize)]
+struct News {
+    title: String,
+    #[serde(default)]
+    text: String,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    // a ping after 10 s of silence; who is silent for 20 s more is gone
+    let layer = WebSocketLayer::new()
+        .handshake_timeout(Duration::from_secs(5))
+        .ping_interval(Duration::from_secs(10))
+        .pong_timeout(Duration::from_secs(20))
+        .idle_timeout(Duration::from_secs(3600))
+        // more than the hub's: where that is full, who is in it can still replace his own connection
+        .max_connections(MAX_CONNECTIONS + 10);
+    let connections = layer.connections();
+
+    let hub = Hub::builder().max_connections(MAX_CONNECTIONS).build();
+    let listener = listener("ws", "/news").await?;
+    let given = env::var("EDITOR_TOKEN").ok().filter(|token| !token.is_empty());
+    let editor_token = given.unwrap_or_else(|| {
+        let token = format!("{:032x}", rand::random::<u128>());
+        println!("editor token: {token}");
+        token
+    });
+    let state = App { hub: hub.clone(), sessions: SessionKey::generate(), editor_token: editor_token.into() };
+    let routes = Router::new()
+        .route("/session", session())
+        .route("/news", any(read))
+        .route("/users", get(online))
+        .route("/users/{user}", delete(send_away))
+        .route("/users/{user}/news", post(push))
+        // far less than may wait for a user
+        .layer(DefaultBodyLimit::max(16 * 1024))
+        .with_state(state);
+    let app = page(include_str!("index.html")).merge(routes).layer(layer);
+
+    let drain = Drain::new().code(CloseCode::RESTART)?.reconnect_within(Duration::from_secs(5));
+    axum::serve(listener, app)
+        .with_graceful_shutdown(async move {
+            ctrl_c().await;
+            tokio::join!(hub.drain(drain.clone()), connections.drain(drain));
+        })
+        .await?;
+    Ok(())
+}
+
+/// Opens a user's connection. Who he is, his cookie says, which the server has signed: `?userId=7` would be a wish, and
+/// whoever writes 8 would read another's news.
+async fn read(User(user): User, State(App { hub, .. }): State<App>, upgrade: WebSocketUpgrade) -> Response {
+    match hub.check(&user) {
+        Ok(()) => upgrade.on_upgrade(async move |socket| hub.attach(user, socket).await),
+        Err(refused) => {
+            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], format!("{refused}\n")).into_response()
+        }
+    }
+}
+
+/// Pushes news to a user, and says what became of it.
+async fn push(
+    _: Editor,
+    State(App { hub, .. }): State<App>,
+    Path(user): Path<String>,
+    Json(News { title, text }): Json<News>,
+) -> (StatusCode, Json<Value>) {
+    // with the time in seconds: it may be read days later
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let message = json!({ "title": title, "text": text, "at": at });
+    let (status, answer) = match hub.send(&user, message.to_string()).await {
+        Delivery::Sent(n) => (StatusCode::OK, json!({ "delivery": "sent", "connections": n })),
+        Delivery::Stored { evicted: n } => {
+            (StatusCode::ACCEPTED, json!({ "delivery": "stored", "evicted": n }))
+        }
+        Delivery::Dropped(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, json!({ "delivery": "dropped", "reason": reason.to_string() }))
+        }
+        // with a backplane: on its way to another node
+        _ => (StatusCode::ACCEPTED, json!({ "delivery": "published" })),
+    };
+    (status, Json(answer))
+}
+
+/// Who is online, in order, and how much news there was.
+async fn online(_: Editor, State(App { hub, .. }): State<App>) -> Json<Value> {
+    let mut users = hub.online();
+    users.sort_unstable();
+    let stats = hub.stats();
+    Json(json!({ "online": users, "sent": stats.sent, "stored": stats.stored }))
+}
+
+/// Ends a user's connection, with a code after which his page does not come back by itself. He is still signed in: to keep
+/// him out, an application takes his session from him, too.
+async fn send_away(_: Editor, State(App { hub, .. }): State<App>, Path(user): Path<String>) -> Response {
+    match hub.kick(&user).await {
+        0 => (StatusCode::NOT_FOUND, "not online\n").into_response(),
+        _ => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+/// Whoever sends the editor's token. As an extractor it answers 401 to everyone else.
+struct Editor;
+
+impl FromRequestParts<App> for Editor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
+        let header = parts.headers.get(AUTHORIZATION);
+        let token = header.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        // in constant time: how long it takes must not tell how much of a guess is right
+        if token.is_some_and(|token| token.ct_eq(app.editor_token.as_bytes()).into()) {
+            return Ok(Self);
+        }
+        let challenge = [(WWW_AUTHENTICATE, "Bearer")];
+        Err((StatusCode::UNAUTHORIZED, challenge, "the editor's token is missing or wrong\n").into_response())
+    }
+}
+
+impl FromRef<App> for SessionKey {
+    fn from_ref(app: &App) -> Self {
+        app.sessions.clone()
+    }
+}
