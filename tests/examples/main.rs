@@ -1,8 +1,10 @@
-//! The example programs, each started as its user would, and spoken to by tokio-tungstenite.
+//! The example programs, each started as its user would, and spoken to by tokio-tungstenite, or, where requests of HTTP
+//! belong to it, by the client of the behaviour suite.
 //!
 //! What a browser sees of those that have a page is in the suite `browser`.
 
 mod client;
+mod news_push;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

@@ -26,7 +26,9 @@ impl Example {
     /// Starts the example `name` on this address.
     pub(crate) fn start_at(name: &str, address: &str) -> Self {
         let mut command = Command::new(executable(name));
-        let process = Process::start(command.arg(address).env("RUST_LOG", "warn"));
+        // without a token from elsewhere, `news_push` makes one and prints it
+        command.arg(address).env("RUST_LOG", "warn").env_remove("EDITOR_TOKEN");
+        let process = Process::start(&mut command);
         let line = |scheme| process.find(|line| line.starts_with(scheme).then(|| line.to_owned()));
         let (page, socket) = (line("http"), line("ws"));
         assert!(socket.starts_with(&page.replacen("http", "ws", 1)), "{page} {socket}");
@@ -47,6 +49,11 @@ impl Example {
     pub(crate) fn address(&self) -> String {
         let (_, address) = self.page.split_once("://").expect("a URL has a scheme");
         address.trim_end_matches('/').to_owned()
+    }
+
+    /// The first line to come, after those with its addresses, for which `find` has a result.
+    pub(crate) fn find<T>(&self, find: impl Fn(&str) -> Option<T>) -> T {
+        self.process.find(find)
     }
 
     /// Ctrl-C.
