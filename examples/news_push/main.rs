@@ -1,5 +1,5 @@
-//! News for users, pushed to them by id: a user's page shows what comes while he looks at it, and first what came while he
-//! was away. An editor pushes it with any program that speaks HTTP, sees who is there, and ends connections.
+//! News for users, pushed to them by id: a user's page shows what comes while he looks at it, and first what has waited for
+//! him, in memory. An editor pushes with any program that speaks HTTP, sees who is there, and ends connections.
 //!
 //! `cargo run --example news_push`, open the address that it prints in two windows, sign in in one of them, and be the
 //! editor in the other, with the token that is printed, too. Or from a terminal:
