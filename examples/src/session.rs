@@ -14,8 +14,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{FromRef, FromRequestParts, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Form, Json};
@@ -98,8 +98,9 @@ async fn sign_in(State(SessionKey(key)): State<SessionKey>, Form(SignIn { name }
     (SignedCookieJar::new(key).add(cookie), Json(name)).into_response()
 }
 
-async fn sign_out(State(SessionKey(key)): State<SessionKey>) -> impl IntoResponse {
-    (SignedCookieJar::new(key).remove(Cookie::build("session").path("/")), StatusCode::NO_CONTENT)
+async fn sign_out(State(SessionKey(key)): State<SessionKey>, headers: HeaderMap) -> impl IntoResponse {
+    let jar = SignedCookieJar::from_headers(&headers, key);
+    (jar.remove(Cookie::build("session").path("/")), StatusCode::NO_CONTENT)
 }
 
 /// The name in a cookie whose signature is right, if it has not expired.
