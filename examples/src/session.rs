@@ -4,6 +4,10 @@
 //! signed, and that nobody else can make. `?userId=7` in the address would not do: anyone can write 8. The cookie comes with
 //! every handshake, from any page that the browser shows, and so the layer's check of the origin belongs to it.
 //!
+//! A browser has one jar of cookies for all its windows. The cookie has no `Path`, which makes the browser send it only
+//! below the directory of the [`session`] that set it: where that is `/session`, all windows are one user; where each window
+//! has a directory of its own, such as `/w/17/session`, each is who has signed in there.
+//!
 //! A program that is not a browser sends the cookie, too:
 //!
 //! ```sh
@@ -77,21 +81,32 @@ where
     get(async |User(name): User| Json(name)).post(sign_in).delete(sign_out)
 }
 
+/// The name in what somebody has typed: not empty, not too long, and printed as it is.
+///
+/// # Errors
+///
+/// What a name has to be, in words for who has typed it.
+pub fn name(typed: &str) -> Result<String, String> {
+    let name = typed.trim();
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(format!("a name has 1 to {MAX_NAME} bytes, and no control characters"));
+    }
+    Ok(name.to_owned())
+}
+
 #[derive(serde::Deserialize)]
 struct SignIn {
     name: String,
 }
 
 /// Here a program that is more than a demonstration checks a password.
-async fn sign_in(State(SessionKey(key)): State<SessionKey>, Form(SignIn { name }): Form<SignIn>) -> Response {
-    let name = name.trim();
-    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-        let message = format!("a name has 1 to {MAX_NAME} bytes, and no control characters\n");
-        return (StatusCode::UNPROCESSABLE_ENTITY, message).into_response();
-    }
+async fn sign_in(State(SessionKey(key)): State<SessionKey>, Form(typed): Form<SignIn>) -> Response {
+    let name = match name(&typed.name) {
+        Ok(name) => name,
+        Err(message) => return (StatusCode::UNPROCESSABLE_ENTITY, format!("{message}\n")).into_response(),
+    };
     let expires = (now() + LIFETIME).as_secs();
     let cookie = Cookie::build(("session", format!("{expires} {name}")))
-        .path("/")
         // no script reads it, and no other site's page sends it; over TLS it would be `secure`, too
         .http_only(true)
         .same_site(SameSite::Strict);
@@ -99,8 +114,7 @@ async fn sign_in(State(SessionKey(key)): State<SessionKey>, Form(SignIn { name }
 }
 
 async fn sign_out(State(SessionKey(key)): State<SessionKey>, headers: HeaderMap) -> impl IntoResponse {
-    let jar = SignedCookieJar::from_headers(&headers, key);
-    (jar.remove(Cookie::build("session").path("/")), StatusCode::NO_CONTENT)
+    (SignedCookieJar::from_headers(&headers, key).remove("session"), StatusCode::NO_CONTENT)
 }
 
 /// The name in a cookie whose signature is right, if it has not expired.
