@@ -8,6 +8,7 @@
 //   import { Connection, addEntry, showState } from './connection.js';
 //
 //   const connection = new Connection('/path');     // without a path: connects when `connect('/path')` is called
+//   new Connection('/path', { heartbeat: 10_000 })  // asks this often, in ms, whether the server is there; see `#beat`
 //   showState(connection);                          // in the header above
 //   connection.addEventListener('message', ({ data }) => addEntry(list, data));
 //   connection.addEventListener('close', ({ code, reason }) => …);    // the end of each, or of an attempt
@@ -33,9 +34,13 @@ export class Connection extends EventTarget {
   #socket;
   #timer;
   #failures = 0;
+  #heartbeat;
+  #beats;
+  #heard;
 
-  constructor(path) {
+  constructor(path, { heartbeat } = {}) {
     super();
+    this.#heartbeat = heartbeat;
     addEventListener('online', () => { if (this.state === 'waiting') this.connect(); });
     if (path) this.connect(path);
   }
@@ -48,11 +53,17 @@ export class Connection extends EventTarget {
     let openedAt;
     socket.onopen = () => {
       openedAt = performance.now();
+      this.#heard = true;
       this.#become('open');
     };
-    socket.onmessage = ({ data }) => this.dispatchEvent(new MessageEvent('message', { data }));
+    socket.onmessage = ({ data }) => {
+      this.#heard = true;
+      if (this.#heartbeat && data === 'pong') return;
+      this.dispatchEvent(new MessageEvent('message', { data }));
+    };
     // no `onerror`: that event says nothing, and this one always follows it
     socket.onclose = ({ code, reason, wasClean }) => {
+      clearInterval(this.#beats);
       // a server that accepts and drops at once must not reset the backoff
       if (performance.now() - openedAt > STABLE) this.#failures = 0;
       const event = new CloseEvent('close', { code, reason, wasClean });
@@ -63,6 +74,8 @@ export class Connection extends EventTarget {
       this.dispatchEvent(event);
     };
     this.#socket = socket;
+    this.#heard = false;
+    if (this.#heartbeat) this.#beats = setInterval(() => this.#beat(), this.#heartbeat);
     this.#become('connecting');
   }
 
@@ -85,6 +98,19 @@ export class Connection extends EventTarget {
     }
   }
 
+  /** Of a server that has gone without a word a browser says nothing for minutes, and pings are not for scripts: this asks
+      with the text `ping`, which the server answers with `pong`. One beat without a word, and the connection is over. */
+  #beat() {
+    if (this.#heard) {
+      this.#heard = false;
+      this.send('ping');
+    } else {
+      const socket = this.#socket, { onclose } = socket;
+      this.#leave();
+      onclose({ code: 1006, reason: '', wasClean: false });
+    }
+  }
+
   /** As the server asks, or else at random in a range that grows: clients that were sent away together come back apart. */
   #wait(reason) {
     const hint = /^retry-after=(\d+)$/.exec(reason);
@@ -98,6 +124,7 @@ export class Connection extends EventTarget {
   /** Waits no longer, and hears nothing more of the old socket: one that nobody answers takes long to close. */
   #leave() {
     clearTimeout(this.#timer);
+    clearInterval(this.#beats);
     const socket = this.#socket;
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;

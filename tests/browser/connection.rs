@@ -11,16 +11,30 @@ use ws_axum::{CloseCode, WebSocket, WebSocketLayer, WebSocketUpgrade};
 use crate::driver::Browser;
 use crate::support::Server;
 
-/// A server whose `/close/{code}/{reason}` closes so.
+/// A server whose `/close/{code}/{reason}` closes so, and whose `/pong/{count}` answers that many heartbeats, and then
+/// falls silent.
 fn server() -> Server {
     let close = async |Path((code, reason)): Path<(u16, String)>, upgrade: WebSocketUpgrade| {
         upgrade.on_upgrade(async move |mut socket: WebSocket| socket.close(code, reason).await.map(drop))
+    };
+    let pong = async |Path(count): Path<usize>, upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async move |mut socket: WebSocket| {
+            for _ in 0..count {
+                let Some(heartbeat) = socket.recv().await else { break };
+                assert_eq!(heartbeat?.as_text(), Some("ping"));
+                socket.send("pong").await?;
+            }
+            socket.send("that was all").await?;
+            while socket.recv().await.is_some() {}
+            Ok::<_, ws_axum::Error>(())
+        })
     };
     let module = ([(CONTENT_TYPE, "text/javascript")], include_str!("../../examples/src/connection.js"));
     let app = Router::new()
         .route("/", get(async || Html("<!doctype html><title>empty</title><link rel=icon href=data:,>")))
         .route("/connection.js", get(async move || module))
         .route("/close/{code}/{reason}", any(close))
+        .route("/pong/{count}", any(pong))
         .layer(WebSocketLayer::new());
     Server::start(app)
 }
@@ -94,5 +108,28 @@ fn a_page_that_asks_to_close_stays_away_until_it_asks_to_connect() {
     );
     let expected = json!(["connecting", "open", "waiting", "closed", "connecting", "open", "closed"]);
     assert_eq!(states, expected);
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
+fn a_page_with_a_heartbeat_goes_on_while_it_is_answered_and_leaves_a_server_that_is_silent() {
+    let server = server();
+    let browser = Browser::start();
+    browser.open(&server.url("http", "/"));
+
+    let seen = browser.run(
+        "return (async () => {
+           const { Connection } = await import('/connection.js');
+           const connection = new Connection('/pong/3', { heartbeat: 1000 });
+           const seen = [];
+           connection.addEventListener('message', ({ data }) => seen.push(data, connection.state));
+           await new Promise(closed => connection.addEventListener('close', closed, { once: true }));
+           seen.push(connection.state, connection.ending.code);
+           connection.close();
+           return seen;
+         })()",
+        &json!([]),
+    );
+    assert_eq!(seen, json!(["that was all", "open", "waiting", 1006]));
     assert_eq!(browser.console(), Vec::<String>::new());
 }
