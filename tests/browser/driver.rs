@@ -93,6 +93,13 @@ impl Browser {
         self.ask("/window", &json!({ "handle": window }));
     }
 
+    /// Makes the window as wide and high as a phone.
+    pub(crate) fn be_a_phone(&self) {
+        let screen = json!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true });
+        let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": screen });
+        self.ask("/goog/cdp/execute", &command);
+    }
+
     /// Runs the body of a JavaScript function, with `arguments`, and awaits the promise that it may return.
     pub(crate) fn run(&self, script: &str, arguments: &Value) -> Value {
         self.ask("/execute/sync", &json!({ "script": script, "args": arguments }))

@@ -2,6 +2,7 @@
 //!
 //! It needs `chromedriver` and a Chromium that it finds; `scripts/test` installs both.
 
+mod chat;
 mod connection;
 mod driver;
 mod hello_push;

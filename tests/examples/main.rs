@@ -3,6 +3,7 @@
 //!
 //! What a browser sees of those that have a page is in the suite `browser`.
 
+mod chat;
 mod client;
 mod news_push;
 #[path = "../support/mod.rs"]

@@ -58,7 +58,12 @@ impl Example {
 
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
-        signal("INT", self.process.child.id().into());
+        self.signal("INT");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(name, self.process.child.id().into());
     }
 
     /// Waits until it has ended by itself, and well; returns what else it has printed.

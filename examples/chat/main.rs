@@ -1,0 +1,202 @@
+//! A chat: rooms, messages to one user that wait for him while he is away, and who is there. The hub knows the users'
+//! connections, replaces a login by a newer one, keeps what waits, and answers the heartbeat of the page.
+//!
+//! `cargo run --example chat`, then open the address that it prints in two windows, and be two people. Disconnect one and
+//! write to him; sign in by the same name in both; press Ctrl-C, and start it again. `-- 127.0.0.1:9000` listens
+//! elsewhere, port 0 on a free one. Everything is in memory, and gone when it ends.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use serde::{Deserialize, Serialize};
+use tokio::time::{MissedTickBehavior, interval};
+use ws_axum::{CloseCode, Drain, Error, Message, WebSocketLayer, WebSocketUpgrade};
+use ws_examples::session::{SessionKey, User, name, session};
+use ws_examples::{ctrl_c, listener, page};
+use ws_hub::{Delivery, Event, Events, Guarantee, Hub, Member};
+
+/// What a client asks for; `n` is its number for a message, by which it learns what became of it.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Request {
+    Join { room: String },
+    Leave { room: String },
+    Say { n: u64, room: String, text: String },
+    Tell { n: u64, user: String, text: String },
+}
+
+/// What a client is told.
+///
+/// `People` are connected, and the client's user is in each `Room`, with its members; after that he hears who comes and
+/// goes. `Said` is a message to a room, and `Told` one to the user alone; `at` is its time, and its id. The client's own is
+/// `Sent` or, where nobody gets it, `Lost`; it `waits` if the other one gets it at his next login.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Answer {
+    People { online: Vec<String> },
+    Online { user: String },
+    Offline { user: String },
+    Room { room: String, members: Vec<String> },
+    Joined { at: u64, room: String, user: String },
+    Left { at: u64, room: String, user: String },
+    Said { at: u64, room: String, from: String, text: String },
+    Told { at: u64, from: String, text: String },
+    Sent { n: u64, at: u64, waits: bool },
+    Lost { n: u64, why: String },
+    Problem { message: String },
+}
+
+impl From<Answer> for Message {
+    fn from(answer: Answer) -> Self {
+        Message::json(&answer).expect("names, texts and numbers are JSON")
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let hub = Hub::builder()
+        .max_connections(1000)
+        // what a connection took before it died comes again on the next one; the page knows it by its id
+        .guarantee(Guarantee::AtLeastOnce)
+        .heartbeat("ping", "pong")
+        .build();
+    tokio::spawn(tell_who_is_there(hub.events(), hub.clone()));
+
+    let layer = WebSocketLayer::new().max_message_size(16 * 1024);
+    let connections = layer.connections();
+    let chat = {
+        let hub = hub.clone();
+        any(async move |user: User, upgrade: WebSocketUpgrade| connect(hub, user, upgrade))
+    };
+    let users = Router::new().route("/session", session()).route("/chat", chat);
+    let users = users.with_state(SessionKey::generate());
+    let app = page(include_str!("index.html"))
+        .merge(users.clone())
+        // a directory, and with it a cookie, for each window: two windows of one browser can be two users
+        .nest("/w/{window}", users)
+        .layer(layer);
+
+    let drain = Drain::new().code(CloseCode::RESTART)?.reconnect_within(Duration::from_secs(5));
+    axum::serve(listener("ws", "/chat").await?, app)
+        .with_graceful_shutdown(async move {
+            ctrl_c().await;
+            tokio::join!(hub.drain(drain.clone()), connections.drain(drain));
+        })
+        .await?;
+    Ok(())
+}
+
+/// The session tells who it is; without one, the answer is 401.
+fn connect(hub: Hub<String>, User(name): User, upgrade: WebSocketUpgrade) -> Response {
+    // as long as there is a response to say so with; `attach_with` looks again, and closes with a code
+    let Err(refused) = hub.check(&name) else {
+        return upgrade.on_upgrade(async move |socket| hub.attach_with(name, socket, serve).await);
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], format!("{refused}\n")).into_response()
+}
+
+/// One connection. What others say comes by the hub, whatever happens here.
+async fn serve(mut member: Member<String>) -> Result<(), Error> {
+    let hub = member.hub().clone();
+    member.send(Answer::People { online: hub.online() }).await?;
+    // a login that replaces another is in its rooms
+    for room in hub.rooms_of(member.user()) {
+        member.send(Answer::Room { members: hub.members(&room), room }).await?;
+    }
+
+    // who sends faster than people write has to wait, and so has TCP behind him
+    let mut pace = interval(Duration::from_millis(20));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while let Some(request) = member.recv_json().await {
+        pace.tick().await;
+        let answer = match request {
+            Ok(request) => answer(&member, request).await,
+            // the message is at fault, and not the connection
+            Err(error) if error.is_json() => Answer::Problem { message: error.to_string() },
+            Err(error) => return Err(error),
+        };
+        member.send(answer).await?;
+    }
+    Ok(())
+}
+
+async fn answer(member: &Member<String>, request: Request) -> Answer {
+    let fate = |n, sent| match sent {
+        Ok((at, waits)) => Answer::Sent { n, at, waits },
+        Err(why) => Answer::Lost { n, why },
+    };
+    match request {
+        Request::Join { room } => join(member, &room).unwrap_or_else(|message| Answer::Problem { message }),
+        Request::Leave { room } => {
+            member.leave(&room);
+            Answer::Left { at: stamp(), room, user: member.user().clone() }
+        }
+        Request::Say { n, room, text } => fate(n, say(member, room, text).await),
+        Request::Tell { n, user, text } => fate(n, tell(member, &user, text).await),
+    }
+}
+
+fn join(member: &Member<String>, room: &str) -> Result<Answer, String> {
+    let room = name(room)?;
+    member.join(&room).map_err(|error| error.to_string())?;
+    Ok(Answer::Room { members: member.hub().members(&room), room })
+}
+
+/// Sends a message to the others in a room; returns when, and that it waits for nobody.
+async fn say(member: &Member<String>, room: String, text: String) -> Result<(u64, bool), String> {
+    let (hub, from) = (member.hub(), member.user());
+    if !hub.rooms_of(from).contains(&room) {
+        return Err("you are not in this room".to_owned());
+    }
+    let at = stamp();
+    let message = Answer::Said { at, room: room.clone(), from: from.clone(), text };
+    hub.room(&room).except(from).send(message).await;
+    Ok((at, false))
+}
+
+/// Sends a message to one user; returns when, and whether it waits for his next login.
+async fn tell(member: &Member<String>, user: &str, text: String) -> Result<(u64, bool), String> {
+    let (user, at) = (name(user)?, stamp());
+    let message = Answer::Told { at, from: member.user().clone(), text };
+    match member.hub().send(&user, message).await {
+        Delivery::Dropped(reason) => Err(reason.to_string()),
+        delivery => Ok((at, matches!(delivery, Delivery::Stored { .. }))),
+    }
+}
+
+/// The time in milliseconds since 1970, but never the same twice: it tells messages apart, and their order.
+fn stamp() -> u64 {
+    static LAST: Mutex<u64> = Mutex::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    *last = now.max(*last + 1);
+    *last
+}
+
+/// Tells everyone who is connected, and those in a room who is in it with them.
+async fn tell_who_is_there(mut events: Events<String>, hub: Hub<String>) {
+    while let Some(event) = events.recv().await {
+        let at = stamp();
+        match event {
+            Event::Online(user) => hub.broadcast(Answer::Online { user }).await,
+            Event::Offline(user) => hub.broadcast(Answer::Offline { user }).await,
+            Event::Joined { user, room } => {
+                hub.room(&room.clone()).send(Answer::Joined { at, room, user }).await
+            }
+            Event::Left { user, room } => hub.room(&room.clone()).send(Answer::Left { at, room, user }).await,
+            // it was too much at once: how it is now, in place of what was missed
+            _ => {
+                for room in hub.rooms() {
+                    hub.room(&room.clone()).send(Answer::Room { members: hub.members(&room), room }).await;
+                }
+                hub.broadcast(Answer::People { online: hub.online() }).await
+            }
+        };
+    }
+}
