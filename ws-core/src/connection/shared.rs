@@ -394,14 +394,16 @@ impl Shared {
     /// From now on this text is answered in place of being received, those too that wait for the receiver.
     pub(super) fn answer_heartbeat(&self, text: Utf8Bytes, answer: PreparedMessage) {
         let bytes = answer.len();
-        let answered = self.change(|state| {
+        let (answered, wakes) = self.change(|state| {
             state.heartbeat = Some(Box::new(Heartbeat { text, answer }));
             let mut inbound = std::mem::take(&mut state.inbound);
             let answered = state.answer_heartbeats(&mut inbound, &self.config);
             state.inbound_bytes = inbound.iter().map(Message::len).sum();
             state.inbound = inbound;
-            answered
+            // it may have been all that came before the end
+            (answered, state.settle_if_idle())
         });
+        wakes.wake();
         self.observe_sent(answered, bytes);
     }
 

@@ -6,6 +6,7 @@
 mod closing;
 mod halves;
 mod handler;
+mod heartbeat;
 mod pinging;
 mod receiving;
 mod sending;
