@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use futures_core::future::BoxFuture;
 use futures_sink::Sink as _;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use ws_core::{
     CloseFrame, Error as ConnectionError, Outcome, PreparedMessage, Sender, TrySendError, WebSocket,
 };
@@ -21,7 +21,7 @@ use crate::backplane::{LoginError, Packet, Target};
 use crate::builder::Login;
 use crate::hub::{Hub, Inner, Refused};
 use crate::member::Member;
-use crate::store::{Guarantee, OfflineStore, Pushed, Stored};
+use crate::store::{Guarantee, OfflineStore, Pushed, StoreError, Stored, ask};
 use crate::user::{Ending, Next, Rules, State, User, Wakes};
 
 /// Messages, and bytes of them, that are fetched from the store at a time.
@@ -94,8 +94,9 @@ where
     /// Makes a connection one of the user's, and runs `handler` with it until both are over.
     ///
     /// The handler receives what the client sends, and returns when [`Member::recv`] does; what it returns means what it
-    /// does without a hub. Messages of the hub are sent meanwhile, whatever the handler does. When the handler returns, what
-    /// is queued for the connection is sent, and then it closes.
+    /// does without a hub. Messages of the hub are sent meanwhile, whatever the handler does. When the handler has returned,
+    /// and the [`Member`] is dropped if that was moved elsewhere, what is queued for the connection is sent, and then it
+    /// closes; what is still in the offline store stays there.
     ///
     /// ```
     /// use ws_core::WebSocket;
@@ -144,9 +145,17 @@ where
         }
 
         let lease = attached.lease.clone();
-        let member = Member::new(self.clone(), user, sender.clone(), receiver);
+        let (alive, gone) = oneshot::channel();
+        let member = Member::new(self.clone(), user, sender.clone(), receiver, alive);
         let serving = async {
             let outcome = handler(member).await.into_result();
+            if outcome.is_ok() {
+                // it may have gone to another task
+                tokio::select! {
+                    _ = gone => {}
+                    _ = sender.closed() => {}
+                }
+            }
             lease.change(|state, rules, wakes| state.end(login, Ending::Finish, rules, wakes));
             outcome
         };
@@ -197,6 +206,7 @@ where
             Ok(replaced)
         })?;
         self.counters.replaced.add(replaced);
+        attached.lease.user.came.notify_waiters();
         Ok(attached)
     }
 }
@@ -237,7 +247,7 @@ where
         });
         match settling.await {
             Ok(gate) => gate,
-            // the store has panicked
+            // the runtime is shutting down
             Err(_) => Arc::clone(&self.user.gate).lock_owned().await,
         }
     }
@@ -249,14 +259,14 @@ where
             let restore = std::mem::take(&mut self.user.lock().to_restore);
             if !restore.is_empty() {
                 let count = restore.len();
-                if let Err(error) = store.restore(id, restore).await {
+                if let Err(error) = ask(async || store.restore(id, restore).await).await {
                     self.inner.store_failed(&*error);
                     counters.dropped.add(count);
                 }
                 continue;
             }
             let Some(message) = self.user.lock().to_store.pop_front() else { break };
-            match store.push(id, message.message().clone()).await {
+            match ask(async || store.push(id, message.message().clone()).await).await {
                 Ok(Pushed::Stored { evicted }) => {
                     counters.stored.add(1);
                     counters.evicted.add(evicted);
@@ -330,7 +340,7 @@ where
             });
             match next.await {
                 Next::CatchUp => self.catch_up(sender, &mut room).await,
-                Next::Confirm(until) => match self.unless_ending(sender.ping()).await {
+                Next::Confirm(until) => match self.unless_closing(sender.ping()).await {
                     Some(Ok(_)) => user.lock().confirm(self.login, until),
                     Some(Err(_)) => return,
                     None => {}
@@ -354,10 +364,11 @@ where
     async fn catch_up(&self, sender: &Sender, room: &mut Room) {
         let Lease { inner, user } = &self.lease;
         let Some(store) = &inner.config.store else { return };
-        let Some(_gate) = self.unless_ending(self.lease.pass_gate()).await else { return };
-        loop {
-            user.lock().looks(self.login);
-            let batch = match self.unless_ending(store.peek(&user.id, BATCH.0, BATCH.1)).await {
+        let Some(mut gate) = self.unless_ending(self.lease.pass_gate()).await else { return };
+        // what another connection leaves behind meanwhile has to be stored first
+        while user.lock().looks(self.login) {
+            let peeking = ask(async || store.peek(&user.id, BATCH.0, BATCH.1).await);
+            let batch = match self.unless_ending(peeking).await {
                 None => return,
                 Some(Ok(batch)) if batch.is_empty() => {
                     user.lock().has_caught_up(self.login);
@@ -366,32 +377,70 @@ where
                 Some(Ok(batch)) => batch,
                 Some(Err(error)) => return self.give_up(&*error),
             };
-            let ids: Vec<_> = batch.iter().map(|stored| stored.id).collect();
-            let mut unsent = Unsent { attached: self, messages: Vec::new() };
+            let mut unsent = None;
             if inner.config.rules.guarantee == Guarantee::AtMostOnce {
-                if let Err(error) = store.remove(&user.id, &ids).await {
-                    return self.give_up(&*error);
+                let taken;
+                match self.take(store, &batch, gate).await {
+                    Some(result) => (gate, taken) = result,
+                    None => return,
                 }
-                unsent.messages.clone_from(&batch);
-                unsent.messages.reverse();
+                match taken {
+                    Ok(taken) => unsent = Some(taken),
+                    Err(error) => return self.give_up(&*error),
+                }
             }
+            let ids: Vec<_> = batch.iter().map(|stored| stored.id).collect();
             for stored in batch {
                 let message = PreparedMessage::new(stored.message);
                 if !self.send_stored(sender, room, &message).await {
                     return;
                 }
-                unsent.messages.pop();
+                if let Some(unsent) = &mut unsent {
+                    unsent.messages.pop();
+                }
             }
             if inner.config.rules.guarantee == Guarantee::AtLeastOnce {
                 match self.unless_ending(sender.ping()).await {
                     Some(Ok(_)) => {}
                     _ => return,
                 }
-                if let Err(error) = store.remove(&user.id, &ids).await {
+                if let Err(error) = ask(async || store.remove(&user.id, &ids).await).await {
                     return self.give_up(&*error);
                 }
             }
         }
+    }
+
+    /// Removes messages from the store, to send them. What the store has begun is ended even if nobody waits for it any
+    /// more: then they go back. `None` if there is no runtime for that any more.
+    async fn take(
+        &self,
+        store: &Arc<dyn OfflineStore<U>>,
+        batch: &[Stored],
+        gate: OwnedMutexGuard<()>,
+    ) -> Option<(OwnedMutexGuard<()>, Result<Unsent<U>, StoreError>)> {
+        let (lease, messages) = (self.lease.clone(), batch.iter().rev().cloned().collect::<Vec<_>>());
+        let removing = Arc::clone(store);
+        let mut taking = Box::pin(async move {
+            let ids: Vec<_> = messages.iter().map(|stored| stored.id).collect();
+            let removed = ask(async || removing.remove(&lease.user.id, &ids).await).await;
+            (gate, removed.map(|()| Unsent { lease, messages }))
+        });
+        // a store in memory has done it now
+        if let Poll::Ready(taken) = poll_fn(|cx| Poll::Ready(taking.as_mut().poll(cx))).await {
+            return Some(taken);
+        }
+        let (store, lease) = (Arc::clone(store), self.lease.clone());
+        let place = Place::new(&lease.inner);
+        let (answer, taken) = oneshot::channel();
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err((_gate, taken)) = answer.send(taking.await) {
+                drop(taken);
+                lease.settle(&*store).await;
+            }
+        });
+        taken.await.ok()
     }
 
     /// The store failed: what is in it stays there until the next login, and messages come without it.
@@ -421,12 +470,29 @@ where
 
     /// The output of `future`, unless the connection is to end before.
     async fn unless_ending<F: Future>(&self, future: F) -> Option<F::Output> {
+        self.unless(State::is_ending, future).await
+    }
+
+    /// The output of `future`, unless the connection is to be closed before. That its handler has returned is no reason.
+    async fn unless_closing<F: Future>(&self, future: F) -> Option<F::Output> {
+        self.unless(State::is_closing, future).await
+    }
+
+    async fn unless<F: Future>(
+        &self,
+        is_off: fn(&mut State, u64, &Context<'_>) -> bool,
+        future: F,
+    ) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
-            if self.lease.user.lock().is_ending(self.login, cx) { Poll::Ready(None) } else { Poll::Pending }
+            if is_off(&mut self.lease.user.lock(), self.login, cx) {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
+            }
         })
         .await
     }
@@ -482,16 +548,23 @@ impl<U> Drop for Place<U> {
     }
 }
 
+impl<U> Place<U> {
+    fn new(inner: &Arc<Inner<U>>) -> Self {
+        inner.attached.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(inner))
+    }
+}
+
 /// What was taken out of the store and has not been sent, newest first; it goes back if it is not sent.
-struct Unsent<'a, U>
+struct Unsent<U>
 where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
-    attached: &'a Attached<U>,
+    lease: Lease<U>,
     messages: Vec<Stored>,
 }
 
-impl<U> Drop for Unsent<'_, U>
+impl<U> Drop for Unsent<U>
 where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
@@ -499,7 +572,7 @@ where
         let mut messages = std::mem::take(&mut self.messages);
         if !messages.is_empty() {
             messages.reverse();
-            self.attached.lease.change(|state, rules, wakes| state.give_back(messages, rules, wakes));
+            self.lease.change(|state, rules, wakes| state.give_back(messages, rules, wakes));
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::event::Events;
 use crate::queue::NotQueued;
 use crate::registry::Registry;
 use crate::stats::{Counters, Stats};
-use crate::store::{OfflineStore, Pushed};
+use crate::store::{OfflineStore, Pushed, ask};
 use crate::user::{Offered, Rules, State, User, Wakes};
 
 /// Who is connected, and messages to them: a handle, cheap to clone.
@@ -97,7 +97,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// The code of the Close frame that the client gets: 4002, 1013, 1001 or what the drain says, 1013.
+    /// The code of the Close frame that the client gets: 4002, 1013, 1001, 1013.
     #[must_use]
     pub fn close_code(self) -> CloseCode {
         match self {
@@ -502,12 +502,23 @@ where
             return Delivery::Dropped(reason);
         };
         let lease = Lease::new(self, id);
-        let _gate = lease.pass_gate().await;
+        let _gate = loop {
+            let came = lease.user.came.notified();
+            if let Some(delivery) = self.delivery(self.offer_to(&lease.user, message, true)) {
+                return delivery;
+            }
+            tokio::select! {
+                biased;
+                gate = lease.pass_gate() => break gate,
+                // a client that reads slowly may hold the gate for long
+                () = came => {}
+            }
+        };
         // he may have come meanwhile
         if let Some(delivery) = self.delivery(self.offer_to(&lease.user, message, true)) {
             return delivery;
         }
-        match store.push(id, message.message().clone()).await {
+        match ask(async || store.push(id, message.message().clone()).await).await {
             Ok(Pushed::Stored { evicted }) => {
                 self.counters.stored.add(1);
                 self.counters.evicted.add(evicted);
@@ -578,9 +589,13 @@ where
             Packet::ToEveryone { except, message } => {
                 self.fan_out(None, &except, &PreparedMessage::new(message));
             }
-            Packet::Disconnect { user, frame } => {
-                self.disconnect(&user, &frame);
-            }
+            Packet::Disconnect { user, frame } => match frame.check() {
+                Ok(()) => {
+                    self.disconnect(&user, &frame);
+                }
+                // a connection could not be closed with it
+                Err(error) => self.backplane_failed(&error),
+            },
             Packet::Replaced { user, login } => {
                 let user = self.read().get(&user);
                 if let Some(user) = user {

@@ -52,7 +52,9 @@
 //!   connection gets it. With [`Guarantee::AtMostOnce`] nothing comes twice.
 //! - A client that reads slowly costs the bound of its [`queue`](HubBuilder::queue), and delays nobody.
 //! - The end of an old connection never removes a newer one.
-//! - No lock is held while a message is written, a store is asked, or the application's code runs.
+//! - No lock is held while a message is written, a store or a backplane is asked, or a handler runs. An
+//!   [`Observer`](ws_core::Observer) is told of messages while the hub sends them: it may ask the hub, and put users into
+//!   rooms, and must not wait for a message to be sent.
 //!
 //! # How connections end
 //!

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::Hash;
 
+use tokio::sync::oneshot;
 use ws_core::{Closed, ConnectionId, Error, Message, Receiver, Sender};
 
 use crate::hub::{Hub, JoinError};
@@ -27,14 +28,22 @@ pub struct Member<U> {
     user: U,
     sender: Sender,
     receiver: Receiver,
+    /// Tells the hub that there is no member any more.
+    _alive: oneshot::Sender<()>,
 }
 
 impl<U> Member<U>
 where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
-    pub(crate) fn new(hub: Hub<U>, user: U, sender: Sender, receiver: Receiver) -> Self {
-        Self { hub, user, sender, receiver }
+    pub(crate) fn new(
+        hub: Hub<U>,
+        user: U,
+        sender: Sender,
+        receiver: Receiver,
+        alive: oneshot::Sender<()>,
+    ) -> Self {
+        Self { hub, user, sender, receiver, _alive: alive }
     }
 
     /// The hub.

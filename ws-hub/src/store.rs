@@ -11,8 +11,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::future::poll_fn;
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -21,6 +25,16 @@ use ws_core::Message;
 
 /// The error of an [`OfflineStore`].
 pub type StoreError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the store answers. A panic in it is one more way to fail: messages that others wait to store must not go with it.
+pub(crate) async fn ask<T>(call: impl AsyncFnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let mut call = pin!(async { call().await });
+    poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)))
+            .unwrap_or_else(|_| Poll::Ready(Err("the store panicked".into())))
+    })
+    .await
+}
 
 /// When a stored message counts as delivered, and is removed from the store.
 ///

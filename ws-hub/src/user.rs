@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
+use tokio::sync::Notify;
 use ws_core::{CloseCode, CloseFrame, PreparedMessage, TrySendError};
 
 use crate::queue::{Keep, Limits, NotQueued, Queue, Queued};
@@ -22,6 +23,8 @@ pub(crate) struct User<U> {
     state: Mutex<State>,
     /// Held while messages of this user move into the store or out of it.
     pub(crate) gate: Arc<tokio::sync::Mutex<()>>,
+    /// Raised when a connection is there: who waits for the gate to store a message can send it.
+    pub(crate) came: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -115,7 +118,7 @@ impl Session {
 
 impl<U> User<U> {
     pub(crate) fn new(id: U) -> Self {
-        Self { id, state: Mutex::default(), gate: Arc::default() }
+        Self { id, state: Mutex::default(), gate: Arc::default(), came: Notify::new() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -357,11 +360,16 @@ impl State {
         }
     }
 
-    /// The connection of this login is about to look into the store.
-    pub(crate) fn looks(&mut self, login: u64) {
+    /// The connection of this login is about to look into the store. Not if there are messages that have to be stored
+    /// before: returns whether it may.
+    pub(crate) fn looks(&mut self, login: u64) -> bool {
+        if self.is_unsettled() {
+            return false;
+        }
         if let Some(session) = self.session(login) {
             session.stored = Stock::Looking;
         }
+        true
     }
 
     /// There was nothing in the store when its task looked.
@@ -384,6 +392,17 @@ impl State {
     pub(crate) fn is_ending(&mut self, login: u64, cx: &Context<'_>) -> bool {
         match self.session(login) {
             Some(session) if session.is_live() => {
+                session.waker = Some(cx.waker().clone());
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether the connection of this login is to be closed; if not, its task is woken when that changes.
+    pub(crate) fn is_closing(&mut self, login: u64, cx: &Context<'_>) -> bool {
+        match self.session(login) {
+            Some(session) if !matches!(session.ending, Some(Ending::Close(_))) => {
                 session.waker = Some(cx.waker().clone());
                 false
             }
