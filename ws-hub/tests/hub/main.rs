@@ -1,0 +1,18 @@
+//! A hub and connections in memory: the real connections on the hub's side, clients of the library or ones that are
+//! scripted frame by frame on the other.
+//!
+//! The clock is tokio's paused one: it moves only when all tasks wait. Races run on several threads, with a real clock.
+
+mod backplane;
+mod endings;
+mod events;
+mod guarantees;
+mod handlers;
+mod heartbeat;
+mod logins;
+mod offline;
+mod overflow;
+mod races;
+mod rooms;
+mod stores;
+mod support;
