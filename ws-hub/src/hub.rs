@@ -623,3 +623,43 @@ where
     });
     task.abort_handle()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ws_core::testing;
+
+    use super::*;
+
+    /// Lets all tasks run until they wait.
+    async fn settle() {
+        sleep(Duration::from_millis(1)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_left_of_users_who_are_gone() {
+        let hub = Hub::<u64>::builder().max_connections(20).build();
+        for round in 0..3 {
+            let mut clients = Vec::new();
+            for user in 0..30 {
+                let attaching = hub.clone();
+                clients.push(testing::connect(async move |socket| attaching.attach(user % 25, socket).await));
+                settle().await;
+                let _ = hub.join(&user, "room");
+                let _ = hub.send(&user, "message").await;
+                let _ = hub.send(&(1000 + user), "to nobody").await;
+            }
+            hub.kick(&0).await;
+            clients.truncate(if round == 2 { 0 } else { 15 });
+            settle().await;
+            hub.broadcast("message").await;
+            drop(clients);
+            sleep(Duration::from_secs(60)).await;
+            assert_eq!(hub.inner.read().everyone().len(), 0);
+            assert_eq!((hub.inner.read().counts(), hub.rooms()), ((0, 0, 0), vec![]));
+            assert_eq!(hub.inner.attached.load(Ordering::SeqCst), 0);
+            assert_eq!(Arc::strong_count(&hub.inner), 1);
+        }
+    }
+}

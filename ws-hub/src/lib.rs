@@ -67,7 +67,7 @@
 //! | 4002 | the [login policy](Login) does not let it in | | no |
 //! | 4003 | [`Hub::kick`] | is stored | no |
 //! | the application's | [`Hub::disconnect`] | is stored | by the code |
-//! | 1000, 1011 | the handler returns, or fails | is sent | no, yes |
+//! | 1000, 1011 | the handler returns, or fails | is sent, or stored when more comes before it is | no, yes |
 //!
 //! All codes, and whether a client is to come back after them, are at [`CloseCode`](ws_core::CloseCode).
 //!

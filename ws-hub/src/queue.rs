@@ -126,6 +126,11 @@ impl Queue {
         self.items.get(self.sent)
     }
 
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Queued> {
+        self.items.iter()
+    }
+
     /// The oldest message that had not been sent now is.
     pub(crate) fn mark_sent(&mut self) {
         self.sent += 1;
