@@ -4,8 +4,8 @@ use ws_core::{WebSocketLayer, testing};
 use ws_hub::{Delivery, Guarantee, Hub, HubBuilder};
 
 use crate::support::{
-    ANNA, SECOND, TestStore, assert_silent, connect_with, login, narrow, numbered, rest, scripted,
-    scripted_with, settle, text, texts,
+    ANNA, SECOND, TestStore, assert_silent, login, narrow, numbered, scripted, scripted_with, settle, text,
+    texts,
 };
 
 fn at_least_once() -> (HubBuilder<u64>, TestStore) {
@@ -76,15 +76,22 @@ async fn messages_flow_while_they_are_confirmed() {
 async fn a_handler_that_returns_with_unconfirmed_messages_ends_when_they_are_confirmed() {
     let (builder, store) = at_least_once();
     let hub = builder.build();
-    let mut client = connect_with(&hub, ANNA, async |mut member| {
-        member.recv().await;
-    });
-    settle().await;
+    let attaching = hub.clone();
+    let mut client = scripted_with(&narrow(), async move |socket| {
+        attaching
+            .attach_with(ANNA, socket, async |mut member| {
+                member.recv().await;
+            })
+            .await
+    })
+    .await;
     for message in numbered("n", 0..20) {
         assert_eq!(hub.send(&ANNA, message).await, Delivery::Sent(1));
     }
-    client.send("return").await.unwrap();
-    let (got, close) = rest(client).await;
+    client.send("return").await;
+    settle().await;
+    // now it reads, and answers pings
+    let (got, close) = client.rest().await;
     assert_eq!((got, close.unwrap().0), (numbered("n", 0..20), 1000));
     settle().await;
     assert_eq!(store.texts(ANNA), Vec::<String>::new());

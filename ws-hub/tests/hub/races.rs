@@ -149,7 +149,7 @@ async fn the_limit_of_connections_is_exact() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn messages_race_with_logins_and_keep_their_order() {
-    const MESSAGES: u32 = 20_000;
+    const MESSAGES: u32 = 10_000;
     let store = TestStore::default();
     for call in [Call::Push, Call::Peek, Call::Remove, Call::Restore] {
         store.feels(call, Mood::Yields);

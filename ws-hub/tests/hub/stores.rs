@@ -3,10 +3,10 @@
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep};
 use ws_core::testing;
-use ws_hub::{Delivery, DropReason, Hub, Login};
+use ws_hub::{Delivery, DropReason, Hub, Login, Overflow};
 
 use crate::support::{
-    ANNA, BOB, Call, Mood, SECOND, TestStore, assert_silent, connect, login, narrow, numbered, rest,
+    ANNA, BOB, Call, Frame, Mood, SECOND, TestStore, assert_silent, connect, login, narrow, numbered, rest,
     scripted, settle, text, texts,
 };
 
@@ -218,30 +218,36 @@ async fn a_connection_that_is_replaced_while_the_store_is_slow_hands_over() {
 
 #[tokio::test(start_paused = true)]
 async fn what_another_connection_leaves_while_one_takes_a_batch_is_not_left_in_the_store() {
-    let store = TestStore::slow(SECOND);
-    let hub = Hub::builder().login(Login::AllowMany(3)).offline_store(store.clone()).build();
-    // it is there before the others, so that what it cannot send is its own
-    let dying = scripted(&hub, ANNA).await;
-    sleep(10 * SECOND).await;
-    for message in numbered("dying", 0..10) {
-        assert_eq!(hub.send(&ANNA, message).await, Delivery::Sent(1));
+    let store = TestStore::default();
+    let hub = Hub::builder()
+        .login(Login::AllowMany(3))
+        .queue(5, 1024)
+        .overflow(Overflow::DropNewest)
+        .offline_store(store.clone())
+        .build();
+    // none of them reads, and each gets what there is no room for in the queues of those before
+    let mut clients = Vec::new();
+    for prefix in ["first", "second", "third"] {
+        clients.push(scripted(&hub, ANNA).await);
+        // the first message is in the connection's own buffer
+        for message in [vec!["x".repeat(100)], numbered(prefix, 0..5)].concat() {
+            assert_eq!(hub.send(&ANNA, message).await, Delivery::Sent(1));
+            settle().await;
+        }
     }
+    let (third, second) = (clients.pop().unwrap(), clients.pop().unwrap());
+    drop(second);
     settle().await;
-    let helper = scripted(&hub, ANNA).await;
-    let mut last = login(&hub, ANNA).await;
-    // the helper is told of messages in the store, which are taken by the last one when it goes
-    store.put(ANNA, &numbered("stored", 0..3));
-    hub.disconnect(&BOB, 4000, "").await.unwrap();
-    drop(dying);
-    // while the store is slow
-    sleep(3 * SECOND).await;
-    drop(helper);
-    sleep(60 * SECOND).await;
+    // the first one is taking what the second one left when the third one goes
+    drop(third);
+    settle().await;
     let mut got = Vec::new();
-    while let Ok(Some(Ok(message))) = tokio::time::timeout(60 * SECOND, last.recv()).await {
-        got.push(message.as_text().unwrap().to_owned());
+    let mut first = clients.pop().unwrap();
+    while let Ok(Some(Frame::Text(text))) = tokio::time::timeout(SECOND, first.next()).await {
+        got.push(text);
     }
-    assert_eq!(store.texts(ANNA), Vec::<String>::new(), "got {got:?}");
+    assert_eq!(store.texts(ANNA), Vec::<String>::new());
+    assert_eq!(got[1..], ["second", "third", "first"].map(|prefix| numbered(prefix, 0..5)).concat());
 }
 
 #[tokio::test(start_paused = true)]
