@@ -340,7 +340,7 @@ where
             });
             match next.await {
                 Next::CatchUp => self.catch_up(sender, &mut room).await,
-                Next::Confirm(until) => match self.unless_closing(sender.ping()).await {
+                Next::Confirm(until) => match self.unless_closing(sender, sender.ping()).await {
                     Some(Ok(_)) => user.lock().confirm(self.login, until),
                     Some(Err(_)) => return,
                     None => {}
@@ -364,11 +364,11 @@ where
     async fn catch_up(&self, sender: &Sender, room: &mut Room) {
         let Lease { inner, user } = &self.lease;
         let Some(store) = &inner.config.store else { return };
-        let Some(mut gate) = self.unless_ending(self.lease.pass_gate()).await else { return };
+        let Some(mut gate) = self.unless_ending(sender, self.lease.pass_gate()).await else { return };
         // what another connection leaves behind meanwhile has to be stored first
         while user.lock().looks(self.login) {
             let peeking = ask(async || store.peek(&user.id, BATCH.0, BATCH.1).await);
-            let batch = match self.unless_ending(peeking).await {
+            let batch = match self.unless_ending(sender, peeking).await {
                 None => return,
                 Some(Ok(batch)) if batch.is_empty() => {
                     user.lock().has_caught_up(self.login);
@@ -400,7 +400,7 @@ where
                 }
             }
             if inner.config.rules.guarantee == Guarantee::AtLeastOnce {
-                match self.unless_ending(sender.ping()).await {
+                match self.unless_ending(sender, sender.ping()).await {
                     Some(Ok(_)) => {}
                     _ => return,
                 }
@@ -468,25 +468,30 @@ where
         .await
     }
 
-    /// The output of `future`, unless the connection is to end before.
-    async fn unless_ending<F: Future>(&self, future: F) -> Option<F::Output> {
-        self.unless(State::is_ending, future).await
+    /// The output of `future`, unless the connection is over or is to end before.
+    async fn unless_ending<F: Future>(&self, sender: &Sender, future: F) -> Option<F::Output> {
+        self.unless(sender, State::is_ending, future).await
     }
 
-    /// The output of `future`, unless the connection is to be closed before. That its handler has returned is no reason.
-    async fn unless_closing<F: Future>(&self, future: F) -> Option<F::Output> {
-        self.unless(State::is_closing, future).await
+    /// The output of `future`, unless the connection is over or is to be closed before. That its handler has returned is no reason.
+    async fn unless_closing<F: Future>(&self, sender: &Sender, future: F) -> Option<F::Output> {
+        self.unless(sender, State::is_closing, future).await
     }
 
     async fn unless<F: Future>(
         &self,
+        sender: &Sender,
         is_off: fn(&mut State, u64, &Context<'_>) -> bool,
         future: F,
     ) -> Option<F::Output> {
         let mut future = pin!(future);
+        let mut over = pin!(sender.closed());
         poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
+            }
+            if over.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
             }
             if is_off(&mut self.lease.user.lock(), self.login, cx) {
                 Poll::Ready(None)

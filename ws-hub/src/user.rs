@@ -702,6 +702,10 @@ mod tests {
     #[test]
     fn at_least_once_nothing_is_lost_and_the_last_connection_gets_the_end_of_it_in_order() {
         for seed in 0..500 {
+            let many = play(seed, rules(true, Guarantee::AtLeastOnce), false);
+            let got: BTreeSet<_> = many.sent.into_inner().into_iter().map(|(_, number)| number).collect();
+            assert_eq!(got, (0..many.offered).collect(), "seed {seed}, several connections");
+
             let world = play(seed, rules(true, Guarantee::AtLeastOnce), true);
             let (last, sent) = (world.logins, world.sent.into_inner());
             let got: BTreeSet<_> = sent.iter().map(|(_, number)| *number).collect();

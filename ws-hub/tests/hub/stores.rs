@@ -6,8 +6,8 @@ use ws_core::testing;
 use ws_hub::{Delivery, DropReason, Hub, Login, Overflow};
 
 use crate::support::{
-    ANNA, BOB, Call, Frame, Mood, SECOND, TestStore, assert_silent, connect, login, narrow, numbered, rest,
-    scripted, settle, text, texts,
+    ANNA, BOB, Call, Frame, Mood, SECOND, TestStore, assert_silent, connect, connect_with, login, narrow,
+    numbered, rest, scripted, settle, text, texts,
 };
 
 #[tokio::test(start_paused = true)]
@@ -88,6 +88,26 @@ async fn a_slow_store_of_one_user_delays_no_other() {
     assert_eq!(hub.send(&BOB, "at once").await, Delivery::Sent(1));
     assert_eq!(text(&mut bob).await, "at once");
     assert!(before.elapsed() < SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_whose_connection_ends_is_gone_though_the_store_does_not_answer() {
+    let store = TestStore::default();
+    let hub = Hub::builder().offline_store(store.clone()).build();
+    store.put(ANNA, &numbered("n", 0..3));
+    store.feels(Call::Peek, Mood::Slow(3600 * SECOND));
+    // its handler does not look, either
+    let client = connect_with(&hub, ANNA, async |member| {
+        sleep(24 * 3600 * SECOND).await;
+        drop(member);
+    });
+    settle().await;
+    assert_eq!(hub.send(&ANNA, "n 3").await, Delivery::Sent(1));
+    drop(client);
+    settle().await;
+    assert!(!hub.is_online(&ANNA));
+    store.feels(Call::Peek, None);
+    assert_eq!(texts(&mut login(&hub, ANNA).await, 4).await, numbered("n", 0..4));
 }
 
 #[tokio::test(start_paused = true)]
