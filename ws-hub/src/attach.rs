@@ -140,8 +140,12 @@ where
             sender.answer_heartbeat(heartbeat.clone(), answer.clone());
         }
         let login = attached.login;
-        if self.inner.config.login == Login::ReplaceOld {
-            self.publish(Target::Others, || Packet::Replaced { user: user.clone(), login }).await;
+        if self.inner.config.login == Login::ReplaceOld && self.inner.config.backplane.is_some() {
+            let (hub, user) = (self.clone(), user.clone());
+            // a slow broker does not hold up the connection
+            tokio::spawn(async move {
+                hub.inner.publish(Target::Others, || Packet::Replaced { user, login }).await;
+            });
         }
 
         let lease = attached.lease.clone();
@@ -518,6 +522,9 @@ where
             let _place = place;
             if lease.user.lock().is_unsettled() {
                 drop(lease.pass_gate().await);
+                // he may be connected to another node by now
+                let user = || lease.user.id.clone();
+                lease.inner.publish(Target::Others, || Packet::Stored { user: user() }).await;
             }
             if let Some(backplane) = &lease.inner.config.backplane
                 && let Err(error) = backplane.logout(&lease.user.id, login).await

@@ -59,7 +59,7 @@ where
                 Some(room) => Packet::ToRoom { room: room.to_owned(), except, message },
             }
         };
-        hub.publish(Target::Others, packet).await;
+        hub.inner.publish(Target::Others, packet).await;
         queued
     }
 }

@@ -10,7 +10,8 @@
 //! [`subscribe`](Backplane::subscribe) is `SUBSCRIBE` to both; presence is a hash for each user, from node to the number
 //! of its newest login, which `INCR` of a counter gives; the hash of a node that is gone must expire, so a node renews
 //! what it has put there. An [`OfflineStore`](crate::OfflineStore) that all nodes share belongs to it: a message that
-//! arrives at a node which the user has just left is stored there.
+//! arrives at a node which the user has just left is stored there, and so is what waits for a connection that is replaced on
+//! another node, where the new connection then fetches it.
 //!
 //! What a broker may lose or repeat is lost or repeated for users on other nodes: `Delivery::Published` promises no more
 //! than that the broker has the message. Order is kept for one user if the broker keeps it for one channel.
@@ -80,18 +81,25 @@ pub enum Target {
 /// ```
 /// use ws_hub::Packet;
 ///
-/// let packet = Packet::ToUser { user: 7, message: "hello".into() };
+/// let packet = Packet::ToUser { user: 7, message: "hello".into(), store: true };
 /// # let _ = packet;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Packet<U> {
-    /// A message for a user who is connected there. If he no longer is, it is stored.
+    /// A message for a user who is connected there.
     ToUser {
         /// For whom.
         user: U,
         /// What.
         message: Message,
+        /// Whether it is stored if he no longer is; not where other nodes get it, too.
+        store: bool,
+    },
+    /// What an ended connection of the user did not send is in the store now: if he is connected there, he is to get it.
+    Stored {
+        /// Whose.
+        user: U,
     },
     /// A message for the members of a room.
     ToRoom {

@@ -342,7 +342,7 @@ where
         let frame = CloseFrame::new(code, reason);
         frame.check()?;
         let closed = self.inner.disconnect(user, &frame);
-        self.publish(Target::Others, || Packet::Disconnect { user: user.clone(), frame }).await;
+        self.inner.publish(Target::Others, || Packet::Disconnect { user: user.clone(), frame }).await;
         Ok(closed)
     }
 
@@ -405,25 +405,18 @@ where
         let here = backplane.node();
         let published = async {
             let nodes = backplane.locate(user).await?;
-            let others = nodes.into_iter().filter(|node| *node != here);
-            let mut published = false;
+            let others: Vec<_> = nodes.into_iter().filter(|node| *node != here).collect();
+            let published = !others.is_empty();
+            // where several get it, one that finds him gone must not store what another one delivers
+            let store = others.len() == 1 && !self.is_online(user);
             for node in others {
-                let packet = Packet::ToUser { user: user.clone(), message: message.message().clone() };
+                let message = message.message().clone();
+                let packet = Packet::ToUser { user: user.clone(), message, store };
                 backplane.publish(Target::Node(node), packet).await?;
-                published = true;
             }
             Ok(published)
         };
         published.await.map_err(|error: BackplaneError| self.inner.backplane_failed(&*error))
-    }
-
-    /// Tells other nodes, if there are any.
-    pub(crate) async fn publish(&self, target: Target, packet: impl FnOnce() -> Packet<U>) {
-        if let Some(backplane) = &self.inner.config.backplane
-            && let Err(error) = backplane.publish(target, packet()).await
-        {
-            self.inner.backplane_failed(&*error);
-        }
     }
 }
 
@@ -485,8 +478,8 @@ where
         offered
     }
 
-    /// Queues a message on the connections that the user has here. If there are none, stores it, unless it is already
-    /// `published` to others.
+    /// Queues a message on the connections that the user has here. If there are none, stores it, unless others have it:
+    /// unless it is `published`.
     async fn offer_or_store(
         self: &Arc<Self>,
         id: &U,
@@ -574,13 +567,28 @@ where
         tracing::error!(error = error as &dyn std::error::Error, "the backplane failed");
     }
 
+    /// Tells other nodes, if there are any.
+    pub(crate) async fn publish(&self, target: Target, packet: impl FnOnce() -> Packet<U>) {
+        if let Some(backplane) = &self.config.backplane
+            && let Err(error) = backplane.publish(target, packet()).await
+        {
+            self.backplane_failed(&*error);
+        }
+    }
+
     /// Does what another node asks for.
     async fn handle(self: &Arc<Self>, packet: Packet<U>) {
         match packet {
-            Packet::ToUser { user, message } => {
+            Packet::ToUser { user, message, store } => {
                 let message = PreparedMessage::new(message);
-                if !self.offer_or_store(&user, &message, false).await.is_accepted() {
+                if !self.offer_or_store(&user, &message, !store).await.is_accepted() {
                     self.counters.dropped.add(1);
+                }
+            }
+            Packet::Stored { user } => {
+                let user = self.read().get(&user).filter(|_| self.config.rules.has_store);
+                if let Some(user) = user {
+                    self.change(&user, State::restock);
                 }
             }
             Packet::ToRoom { room, except, message } => {

@@ -188,8 +188,8 @@ pub trait OfflineStore<U>: Send + Sync + 'static {
 /// | [`in_all`](Self::in_all) | 64 MiB |
 /// | [`time_to_live`](Self::time_to_live) | 7 days |
 ///
-/// When a bound is reached the oldest messages go: of the user's for his own bound, of all users' for the bound in all.
-/// A message counts as its length and 64 bytes for its place.
+/// When a bound is reached the oldest messages go: of the user's for his own bound, of all users' for the bound in all. For
+/// the latter a message counts as its length and 64 bytes for its place.
 ///
 /// ```
 /// use std::time::Duration;
@@ -207,7 +207,7 @@ pub struct MemoryStore<U> {
     contents: Mutex<Contents<U>>,
 }
 
-/// What a message costs besides its length.
+/// What a message takes besides its length.
 const OVERHEAD: usize = 64;
 
 struct Contents<U> {
@@ -313,8 +313,7 @@ impl<U: Clone + Eq + Hash> MemoryStore<U> {
     }
 
     fn push_now(&self, user: &U, message: Message) -> Pushed {
-        let cost = cost(&message);
-        if cost > self.user_bytes || cost > self.all_bytes {
+        if message.len() > self.user_bytes || cost(&message) > self.all_bytes {
             return Pushed::TooLarge;
         }
         let mut contents = self.contents();
@@ -343,10 +342,10 @@ impl<U: Clone + Eq + Hash> MemoryStore<U> {
 
 impl<U: Clone + Eq + Hash> Contents<U> {
     fn insert(&mut self, user: &U, Stored { id, message }: Stored) {
-        let cost = cost(&message);
+        let (len, cost) = (message.len(), cost(&message));
         let mailbox = self.users.entry(user.clone()).or_default();
         if mailbox.messages.insert(id, message).is_none() {
-            mailbox.bytes += cost;
+            mailbox.bytes += len;
             self.bytes += cost;
             self.order.insert(id, user.clone());
         }
@@ -355,9 +354,8 @@ impl<U: Clone + Eq + Hash> Contents<U> {
     fn remove(&mut self, user: &U, id: u128) {
         let Some(mailbox) = self.users.get_mut(user) else { return };
         if let Some(message) = mailbox.messages.remove(&id) {
-            let cost = cost(&message);
-            mailbox.bytes -= cost;
-            self.bytes -= cost;
+            mailbox.bytes -= message.len();
+            self.bytes -= cost(&message);
             self.order.remove(&id);
         }
         if mailbox.messages.is_empty() {

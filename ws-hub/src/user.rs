@@ -220,11 +220,8 @@ impl State {
         if let Some(at) = self.sessions.iter().position(|session| session.login == login) {
             let mut session = self.sessions.remove(at);
             self.rescue(session.queue.take(), rules, wakes);
-            if session.stored != Stock::None
-                && let Some(other) = self.live_session()
-            {
-                other.stored = Stock::Some;
-                wakes.add(other.waker.take());
+            if session.stored != Stock::None {
+                self.restock(wakes);
             }
         }
     }
@@ -241,14 +238,22 @@ impl State {
         if !self.is_unsettled() {
             return;
         }
-        let messages = if rules.has_store { VecDeque::new() } else { std::mem::take(&mut self.to_store) };
+        if rules.has_store {
+            return self.restock(wakes);
+        }
+        let messages = std::mem::take(&mut self.to_store);
         if let Some(session) = self.live_session() {
             for message in messages {
                 session.queue.append(Queued { message, keep: Keep::Store });
             }
-            if rules.has_store {
-                session.stored = Stock::Some;
-            }
+            wakes.add(session.waker.take());
+        }
+    }
+
+    /// There are messages in the store that one of his connections is to send.
+    pub(crate) fn restock(&mut self, wakes: &mut Wakes) {
+        if let Some(session) = self.live_session() {
+            session.stored = Stock::Some;
             wakes.add(session.waker.take());
         }
     }

@@ -3,7 +3,8 @@
 use ws_hub::{Delivery, Hub, HubBuilder, InProcess, Login, MemoryStore};
 
 use crate::support::{
-    ANNA, BOB, CARL, Call, Mood, TestStore, assert_silent, connect, login, rest, settle, text,
+    ANNA, BOB, CARL, Call, Mood, TestStore, assert_silent, connect, login, numbered, rest, scripted, settle,
+    text, texts,
 };
 
 fn nodes(build: impl Fn(HubBuilder<u64>) -> HubBuilder<u64>) -> [Hub<u64>; 2] {
@@ -81,6 +82,45 @@ async fn a_login_on_another_node_replaces() {
         assert_eq!(text(&mut current).await, format!("{round}"));
     }
     assert_eq!((here.is_online(&ANNA), there.is_online(&ANNA)), (false, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_connection_that_is_replaced_reaches_the_newer_one_on_another_node() {
+    let store = TestStore::default();
+    let [here, there] = nodes(|hub| hub.offline_store(store.clone()));
+    let slow = scripted(&here, ANNA).await;
+    assert_eq!(here.send(&ANNA, "x".repeat(100)).await, Delivery::Sent(1));
+    settle().await;
+    // that one is in the connection's own buffer
+    for message in numbered("waits", 0..10) {
+        assert_eq!(here.send(&ANNA, message).await, Delivery::Sent(1));
+    }
+    let mut newer = login(&there, ANNA).await;
+    assert_eq!(
+        slow.rest().await,
+        (vec!["x".repeat(100)], Some((4001, "replaced by a newer connection".into())))
+    );
+    assert_eq!(texts(&mut newer, 10).await, numbered("waits", 0..10));
+    settle().await;
+    assert_eq!(store.texts(ANNA), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_node_delivers_another_does_not_store() {
+    let store = TestStore::default();
+    let first = InProcess::new();
+    let [second, third] = [first.another(), first.another()];
+    let [first, second, third] = [first, second, third].map(|node| {
+        Hub::builder().login(Login::AllowMany(2)).offline_store(store.clone()).backplane(node).build()
+    });
+    let (mut stays, leaves) = (login(&second, ANNA).await, login(&third, ANNA).await);
+    // the packets are under way when he leaves one of them
+    assert_eq!(first.send(&ANNA, "once").await, Delivery::Published);
+    drop(leaves);
+    third.disconnect(&BOB, 4000, "").await.unwrap();
+    settle().await;
+    assert_eq!(text(&mut stays).await, "once");
+    assert_eq!(store.texts(ANNA), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

@@ -81,11 +81,11 @@ async fn the_oldest_go_when_a_user_has_too_many() {
 
 #[tokio::test(start_paused = true)]
 async fn the_bytes_of_a_user_and_of_all_are_bounded() {
-    // a message counts as its length and 64 bytes
-    let store = MemoryStore::new().per_user(100, 300).in_all(500);
+    // in all, a message counts as its length and 64 bytes
+    let store = MemoryStore::new().per_user(100, 236).in_all(500);
     let hub = Hub::builder().offline_store(store).build();
     assert_eq!(hub.send(&ANNA, vec![0; 237]).await, Delivery::Dropped(DropReason::TooLarge));
-    for (text, evicted) in [("a".repeat(86), 0), ("b".repeat(86), 0), ("c".repeat(236), 2)] {
+    for (text, evicted) in [("a".repeat(118), 0), ("b".repeat(118), 0), ("c".repeat(236), 2)] {
         assert_eq!(hub.send(&ANNA, text).await, Delivery::Stored { evicted });
     }
     assert_eq!(hub.send(&BOB, "d".repeat(136)).await, Delivery::Stored { evicted: 0 });
