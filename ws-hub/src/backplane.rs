@@ -14,7 +14,8 @@
 //! another node, where the new connection then fetches it.
 //!
 //! What a broker may lose or repeat is lost or repeated for users on other nodes: `Delivery::Published` promises no more
-//! than that the broker has the message. Order is kept for one user if the broker keeps it for one channel.
+//! than that the broker has the message. Order is kept for one user if the broker keeps it for one channel. While a login
+//! replaces one on another node, a message may reach both.
 
 use std::collections::HashMap;
 use std::fmt;
