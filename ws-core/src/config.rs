@@ -69,6 +69,12 @@ macro_rules! connection_knobs {
         /// How long after a ping a sign of life has to come: the pong, or any other byte. Then the connection is
         /// over, with 1011 if that can still be said. Default 20 s.
         ///
+        /// While reading is paused, because messages wait that nobody receives, no answer can be seen, and the peer is
+        /// not blamed for it. Then the kernel judges, where it can: on Linux and Android, over TCP without TLS and
+        /// without HTTP/2, the peer's kernel has to acknowledge a ping within this time, and a peer that is gone is
+        /// noticed after at most one time more. Elsewhere it is noticed when reading goes on, or when the system gives
+        /// the connection up.
+        ///
         /// # Panics
         ///
         /// If it is zero.

@@ -203,6 +203,8 @@ pub(crate) struct Link {
     room: Option<(usize, usize)>,
     /// Reading has stopped for want of room.
     paused: bool,
+    /// The kernel watches over the pings in that time.
+    kernel_asked: bool,
 
     output: Encoder,
     /// Bytes written, and not yet counted in the shared state.
@@ -248,6 +250,7 @@ impl Link {
             decoded_bytes: 0,
             room: Some((config.inbound_messages, config.inbound_bytes)),
             paused: false,
+            kernel_asked: false,
             output: Encoder::new(role),
             uncounted: 0,
             unflushed: false,
@@ -342,7 +345,27 @@ impl Link {
         if self.paused && self.has_room() {
             self.paused = false;
             self.timers.resumed(Instant::now());
+            if std::mem::take(&mut self.kernel_asked)
+                && let Some(transport) = &self.transport
+            {
+                transport.limit_acknowledgement(None);
+            }
         }
+    }
+
+    /// While reading is paused nobody would see the answer to a ping. What there is to see is whether the peer's kernel
+    /// acknowledges it, and only our kernel sees that.
+    fn ask_kernel(&mut self) {
+        if !self.kernel_asked
+            && let Some(transport) = &self.transport
+        {
+            self.kernel_asked = transport.limit_acknowledgement(Some(self.shared.config.pong_timeout));
+        }
+    }
+
+    /// What the kernel has to say, if it was asked.
+    fn kernels_error(&self) -> Option<io::Error> {
+        self.transport.as_ref().filter(|_| self.kernel_asked)?.take_error()
     }
 
     /// Does what is due.
@@ -353,13 +376,22 @@ impl Link {
             && let Some(due) = self.timers.due(&self.shared.config, now)
         {
             match due {
-                Due::Ping => self.change(cx, State::keepalive_ping),
+                Due::Ping => {
+                    if self.paused {
+                        self.ask_kernel();
+                    }
+                    self.change(cx, State::keepalive_ping);
+                }
                 Due::Idle => {
                     let frame = CloseFrame::new(CloseCode::GOING_AWAY, "idle timeout");
                     self.change(cx, |state| state.close(Some(frame)));
                 }
-                // a silence of our own making
-                Due::GiveUp(Timeout::Keepalive | Timeout::Message) if self.paused => self.timers.resumed(now),
+                // silences of our own making
+                Due::GiveUp(Timeout::Keepalive) if self.paused => match self.kernels_error() {
+                    Some(error) => self.peer_gone(Some(error), cx),
+                    None => self.timers.ping_passed(),
+                },
+                Due::GiveUp(Timeout::Message) if self.paused => self.timers.message_excused(now),
                 Due::GiveUp(timeout @ Timeout::Message) => self.fail(CloseCode::POLICY, timeout.into(), cx),
                 Due::GiveUp(timeout) => self.give_up(timeout, cx),
                 Due::End => match self.stage {
@@ -525,10 +557,7 @@ impl Link {
 
     /// The peer is not there, or does not read: what can be told it at once is, and nothing is waited for.
     fn give_up(&mut self, timeout: Timeout, cx: &mut Context<'_>) {
-        tracing::debug!(error = %timeout, "connection given up");
-        self.failed = true;
-        let frame = CloseFrame::new(CloseCode::INTERNAL_ERROR, timeout.to_string());
-        self.change(cx, |state| state.fail(frame, timeout.into()));
+        self.timed_out(timeout, cx);
         self.write(cx);
         if let Some(transport) = &mut self.transport {
             let _ = Pin::new(transport).poll_shutdown(cx);
@@ -536,9 +565,24 @@ impl Link {
         self.over(Side::Local, None, cx);
     }
 
+    fn timed_out(&mut self, timeout: Timeout, cx: &mut Context<'_>) {
+        tracing::debug!(error = %timeout, "connection given up");
+        self.failed = true;
+        let frame = CloseFrame::new(CloseCode::INTERNAL_ERROR, timeout.to_string());
+        self.change(cx, |state| state.fail(frame, timeout.into()));
+    }
+
     /// The peer's end of the stream has come, or an error in its place.
     fn peer_gone(&mut self, error: Option<io::Error>, cx: &mut Context<'_>) {
         self.deliver(cx);
+        if self.kernel_asked
+            && self.stage == Stage::Open
+            && error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+        {
+            // keepalive's own verdict, by the kernel's mouth
+            self.timed_out(Timeout::Keepalive, cx);
+            return self.over(Side::Local, None, cx);
+        }
         let error = (self.stage < Stage::ShuttingDown).then_some(Error::Disconnected(error));
         self.over(Side::Remote, error, cx);
     }

@@ -80,6 +80,18 @@ impl Timers {
     /// We did not read for a while: the peer is not to blame for its silence.
     pub(super) fn resumed(&mut self, now: Instant) {
         self.inbound(now);
+        self.message_excused(now);
+    }
+
+    /// The ping has had its time, and nobody could have read the answer: one such does not put off the next.
+    pub(super) fn ping_passed(&mut self) {
+        if let Some(pinged) = self.pinged_since.take() {
+            self.last_inbound = pinged;
+        }
+    }
+
+    /// A message that is under way did not come to its end because we did not read.
+    pub(super) fn message_excused(&mut self, now: Instant) {
         self.message_since = self.message_since.map(|_| now);
     }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::{Read, Write};
@@ -59,6 +60,37 @@ impl Transport {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
         Self::Tcp(stream)
+    }
+
+    /// Has the kernel end the connection when the peer's kernel has acknowledged none of what was sent for that long;
+    /// `None` leaves it to the system, which waits for a quarter of an hour. Returns whether the kernel will.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn limit_acknowledgement(&self, time: Option<Duration>) -> bool {
+        const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+        let Self::Tcp(stream) = self else { return false };
+        // zero would be no limit
+        let time = time.map(|time| time.clamp(Duration::from_millis(1), LONGEST));
+        match socket2::SockRef::from(stream).set_tcp_user_timeout(time) {
+            Ok(()) => time.is_some(),
+            Err(error) => {
+                tracing::debug!(%error, "TCP_USER_TIMEOUT could not be set");
+                false
+            }
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[expect(clippy::unused_self, reason = "as where it can be told")]
+    pub(crate) fn limit_acknowledgement(&self, _: Option<Duration>) -> bool {
+        false
+    }
+
+    /// What the kernel has found out about a connection that is neither read nor written.
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        match self {
+            Self::Tcp(stream) => stream.take_error().ok().flatten(),
+            _ => None,
+        }
     }
 
     /// The address of the other end of the TCP connection, where it is known.

@@ -157,6 +157,22 @@ async fn a_silence_of_our_own_making_is_not_the_peers_death() {
     assert!(GIVEN_UP.contains(&lived), "{lived}");
 }
 
+/// By them a kernel finds out that the peer is gone, while nobody would read its answers.
+#[tokio::test(start_paused = true)]
+async fn pings_go_on_at_their_interval_while_reading_is_paused() {
+    // half a message, too, whose timeout passes and puts off nothing
+    let (socket, peer) = open(&WebSocketLayer::new().message_timeout(7 * SECOND)).await;
+    peer.send_all(&numbers(100));
+    peer.send_bytes(&Frame::text("end").masked()[..7]);
+    sleep(660 * SECOND).await;
+    assert!(!socket.is_closed());
+    let pings = peer.seen().iter().filter(|frame| frame.is_ping()).count();
+    assert!(
+        (30..=36).contains(&pings),
+        "{pings} in 11 minutes, with one after 18 to 22 s and a deadline of 20 s"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_message_has_a_minute_from_its_first_byte() {
     let (mut socket, peer) = open_default().await;
