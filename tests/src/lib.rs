@@ -8,6 +8,7 @@
 //! - [`cases!`]: makes tests of cases, for each adapter.
 //! - [`client`], [`request`], [`frame`]: a client that writes any bytes, and reads with a deadline.
 //! - [`http2`]: connections of HTTP/2, whose streams the client takes where a case runs over it.
+//! - [`path`]: a way through the network that is long, loses packets, or carries one byte at a time.
 //! - [`wait`]: conditions with a deadline, in place of sleeps.
 //! - [`trace`]: the events and spans of a test.
 //! - [`runtime`]: what a test runs on.
@@ -22,6 +23,7 @@ mod cases;
 pub mod client;
 pub mod frame;
 pub mod http2;
+pub mod path;
 pub mod request;
 pub mod runtime;
 pub mod server;
@@ -30,6 +32,7 @@ pub mod wait;
 
 pub use client::Client;
 pub use frame::Frame;
+pub use path::Path;
 pub use request::{Request, Response};
 pub use server::{Answer, BoxError, Running, Server, Setup};
 pub use wait::{until, within};

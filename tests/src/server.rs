@@ -5,7 +5,7 @@
 //! put into it. The first path segment behind `/ws` is ignored, so that a test can tell its connections apart.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -75,6 +75,8 @@ pub struct Setup {
     pub withhold: bool,
     /// Whether the HTTP server supports upgrades.
     pub upgrades: bool,
+    /// Where it listens.
+    pub address: SocketAddr,
     /// How the server shuts down.
     pub drain: Drain,
     /// What serves a connection.
@@ -94,6 +96,7 @@ impl Setup {
             answer: Answer::Upgrade,
             withhold: false,
             upgrades: true,
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
             drain: Drain::new(),
             handler: Arc::new(move |socket| Box::pin(handler(socket))),
         }
@@ -151,6 +154,12 @@ impl Setup {
     /// With this drain when it shuts down.
     pub fn drain(mut self, drain: Drain) -> Self {
         self.drain = drain;
+        self
+    }
+
+    /// On another address than a free port of this machine's own.
+    pub fn at(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.address = address.into();
         self
     }
 
@@ -273,7 +282,7 @@ impl Running {
         F: FnOnce(Setup, Arc<Seen>, TcpListener, Shutdown) -> Fut,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+        let listener = TcpListener::bind(setup.address).await.expect("there is a free port");
         let address = listener.local_addr().expect("a listener has an address");
         let connections = setup.layer.as_ref().map(WebSocketLayer::connections).unwrap_or_default();
         let seen = Arc::<Seen>::default();
