@@ -9,6 +9,7 @@ mod hello_push;
 mod http2;
 mod json;
 mod news_push;
+mod long_way;
 mod page;
 mod shutdown;
 #[path = "../support/mod.rs"]

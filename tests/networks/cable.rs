@@ -77,7 +77,7 @@ impl End {
         (pulled, at_most): (Instant, Duration),
     ) {
         let Self { at, error, .. } = self;
-        println!("{side}: {error:?} {:?} after the cable was pulled, and at most {at_most:?}", *at - pulled);
+        println!("{side}: {error:?} after {:?}, of at most {at_most:?}", *at - pulled);
         assert!(matches!(error, Some(Error::Timeout(it)) if *it == limit), "{side}: {error:?}");
         assert!(*at - start >= at_least, "{side}: given up after {:?}", *at - start);
         assert!(*at - pulled <= at_most + SLACK, "{side}: found out after {:?}", *at - pulled);
@@ -260,6 +260,26 @@ async fn without_keepalive_one_who_sends_notices_it_by_the_send_timeout<S: Serve
     });
 }
 
+#[expect(clippy::unused_async, reason = "it is a case like others")]
+async fn two_who_send_and_do_not_read_are_left_to_the_send_timeout<S: Server + 'static>() {
+    let Some(network) = Network::lay() else { return };
+    let (setup, mut ends) = server(Handler::Pushes);
+    let counts = [Count::default(), Count::default()];
+    let timeout = 8 * noticed(DEADLINE);
+    let layer = layer().observer(counts[0].clone()).send_timeout(timeout);
+    let server = network.serve::<S>(setup.layer(layer));
+    network.client(async {
+        let start = Instant::now();
+        let mut socket = connect(client().observer(counts[1].clone()), &server).await;
+        let pushed = async { while socket.send(vec![0; 64 * 1024]).await.is_ok() {} };
+        let ended = async {
+            let end = ends.next().await;
+            end.check("server", Timeout::Send, (start, timeout), (start, 2 * timeout));
+        };
+        tokio::join!(pushed, ended);
+    });
+}
+
 /// Sends so many numbers, one after the other, and checks those of the peer.
 async fn count_together(socket: &mut WebSocket, count: u32) -> Result<(), BoxError> {
     let sender = socket.sender();
@@ -367,6 +387,7 @@ ws_tests::cases! {
     a_handler_that_never_reads_is_told_behind_a_full_queue,
     both_sides_notice_it_where_one_sends_and_the_other_never_reads,
     without_keepalive_one_who_sends_notices_it_by_the_send_timeout,
+    two_who_send_and_do_not_read_are_left_to_the_send_timeout,
     put_back_in_time_it_has_cost_nothing,
     a_client_that_comes_back_brings_what_was_queued_once,
 }

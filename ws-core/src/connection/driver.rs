@@ -345,21 +345,29 @@ impl Link {
         if self.paused && self.has_room() {
             self.paused = false;
             self.timers.resumed(Instant::now());
-            if std::mem::take(&mut self.kernel_asked)
-                && let Some(transport) = &self.transport
-            {
-                transport.limit_acknowledgement(None);
-            }
+            self.dismiss_kernel();
         }
     }
 
     /// While reading is paused nobody would see the answer to a ping. What there is to see is whether the peer's kernel
     /// acknowledges it, and only our kernel sees that.
+    ///
+    /// A peer that takes nothing acknowledges nothing, but it may live, and take nothing because we do not read: how long
+    /// that may last is the send timeout's to say.
     fn ask_kernel(&mut self) {
         if !self.kernel_asked
+            && !self.timers.is_blocked()
             && let Some(transport) = &self.transport
         {
             self.kernel_asked = transport.limit_acknowledgement(Some(self.shared.config.pong_timeout));
+        }
+    }
+
+    fn dismiss_kernel(&mut self) {
+        if std::mem::take(&mut self.kernel_asked)
+            && let Some(transport) = &self.transport
+        {
+            transport.limit_acknowledgement(None);
         }
     }
 
@@ -599,6 +607,7 @@ impl Link {
                 Poll::Pending => {
                     self.writable = false;
                     self.timers.blocked(Instant::now());
+                    self.dismiss_kernel();
                 }
                 Poll::Ready(Ok(0)) => return self.peer_gone(Some(io::ErrorKind::WriteZero.into()), cx),
                 Poll::Ready(Err(error)) => return self.peer_gone(Some(error), cx),

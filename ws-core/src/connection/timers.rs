@@ -115,6 +115,10 @@ impl Timers {
         self.blocked_since.get_or_insert(now);
     }
 
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked_since.is_some()
+    }
+
     /// The closing goes on to its next step, which may take this long.
     pub(super) fn end_within(&mut self, time: Duration, now: Instant) {
         self.ending = true;
