@@ -6,7 +6,10 @@
 //! Where namespaces may not be made, the tests that need them say so and do nothing; with `CI=true` that is an error,
 //! unless `WS_TESTS_WITHOUT_NAMESPACES` is set.
 
+#![cfg(target_os = "linux")]
+
 mod cable;
 mod conversation;
 mod long_way;
 mod network;
+mod proxies;
