@@ -451,7 +451,7 @@ impl Default for Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // the values of headers may be secrets
+        // the values of headers may be secrets, and the iterator over the names prints them, too
         f.debug_struct("Client")
             .field("headers", &self.config.headers.keys().collect::<Vec<_>>())
             .field("protocols", &self.config.protocols)
