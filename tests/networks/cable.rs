@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::interval;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use ws_core::client::Backoff;
 use ws_core::{Client, CloseFrame, ConnectionId, Error, Observer, Timeout, WebSocket, WebSocketLayer};
 use ws_tests::server::BoxError;
@@ -239,6 +240,28 @@ async fn both_sides_notice_it_where_one_sends_and_the_other_never_reads<S: Serve
 }
 
 #[expect(clippy::unused_async, reason = "it is a case like others")]
+async fn a_client_that_never_reads_notices_it_through_tls<S: Server + 'static>() {
+    let Some(network) = Network::lay() else { return };
+    let (setup, _ends) = server(Handler::Pushes);
+    let sent = Count::default();
+    let layer = layer().pong_timeout(4 * DEADLINE).observer(sent.clone());
+    let (server, certificate) = network.serve_tls::<S>(setup.layer(layer));
+    network.client(async {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("it is a certificate");
+        let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let url = server.url().replacen("ws", "wss", 1);
+        let connection = client().tls_config(Arc::new(tls)).connect(url).await;
+        let mut socket = connection.expect("the cable is there");
+        sent.rest().await;
+        let pulled = network.pull();
+        let end = within("the client's end", End::behind_the_back_of(&mut socket)).await;
+        let at_most = noticed_by_the_kernel(DEADLINE);
+        end.check("client, TLS", Timeout::Keepalive, (pulled, DEADLINE), (pulled, at_most));
+    });
+}
+
+#[expect(clippy::unused_async, reason = "it is a case like others")]
 async fn without_keepalive_one_who_sends_notices_it_by_the_send_timeout<S: Server + 'static>() {
     let Some(network) = Network::lay() else { return };
     let (setup, mut ends) = server(Handler::Pushes);
@@ -386,6 +409,7 @@ ws_tests::cases! {
     both_sides_of_an_idle_connection_notice_it,
     a_handler_that_never_reads_is_told_behind_a_full_queue,
     both_sides_notice_it_where_one_sends_and_the_other_never_reads,
+    a_client_that_never_reads_notices_it_through_tls,
     without_keepalive_one_who_sends_notices_it_by_the_send_timeout,
     two_who_send_and_do_not_read_are_left_to_the_send_timeout,
     put_back_in_time_it_has_cost_nothing,

@@ -10,12 +10,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{self, Command};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ws_core::Connections;
 use ws_tests::{Server, Setup, runtime};
 
@@ -88,6 +95,21 @@ impl Network {
 
     /// Starts a server on its machine.
     pub(crate) fn serve<S: Server + 'static>(&self, setup: Setup) -> Served {
+        self.serve_with::<S>(setup, None)
+    }
+
+    /// Starts a server on its machine, behind TLS; returns its certificate, too.
+    pub(crate) fn serve_tls<S: Server + 'static>(&self, setup: Setup) -> (Served, CertificateDer<'static>) {
+        let made = generate_simple_self_signed([SERVER.to_string()]);
+        let CertifiedKey { cert, signing_key } = made.expect("it is an address");
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("it is a key");
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(vec![cert.der().clone()], key).expect("they belong together");
+        let served = self.serve_with::<S>(setup, Some(TlsAcceptor::from(Arc::new(config))));
+        (served, cert.der().clone())
+    }
+
+    fn serve_with<S: Server + 'static>(&self, setup: Setup, tls: Option<TlsAcceptor>) -> Served {
         let machine = self.server.clone();
         let (tell, told) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -95,7 +117,11 @@ impl Network {
             move_to(&machine).expect("the machine is there");
             runtime::run_on_one_thread(async {
                 let running = S::start(setup.at((SERVER, 0))).await;
-                tell.send((running.address, running.connections.clone())).expect("the test waits for it");
+                let address = match tls {
+                    Some(tls) => terminate(tls, running.address).await,
+                    None => running.address,
+                };
+                tell.send((address, running.connections.clone())).expect("the test waits for it");
                 // an error is the end, too
                 let _ = stopped.await;
             });
@@ -153,6 +179,23 @@ impl Drop for Served {
             let _ = thread.join();
         }
     }
+}
+
+/// Where TLS is spoken that ends here, in front of `server`.
+async fn terminate(tls: TlsAcceptor, server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind((SERVER, 0)).await.expect("there is a free port");
+    let address = listener.local_addr().expect("a listener has an address");
+    tokio::spawn(async move {
+        loop {
+            let (near, _) = listener.accept().await.expect("the listener works");
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                let mut near = tls.accept(near).await?;
+                copy_bidirectional(&mut near, &mut TcpStream::connect(server).await?).await
+            });
+        }
+    });
+    address
 }
 
 /// Moves this thread to a machine, for good.

@@ -441,6 +441,19 @@ impl Client {
         tokio::spawn(driver);
         Ok(socket)
     }
+
+    #[cfg(feature = "rustls")]
+    async fn secure(&self, target: &Target, transport: Transport) -> Result<Transport, ConnectError> {
+        let stream = tls::connect(transport, &target.host, self.config.tls.clone()).await?;
+        Ok(Transport::Tls(Box::new(stream)))
+    }
+
+    #[cfg(not(feature = "rustls"))]
+    #[expect(clippy::unused_async, reason = "as with TLS")]
+    async fn secure(&self, _: &Target, _: Transport) -> Result<Transport, ConnectError> {
+        let why = "its scheme is wss, and this program was built without TLS: enable the feature `rustls` of ws-core";
+        Err(ConnectError::InvalidUrl { why })
+    }
 }
 
 impl Default for Client {

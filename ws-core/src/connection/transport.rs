@@ -18,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+#[cfg(feature = "rustls")]
+use tokio_rustls::client::TlsStream;
 
 pub(crate) enum Transport {
     Tcp(TcpStream),
@@ -25,7 +27,10 @@ pub(crate) enum Transport {
     Unix(UnixStream),
     /// TLS, an HTTP/2 stream, or whatever else a server was given.
     Upgraded(TokioIo<Upgraded>),
-    /// A client's TLS, or whatever else a client or a test was given.
+    /// A client's TLS.
+    #[cfg(feature = "rustls")]
+    Tls(Box<TlsStream<Self>>),
+    /// Whatever else a client or a test was given.
     #[cfg(any(feature = "client", feature = "testing"))]
     Other(Box<dyn Stream>),
 }
@@ -67,7 +72,7 @@ impl Transport {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn limit_acknowledgement(&self, time: Option<Duration>) -> bool {
         const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
-        let Self::Tcp(stream) = self else { return false };
+        let Some(stream) = self.tcp() else { return false };
         // zero would be no limit
         let time = time.map(|time| time.clamp(Duration::from_millis(1), LONGEST));
         match socket2::SockRef::from(stream).set_tcp_user_timeout(time) {
@@ -87,16 +92,20 @@ impl Transport {
 
     /// What the kernel has found out about a connection that is neither read nor written.
     pub(crate) fn take_error(&self) -> Option<io::Error> {
-        match self {
-            Self::Tcp(stream) => stream.take_error().ok().flatten(),
-            _ => None,
-        }
+        self.tcp()?.take_error().ok().flatten()
     }
 
     /// The address of the other end of the TCP connection, where it is known.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.tcp()?.peer_addr().ok()
+    }
+
+    /// The socket below, where it is known.
+    fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Tcp(stream) => Some(stream),
+            #[cfg(feature = "rustls")]
+            Self::Tls(stream) => stream.get_ref().0.tcp(),
             _ => None,
         }
     }
@@ -110,6 +119,8 @@ macro_rules! on_stream {
             #[cfg(unix)]
             Transport::Unix($stream) => $call,
             Transport::Upgraded($stream) => $call,
+            #[cfg(feature = "rustls")]
+            Transport::Tls($stream) => $call,
             #[cfg(any(feature = "client", feature = "testing"))]
             Transport::Other($stream) => $call,
         }
