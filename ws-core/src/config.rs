@@ -71,10 +71,10 @@ macro_rules! connection_knobs {
         ///
         /// While reading is paused, because messages wait that nobody receives, no answer can be seen, and the peer is
         /// not blamed for it. Then the kernel judges, where it can: on Linux and Android, over TCP, but for TLS on a
-        /// server's side and HTTP/2, the peer's kernel has to acknowledge a ping within this time, and a peer that is gone is
-        /// noticed after at most one time more. Where the peer takes nothing either, it is left to
-        /// [`send_timeout`](Self::send_timeout). Elsewhere it is noticed when reading goes on, or when the system gives
-        /// the connection up.
+        /// server's side and HTTP/2, the peer's kernel has to acknowledge a ping within this time, and a peer that is
+        /// gone is noticed after at most one time more. Where the buffers are full as well, because the peer does not
+        /// read either, it is left to [`send_timeout`](Self::send_timeout). Elsewhere it is noticed when reading goes
+        /// on, or when the system gives the connection up.
         ///
         /// # Panics
         ///
