@@ -357,6 +357,33 @@ async fn put_back_in_time_it_has_cost_nothing<S: Server + 'static>() {
 }
 
 #[expect(clippy::unused_async, reason = "it is a case like others")]
+async fn put_back_in_time_it_has_cost_nothing_while_nobody_reads<S: Server + 'static>() {
+    let Some(network) = Network::lay() else { return };
+    let (setup, _ends) = server(Handler::Pushes);
+    let sent = Count::default();
+    let patience = Duration::from_secs(3);
+    let layer = layer().pong_timeout(3 * patience).observer(sent.clone());
+    let server = network.serve::<S>(setup.layer(layer));
+    network.client(async {
+        let mut socket = connect(client().pong_timeout(patience), &server).await;
+        sent.rest().await;
+        let before = sent.get();
+        // late in the time of a ping, so that its end is near
+        pass(patience * 2 / 3).await;
+        network.pull();
+        socket.send("to nowhere").await.expect("there is room");
+        // that there is no route for a while is no verdict
+        pass(patience / 3).await;
+        network.plug();
+        pass(patience).await;
+        assert!(!socket.is_closed() && server.connections.len() == 1);
+        for _ in 0..2 * before {
+            within("a message", socket.recv()).await.expect("there is more").expect("the connection lives");
+        }
+    });
+}
+
+#[expect(clippy::unused_async, reason = "it is a case like others")]
 async fn a_client_that_comes_back_brings_what_was_queued_once<S: Server + 'static>() {
     let Some(network) = Network::lay() else { return };
     let (tell, mut told) = unbounded_channel();
@@ -413,5 +440,6 @@ ws_tests::cases! {
     without_keepalive_one_who_sends_notices_it_by_the_send_timeout,
     two_who_send_and_do_not_read_are_left_to_the_send_timeout,
     put_back_in_time_it_has_cost_nothing,
+    put_back_in_time_it_has_cost_nothing_while_nobody_reads,
     a_client_that_comes_back_brings_what_was_queued_once,
 }

@@ -585,7 +585,7 @@ impl Link {
         self.deliver(cx);
         if self.kernel_asked
             && self.stage == Stage::Open
-            && error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+            && error.as_ref().is_some_and(|error| is_unacknowledged(error.kind()))
         {
             // keepalive's own verdict, by the kernel's mouth
             self.timed_out(Timeout::Keepalive, cx);
@@ -726,6 +726,12 @@ impl Link {
         }
         busy
     }
+}
+
+/// Whether the kernel has ended a connection so because nothing was acknowledged: it tells the reason if it knows one.
+fn is_unacknowledged(error: io::ErrorKind) -> bool {
+    use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
+    matches!(error, TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown)
 }
 
 impl Drop for Link {

@@ -90,9 +90,14 @@ impl Transport {
         false
     }
 
-    /// What the kernel has found out about a connection that is neither read nor written.
+    /// What the kernel has ended a connection with that is neither read nor written, if it has.
     pub(crate) fn take_error(&self) -> Option<io::Error> {
-        self.tcp()?.take_error().ok().flatten()
+        let stream = self.tcp()?;
+        // of one that lives, the kernel tells what may yet pass, such as that there is no route
+        if stream.peer_addr().is_ok() {
+            return None;
+        }
+        stream.take_error().ok().flatten()
     }
 
     /// The address of the other end of the TCP connection, where it is known.
