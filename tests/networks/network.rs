@@ -4,14 +4,14 @@
 //! machine's. Nothing of the host's own network is touched, not even its list of interfaces.
 
 use std::env;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{self, Command};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -30,6 +30,10 @@ use ws_tests::{Server, Setup, runtime};
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
+/// Where the system names its namespaces, and how these here begin; then comes the process.
+const NAMES: &str = "/run/netns";
+const PREFIX: &str = "ws-tests-";
+
 /// The end of the cable, on each of the machines.
 const CABLE: &str = "cable";
 
@@ -43,7 +47,9 @@ impl Network {
     /// Lays the cable; `None` where that may not be done, which was said then.
     pub(crate) fn lay() -> Option<Self> {
         static LAID: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("ws-{}-{}", process::id(), LAID.fetch_add(1, Ordering::Relaxed));
+        static CLEARED: Once = Once::new();
+        CLEARED.call_once(clear);
+        let name = format!("{PREFIX}{}-{}", process::id(), LAID.fetch_add(1, Ordering::Relaxed));
         // from here on it is removed, whatever fails
         let network = Self { server: format!("{name}-server"), client: format!("{name}-client") };
         match network.build() {
@@ -144,7 +150,7 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for machine in [&self.client, &self.server] {
-            if Path::new("/run/netns").join(machine).exists()
+            if Path::new(NAMES).join(machine).exists()
                 && let Err(error) = ip(&["netns", "delete", machine])
             {
                 eprintln!("{machine} is still there: {error}");
@@ -198,9 +204,23 @@ async fn terminate(tls: TlsAcceptor, server: SocketAddr) -> SocketAddr {
     address
 }
 
+/// Removes what tests have left that were killed.
+fn clear() {
+    for entry in fs::read_dir(NAMES).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if let Some(name) = name.to_str()
+            && let Some(process) = name.strip_prefix(PREFIX).and_then(|name| name.split('-').next())
+            && !Path::new("/proc").join(process).exists()
+        {
+            // another run may do the same
+            let _ = ip(&["netns", "delete", name]);
+        }
+    }
+}
+
 /// Moves this thread to a machine, for good.
 fn move_to(machine: &str) -> io::Result<()> {
-    let namespace = File::open(Path::new("/run/netns").join(machine))?;
+    let namespace = File::open(Path::new(NAMES).join(machine))?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
     Ok(())
 }
