@@ -68,7 +68,8 @@ fn client_passes() {
         let mut count = client.connect(url("getCaseCount")).await.expect("the suite answers");
         let count: usize = count.recv_json().await.expect("a message").expect("a number");
         for case in 1..=count {
-            let mut socket = client.connect(url(&format!("runCase?case={case}&agent=client"))).await.expect("a case");
+            let mut socket =
+                client.connect(url(&format!("runCase?case={case}&agent=client"))).await.expect("a case");
             // how it ends is the suite's to judge
             while let Some(Ok(message)) = socket.recv().await {
                 let _ = socket.send(message).await;
@@ -124,7 +125,8 @@ impl Run {
         spec["exclude-agent-cases"] = json!({});
         let file = self.directory.join("spec.json");
         fs::write(&file, spec.to_string()).expect("the target directory is writable");
-        let log = fs::File::create(self.directory.join("wstest.log")).expect("the target directory is writable");
+        let log =
+            fs::File::create(self.directory.join("wstest.log")).expect("the target directory is writable");
         let wstest = env::var_os("WS_TESTS_WSTEST").unwrap_or_else(|| "wstest".into());
         let mut command = Command::new(&wstest);
         // without a page for people: its port could be taken

@@ -8,8 +8,8 @@ mod driver;
 mod hello_push;
 mod http2;
 mod json;
-mod news_push;
 mod long_way;
+mod news_push;
 mod page;
 mod shutdown;
 #[path = "../support/mod.rs"]

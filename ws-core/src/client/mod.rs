@@ -418,7 +418,7 @@ impl Client {
         #[cfg(feature = "rustls")]
         if target.secure {
             let stream = tls::connect(transport, &target.host, config.tls.clone()).await?;
-            transport = Transport::Other(Box::new(stream));
+            transport = Transport::Tls(Box::new(stream));
         }
         let (agreed, read) = handshake::exchange(&mut transport, target, config).await?;
 
@@ -440,19 +440,6 @@ impl Client {
         let (driver, socket) = Driver::without_handler(link);
         tokio::spawn(driver);
         Ok(socket)
-    }
-
-    #[cfg(feature = "rustls")]
-    async fn secure(&self, target: &Target, transport: Transport) -> Result<Transport, ConnectError> {
-        let stream = tls::connect(transport, &target.host, self.config.tls.clone()).await?;
-        Ok(Transport::Tls(Box::new(stream)))
-    }
-
-    #[cfg(not(feature = "rustls"))]
-    #[expect(clippy::unused_async, reason = "as with TLS")]
-    async fn secure(&self, _: &Target, _: Transport) -> Result<Transport, ConnectError> {
-        let why = "its scheme is wss, and this program was built without TLS: enable the feature `rustls` of ws-core";
-        Err(ConnectError::InvalidUrl { why })
     }
 }
 
