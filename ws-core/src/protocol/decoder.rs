@@ -39,7 +39,7 @@ const MIN_READ: usize = 4 * 1024;
 const SMALL_SLACK: usize = 1024;
 
 /// What came in.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Message(Message),
     Ping(Bytes),
@@ -193,7 +193,7 @@ impl Decoder {
     }
 
     /// How many bytes of heap memory are held.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
         let control = match &self.state {
             State::Control(frame) => frame.payload.capacity(),

@@ -154,7 +154,7 @@ impl Encoder {
     }
 
     /// How many bytes of memory are held, large payloads included, which may be shared.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
         self.small.capacity() + self.large.capacity() * size_of::<Large>() + self.large_bytes
     }

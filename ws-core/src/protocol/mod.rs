@@ -23,7 +23,7 @@
 //! - Each byte of payload is unmasked once, in place, and before it is looked at.
 //!
 //! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` assembles, `encoder` queues; `deflate`
-//! does the work of permessage-deflate.
+//! does the work of permessage-deflate; `properties` are what tests and fuzzers check.
 
 mod decoder;
 #[cfg(feature = "deflate")]
@@ -31,6 +31,8 @@ mod deflate;
 mod encoder;
 mod header;
 mod mask;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 #[cfg(test)]
 mod tests;
 
@@ -44,7 +46,7 @@ pub(crate) use encoder::{Encoder, Frame};
 pub(crate) enum Role {
     Server,
     #[cfg_attr(
-        not(any(test, feature = "client", feature = "testing")),
+        not(any(test, fuzzing, feature = "client", feature = "testing")),
         allow(dead_code, reason = "there is no client")
     )]
     Client,

@@ -5,15 +5,12 @@ use std::borrow::Cow;
 use bytes::Buf;
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress};
 
-use super::{
-    BINARY, CONTINUE, FINAL, Outcome, PING, PONG, Random, TEXT, bare_frame, decode_all, frame, header,
-};
+use super::{BINARY, CONTINUE, FINAL, Outcome, PING, PONG, Random, Setup, TEXT, bare_frame, frame, header};
 use crate::close::CloseCode;
 use crate::compression::Compression;
 use crate::config::{Deflate, Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
-use crate::protocol::deflate::Inflater;
 use crate::protocol::{Decoder, Encoder, Event, Role, Setting, compress};
 
 const COMPRESSED: u8 = 0x40;
@@ -28,8 +25,12 @@ pub(super) fn setting(level: u8, window_bits: Option<u8>) -> Setting {
     deflate(level, window_bits).into()
 }
 
+pub(super) fn setup(role: Role, limits: Limits) -> Setup {
+    Setup { role, limits, negotiated: Negotiated { deflate: Some(deflate(6, None)) } }
+}
+
 fn decoder(role: Role, limits: Limits) -> Decoder {
-    Decoder::new(role, limits).with(Negotiated { deflate: Some(deflate(6, None)) })
+    Decoder::new(role, limits).with(setup(role, limits).negotiated)
 }
 
 /// What `bytes` are on the wire.
@@ -59,19 +60,8 @@ pub(super) fn inflated(payload: &[u8], window_bits: u8) -> Vec<u8> {
     }
 }
 
-fn decode_in_pieces(role: Role, limits: Limits, stream: &[u8], mut piece: impl FnMut() -> usize) -> Outcome {
-    let mut decoder = decoder(role, limits);
-    let mut events = Vec::new();
-    let mut rest = stream;
-    let mut result = Ok(());
-    while !rest.is_empty() && result.is_ok() {
-        let n = piece().clamp(1, rest.len());
-        result = decode_all(&mut decoder, &mut rest[..n].to_vec(), &mut events);
-        rest = &rest[n..];
-        assert!(decoder.capacity() <= limits.max_message_size + size_of::<Inflater>(), "too much memory");
-        assert!(decoder.in_message() || decoder.capacity() == 0, "memory is held between messages");
-    }
-    Outcome { events, error: result.err() }
+fn decode_in_pieces(role: Role, limits: Limits, stream: &[u8], piece: impl FnMut() -> usize) -> Outcome {
+    setup(role, limits).decode_in_pieces(stream, false, piece)
 }
 
 /// Decodes `stream` whole, byte by byte, in two pieces cut at each byte if it is short, and in random pieces, which must

@@ -8,10 +8,10 @@ mod deflate;
 mod encoding;
 mod oracle;
 mod prepared;
+mod random;
 
-use bytes::BufMut;
-
-use super::{Decoder, Event, Role};
+use super::properties::{Outcome, Setup, decode_all, tungstenite};
+use super::{Decoder, Role};
 use crate::config::Limits;
 use crate::error::ProtocolError;
 
@@ -93,65 +93,15 @@ fn bare_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What a stream becomes: events, and the error that ended it.
-#[derive(Debug, PartialEq)]
-struct Outcome {
-    events: Vec<Event>,
-    error: Option<ProtocolError>,
-}
-
-/// Decodes `stream` in pieces, through `direct` and `advance` wherever that is possible if it is to be
-/// `straight`.
+/// Decodes `stream` in pieces, without compression.
 fn decode_in_pieces(
     role: Role,
     limits: Limits,
     stream: &[u8],
     straight: bool,
-    mut piece: impl FnMut() -> usize,
+    piece: impl FnMut() -> usize,
 ) -> Outcome {
-    let mut decoder = Decoder::new(role, limits);
-    let mut events = Vec::new();
-    let mut rest = stream;
-    let result = loop {
-        if rest.is_empty() {
-            break Ok(());
-        }
-        let mut n = piece().clamp(1, rest.len());
-        let result = if straight && let Some(mut place) = decoder.direct(1) {
-            n = n.min(place.remaining_mut());
-            place.put_slice(&rest[..n]);
-            decoder.advance(n).map(|event| events.extend(event))
-        } else {
-            decode_all(&mut decoder, &mut rest[..n].to_vec(), &mut events)
-        };
-        rest = &rest[n..];
-        let arrived = stream.len() - rest.len();
-        assert!(decoder.capacity() <= arrived + arrived.max(16 * 1024), "memory runs too far ahead");
-        if result.is_err() {
-            break result;
-        }
-    };
-    if result.is_err() || matches!(events.last(), Some(Event::Close(_))) {
-        assert_eq!(decoder.decode(&mut frame(FINAL | TEXT, b"ignored")), Ok((13, None)));
-        assert!(decoder.direct(0).is_none());
-        assert_eq!(decoder.capacity(), 0);
-        assert!(!decoder.in_message());
-    }
-    Outcome { events, error: result.err() }
-}
-
-fn decode_all(
-    decoder: &mut Decoder,
-    mut input: &mut [u8],
-    events: &mut Vec<Event>,
-) -> Result<(), ProtocolError> {
-    while !input.is_empty() {
-        let (taken, event) = decoder.decode(input)?;
-        assert!(event.is_some() || taken == input.len(), "stopped without a reason");
-        events.extend(event);
-        input = &mut input[taken..];
-    }
-    Ok(())
+    Setup::plain(role, limits).decode_in_pieces(stream, straight, piece)
 }
 
 /// Decodes `stream` whole, byte by byte and in random pieces, which must all come to the same.
