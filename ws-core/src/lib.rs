@@ -68,6 +68,8 @@ pub mod compression;
 mod config;
 mod connection;
 pub mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod handler;
 mod handshake;
 pub mod layer;

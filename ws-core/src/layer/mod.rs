@@ -208,6 +208,11 @@ impl WebSocketLayer {
         }
     }
 
+    #[cfg(fuzzing)]
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) fn connection_config(&self) -> Arc<ConnectionConfig> {
         Arc::clone(&self.config.connection)

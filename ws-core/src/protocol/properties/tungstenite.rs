@@ -6,6 +6,7 @@
 //! | we | tungstenite | why |
 //! |---|---|---|
 //! | refuse a header, or text, at the byte that breaks a rule | waits for the rest of the frame | what cannot become right need not be waited for, nor kept |
+//! | refuse a control frame with a length in a longer form than it needs | takes it | the form has to be the shortest (section 5.2), and a header is judged by its second byte |
 //! | refuse a message of more fragments than the limit | counts none | empty fragments cost the peer nothing |
 //! | refuse a Close frame with a code that may not be sent | hands out one with 1002 in its place, unless the reason is bad, too | to it that is an answer, to us an error that has a name |
 //! | take the code 1014 | as above | it is registered: RFC 6455 names the first codes, IANA the others |
@@ -21,7 +22,7 @@ use tokio_tungstenite::tungstenite::{Error, Message as TungsteniteMessage};
 use super::{Event, Limits, Outcome, ProtocolError, Role, Setup};
 use crate::close::{CloseCode, CloseFrame};
 use crate::message::Message;
-use crate::protocol::header::MAX_HEADER;
+use crate::protocol::header::{MAX_CONTROL, MAX_HEADER};
 
 /// A connection whose peer has said all that it will say.
 pub(crate) struct Wire {
@@ -101,18 +102,40 @@ pub(crate) fn check(role: Role, limits: Limits, stream: &[u8]) -> Outcome {
         assert!(unlimited.events.starts_with(&ours.events), "{unlimited:?} does not begin as {ours:?}");
         return ours;
     }
+    let is_refused = |stream: &[u8]| Setup::plain(role, limits).decode(stream).error.is_some();
+    if ours.error == Some(ProtocolError::ControlTooLong)
+        && long_form(limits, stream, is_refused) <= MAX_CONTROL as u64
+    {
+        let theirs = read(role, limits, with_rest(limits, stream)).0;
+        assert!(theirs.starts_with(&ours.events), "{theirs:?} does not begin as {ours:?}");
+        return ours;
+    }
     let mut expected = (in_their_words(&ours.events), ours.error.is_some());
     let mut theirs = read(role, limits, stream.to_vec());
     if ours.error.is_some() && theirs == (expected.0.clone(), false) {
         // it waits for the rest, whatever that may be
-        let rest = vec![0; MAX_HEADER + limits.max_frame_size];
-        theirs = read(role, limits, [stream, &rest].concat());
+        theirs = read(role, limits, with_rest(limits, stream));
     }
     if matches!(ours.error, Some(ProtocolError::CloseCode(_))) && !theirs.1 {
         expected = (expected.0.into_iter().chain([violation()]).collect(), false);
     }
     assert_eq!(expected, theirs, "{ours:?} is not what tungstenite reads in {stream:x?}");
     ours
+}
+
+/// `stream`, and what completes any header and any frame that it ends in.
+fn with_rest(limits: Limits, stream: &[u8]) -> Vec<u8> {
+    [stream, &vec![0; MAX_HEADER + limits.max_frame_size]].concat()
+}
+
+/// The length, in one of the two longer forms, of the frame that is refused for its second byte.
+fn long_form(limits: Limits, stream: &[u8], is_refused: impl Fn(&[u8]) -> bool) -> u64 {
+    let ends: Vec<usize> = (0..stream.len()).collect();
+    // the second byte is the last of the shortest stream that is refused
+    let second = ends.partition_point(|&last| !is_refused(&stream[..=last]));
+    let size = if stream[second] & 0x7f == 126 { 2 } else { 8 };
+    let digits = &with_rest(limits, stream)[second + 1..][..size];
+    digits.iter().fold(0, |length, &digit| length << 8 | u64::from(digit))
 }
 
 /// What it would say in our place.

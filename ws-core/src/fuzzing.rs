@@ -1,0 +1,91 @@
+//! What the fuzzers in `fuzz/` need of the inside. It is there under `cfg(fuzzing)` only, which cargo-fuzz sets, and is no
+//! part of the API.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::request::Parts;
+
+use crate::compression::Compression;
+use crate::config::{Deflate, Limits, Negotiated};
+use crate::handshake::{self, Rejection};
+use crate::layer::WebSocketLayer;
+use crate::origin::OriginPolicy;
+use crate::protocol::Role;
+use crate::protocol::properties::{Setup, tungstenite};
+
+/// How streams are decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoding {
+    /// By the client's side of a connection: what comes is not masked.
+    pub client: bool,
+    /// Messages may be compressed.
+    pub deflate: bool,
+    /// In bytes, at least 125.
+    pub max_message_size: usize,
+    /// In bytes, at least 125.
+    pub max_frame_size: usize,
+    /// At least 1.
+    pub max_fragments: usize,
+}
+
+impl Decoding {
+    fn setup(self) -> Setup {
+        let deflate = Deflate { compression: Compression::new(), window_bits: None };
+        Setup {
+            role: if self.client { Role::Client } else { Role::Server },
+            limits: Limits {
+                max_message_size: self.max_message_size,
+                max_frame_size: self.max_frame_size,
+                max_fragments: self.max_fragments,
+            },
+            negotiated: Negotiated { deflate: self.deflate.then_some(deflate) },
+        }
+    }
+
+    /// Memory is bounded, and how `stream` is cut into pieces changes nothing. If it is `straight`, long payloads are read
+    /// to where they will stay.
+    pub fn check_pieces(self, stream: &[u8], straight: bool, piece: impl FnMut() -> usize) {
+        self.setup().check_pieces(stream, straight, piece);
+    }
+
+    /// What is read is read the same again when it was sent on.
+    pub fn check_round_trip(self, stream: &[u8]) {
+        self.setup().check_round_trip(stream);
+    }
+
+    /// tungstenite reads the same, where nothing is compressed; and whether it may be matters where it is only.
+    pub fn check_against_tungstenite(self, stream: &[u8]) {
+        let setup = self.setup();
+        tungstenite::check(setup.role, setup.limits, stream);
+        setup.check_compression_apart(stream);
+    }
+}
+
+/// What the answer to a request says besides yes.
+#[derive(Debug, PartialEq)]
+pub struct Accepted {
+    /// `Sec-WebSocket-Accept`.
+    pub accept: Option<HeaderValue>,
+    /// `Sec-WebSocket-Protocol`.
+    pub protocol: Option<Arc<str>>,
+    /// `Sec-WebSocket-Extensions`.
+    pub extensions: Option<HeaderValue>,
+}
+
+/// The layer's judgement of a request; `None` if it is not an upgrade.
+pub fn judge(layer: &WebSocketLayer, request: &Parts) -> Option<Result<Accepted, Rejection>> {
+    handshake::is_upgrade(request).then(|| {
+        let handshake = handshake::check(request, layer.config())?;
+        Ok(Accepted {
+            accept: handshake.accept,
+            protocol: handshake.protocol,
+            extensions: handshake.negotiated.deflate.as_ref().map(handshake::deflate::answer),
+        })
+    })
+}
+
+/// Whether the policy allows a request.
+pub fn allows(policy: &OriginPolicy, request: &Parts) -> bool {
+    policy.check(request).is_ok()
+}
