@@ -1,5 +1,7 @@
 //! What several of the fuzzers use.
 
+pub mod wire;
+
 use ws_core::fuzzing::Decoding;
 
 /// Numbers that depend on a seed only (xorshift).

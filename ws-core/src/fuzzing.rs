@@ -9,9 +9,11 @@ use http::request::Parts;
 use crate::compression::Compression;
 use crate::config::{Deflate, Limits, Negotiated};
 use crate::handshake::{self, Rejection};
+use crate::connection::Sender;
 use crate::layer::WebSocketLayer;
+use crate::message::Message;
 use crate::origin::OriginPolicy;
-use crate::protocol::Role;
+use crate::protocol::{Event, Role};
 use crate::protocol::properties::{Setup, tungstenite};
 
 /// How streams are decoded.
@@ -54,6 +56,15 @@ impl Decoding {
         self.setup().check_round_trip(stream);
     }
 
+    /// The messages in `stream`, up to where it ends, breaks a rule or closes.
+    pub fn messages(self, stream: &[u8]) -> Vec<Message> {
+        let messages = self.setup().decode(stream).events.into_iter().filter_map(|event| match event {
+            Event::Message(message) => Some(message),
+            _ => None,
+        });
+        messages.collect()
+    }
+
     /// tungstenite reads the same, where nothing is compressed; and whether it may be matters where it is only.
     pub fn check_against_tungstenite(self, stream: &[u8]) {
         let setup = self.setup();
@@ -88,4 +99,21 @@ pub fn judge(layer: &WebSocketLayer, request: &Parts) -> Option<Result<Accepted,
 /// Whether the policy allows a request.
 pub fn allows(policy: &OriginPolicy, request: &Parts) -> bool {
     policy.check(request).is_ok()
+}
+
+/// What a connection has in memory for its user and its transport.
+#[derive(Clone, Copy, Debug)]
+pub struct Queued {
+    /// Messages that nobody has received.
+    pub messages: usize,
+    /// Their bytes.
+    pub inbound: usize,
+    /// Bytes that the transport has not taken.
+    pub outbound: u64,
+}
+
+/// What waits in the connection of `sender`.
+pub fn queued(sender: &Sender) -> Queued {
+    let (messages, inbound, outbound) = sender.queued();
+    Queued { messages, inbound, outbound }
 }

@@ -512,6 +512,12 @@ impl Shared {
         }
     }
 
+    #[cfg(fuzzing)]
+    pub(super) fn waiting(&self) -> (usize, usize, u64) {
+        let state = self.lock();
+        (state.inbound.len(), state.inbound_bytes, state.buffered())
+    }
+
     /// Nobody takes messages any more: they are dropped as they come.
     pub(super) fn receiver_dropped(&self) {
         let (messages, wakes) = self.change(|state| {

@@ -519,6 +519,14 @@ impl Sender {
     }
 }
 
+#[cfg(fuzzing)]
+impl Sender {
+    /// How many messages wait for the receiver, and how many bytes for it and for the transport.
+    pub(crate) fn queued(&self) -> (usize, usize, u64) {
+        self.shared.waiting()
+    }
+}
+
 impl Clone for Sender {
     fn clone(&self) -> Self {
         Self::new(Arc::clone(&self.shared))
