@@ -26,14 +26,25 @@ use ws_core::{
 };
 use ws_fuzz::wire::{Peer, first_bytes, frame, wire};
 
-const MAX_MESSAGE: usize = 40_000;
-const INBOUND_MESSAGES: usize = 4;
-const INBOUND_BYTES: usize = 1000;
-const OUTBOUND: usize = 2000;
+/// How much a connection may hold, and take.
+struct Bounds {
+    message: usize,
+    inbound_messages: usize,
+    inbound_bytes: usize,
+    outbound: usize,
+}
+
+/// Of a server, small enough to be met.
+const SERVER: Bounds = Bounds { message: 40_000, inbound_messages: 4, inbound_bytes: 1000, outbound: 2000 };
+/// The defaults, which a client for tests has.
+const CLIENT: Bounds =
+    Bounds { message: 1 << 20, inbound_messages: 32, inbound_bytes: 64 * 1024, outbound: 64 * 1024 };
+/// The longest message that the script can send.
+const MAX_SENT: usize = 65_535;
 /// The longest frame header, and the longest control frame.
 const HEADER: usize = 14;
 const CONTROL: usize = HEADER + 125;
-/// More than the script can send of pings.
+/// How much is done in a script, pings for example.
 const MAX_ACTIONS: usize = 60;
 
 #[derive(Arbitrary, Debug)]
@@ -171,7 +182,7 @@ struct Commands {
 }
 
 fn payload(length: impl Into<usize>) -> Vec<u8> {
-    b"abcdefghijklmnopqrstuvwxyz".iter().copied().cycle().take(length.into() % (MAX_MESSAGE + 1)).collect()
+    b"abcdefghijklmnopqrstuvwxyz".iter().copied().cycle().take(length.into()).collect()
 }
 
 fn text(length: impl Into<usize>) -> String {
@@ -287,9 +298,9 @@ fn layer(setting: Setting) -> WebSocketLayer {
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     WebSocketLayer::new()
         .compression(setting.deflate.then(|| Compression::new().threshold(100)))
-        .max_message_size(MAX_MESSAGE)
-        .inbound_queue(INBOUND_MESSAGES, INBOUND_BYTES)
-        .outbound_buffer(OUTBOUND)
+        .max_message_size(SERVER.message)
+        .inbound_queue(SERVER.inbound_messages, SERVER.inbound_bytes)
+        .outbound_buffer(SERVER.outbound)
         .idle_timeout(seconds(30).filter(|_| setting.idle_timeout))
         .ping_interval(seconds(20).filter(|_| !setting.no_keepalive))
         .send_timeout(seconds(30).filter(|_| !setting.no_send_timeout))
@@ -339,13 +350,20 @@ impl PeerAction {
     }
 }
 
+impl Setting {
+    fn bounds(self) -> Bounds {
+        if self.client { CLIENT } else { SERVER }
+    }
+}
+
 /// Memory is bounded, whatever the peer and the user do.
-fn check_memory(sender: &Sender) {
+fn check_memory(setting: Setting, sender: &Sender) {
+    let bounds = setting.bounds();
     let queued = queued(sender);
-    assert!(queued.messages <= INBOUND_MESSAGES, "{queued:?}");
-    assert!(queued.inbound < INBOUND_BYTES + MAX_MESSAGE, "{queued:?}");
+    assert!(queued.messages <= bounds.inbound_messages, "{queued:?}");
+    assert!(queued.inbound < bounds.inbound_bytes + bounds.message, "{queued:?}");
     // one message or answer above the limit, a Close frame, and the pings that the user sends
-    let most = OUTBOUND + HEADER + MAX_MESSAGE + CONTROL + CONTROL * MAX_ACTIONS;
+    let most = bounds.outbound + HEADER + MAX_SENT + CONTROL + CONTROL * MAX_ACTIONS;
     assert!(queued.outbound <= most as u64, "{queued:?}");
 }
 
@@ -374,7 +392,7 @@ async fn run(Script { setting, actions, peer_closes }: Script) {
                 tokio::spawn(async move { connections.drain(drain).await });
             }
         }
-        check_memory(&sender);
+        check_memory(setting, &sender);
     }
 
     let before = Instant::now();
@@ -396,7 +414,7 @@ async fn run(Script { setting, actions, peer_closes }: Script) {
     while !peer.state().dropped {
         assert!(before.elapsed() < limit, "the connection does not end");
         sleep(limit / 1000).await;
-        check_memory(&sender);
+        check_memory(setting, &sender);
     }
     settle().await;
     check(setting, &peer, &log, &sender, steps).await;
@@ -409,15 +427,15 @@ async fn check(setting: Setting, peer: &Peer, log: &SharedLog, sender: &Sender, 
     let calls = 1000 + 100 * steps + 4 * (state.sent.len() + state.written.len());
     assert!(state.calls < calls, "the driver does not sleep: {} calls", state.calls);
 
-    let decoding = |client| Decoding {
+    let decoding = |client, message| Decoding {
         client,
         deflate: setting.deflate,
-        max_message_size: MAX_MESSAGE,
+        max_message_size: message,
         max_frame_size: 1 << 20,
         max_fragments: 4096,
     };
     log.with(|log| {
-        let all = decoding(setting.client).messages(&state.sent);
+        let all = decoding(setting.client, setting.bounds().message).messages(&state.sent);
         assert!(all.starts_with(&log.received), "what was received is not what was sent");
         let by_peer = closed.by == Side::Remote && closed.clean;
         assert!(!by_peer || !log.ended || log.errors > 0 || all == log.received, "messages are lost");
@@ -425,7 +443,7 @@ async fn check(setting: Setting, peer: &Peer, log: &SharedLog, sender: &Sender, 
         let firsts = first_bytes(&state.written);
         let close = firsts.iter().position(|&first| first == 0x88);
         assert!(close.is_none_or(|at| at + 1 == firsts.len()), "a Close frame is not the last");
-        let seen = decoding(!setting.client).messages(&state.written);
+        let seen = decoding(!setting.client, MAX_SENT).messages(&state.written);
         assert!(log.sent.starts_with(&seen), "what the peer sees is not what was sent");
         assert!(close.is_none() || seen == log.sent, "a Close frame came before what was sent");
     });

@@ -1,5 +1,7 @@
 //! What several of the fuzzers use.
 
+pub mod grammar;
+pub mod server;
 pub mod wire;
 
 use ws_core::fuzzing::Decoding;
