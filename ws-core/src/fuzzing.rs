@@ -8,13 +8,13 @@ use http::request::Parts;
 
 use crate::compression::Compression;
 use crate::config::{Deflate, Limits, Negotiated};
-use crate::handshake::{self, Rejection};
 use crate::connection::Sender;
+use crate::handshake::{self, Rejection};
 use crate::layer::WebSocketLayer;
 use crate::message::Message;
 use crate::origin::OriginPolicy;
-use crate::protocol::{Event, Role};
 use crate::protocol::properties::{Setup, tungstenite};
+use crate::protocol::{Event, Role};
 
 /// How streams are decoded.
 #[derive(Clone, Copy, Debug)]

@@ -29,6 +29,9 @@
 //! An origin says which page asks, not who: a program that is no browser sends the `Origin` it likes.
 //! Authenticate the user as well.
 
+#[cfg(test)]
+mod random;
+
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};

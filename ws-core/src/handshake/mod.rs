@@ -19,6 +19,8 @@
 pub(crate) mod deflate;
 mod extensions;
 pub(crate) mod headers;
+#[cfg(test)]
+mod random;
 mod rejection;
 mod subprotocol;
 

@@ -103,7 +103,9 @@ impl Setup {
         let events = self.decode(stream).events;
         for (sender, receiver) in [(Role::Client, Role::Server), (Role::Server, Role::Client)] {
             let mut encoder = Encoder::new(sender);
-            events.iter().for_each(|event| self.encode(event, &mut encoder));
+            for event in &events {
+                self.encode(event, &mut encoder);
+            }
             let sent = encoder.copy_to_bytes(encoder.remaining());
             assert_eq!(encoder.capacity(), 0, "memory is held where nothing is queued");
             // fragments are sent on as one frame

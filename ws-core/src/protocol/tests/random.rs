@@ -151,6 +151,6 @@ proptest! {
             prop_assert_eq!(validated.is_err(), is_bad);
         }
         let text = validated.and_then(|()| buffer.into_text());
-        prop_assert_eq!(text.as_ref().map(|text| text.as_str()).ok(), str::from_utf8(&bytes).ok());
+        prop_assert_eq!(text.as_deref().ok(), str::from_utf8(&bytes).ok());
     }
 }

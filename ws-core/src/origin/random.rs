@@ -1,0 +1,116 @@
+//! Origins and hosts that proptest makes up.
+
+use http::Request;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+
+/// A host in its normal form, by a name or an address.
+fn host() -> impl Strategy<Value = String> {
+    let label = vec(select(b"abcxyz019-_".as_slice()), 1..8)
+        .prop_map(|label| String::from_utf8(label).expect("the label is ASCII"));
+    // a name that ended in a number would be an address
+    let name = (vec(label, 0..3), select(&["com", "test", "x"]))
+        .prop_map(|(labels, last)| labels.into_iter().chain([last.to_owned()]).collect::<Vec<_>>().join("."));
+    prop_oneof![
+        4 => name,
+        1 => any::<Ipv4Addr>().prop_map(|address| address.to_string()),
+        1 => any::<Ipv6Addr>().prop_map(|address| format!("[{address}]")),
+    ]
+}
+
+/// The same with other letter case, and with the dot of the root, which addresses do not have.
+fn respelt(text: &str, upper: &[bool], dot: bool) -> String {
+    let mut upper = upper.iter().cycle();
+    let respelt = text.chars().map(|char| match upper.next() {
+        Some(true) => char.to_ascii_uppercase(),
+        _ => char,
+    });
+    let is_name = text.ends_with(|char: char| char.is_ascii_alphabetic());
+    respelt.chain((dot && is_name).then_some('.')).collect()
+}
+
+/// A scheme, the port that it has by default, and one that may be written.
+fn scheme_and_port() -> impl Strategy<Value = (&'static str, u16, Option<u16>)> {
+    let scheme = select(&[("http", 80), ("https", 443), ("ws", 80), ("wss", 443)]);
+    (scheme, option::of(prop_oneof![select(&[80, 443]), 1..=u16::MAX]))
+        .prop_map(|((scheme, default), port)| (scheme, default, port))
+}
+
+fn with_port(host: &str, port: Option<u16>) -> String {
+    port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn is_allowed(policy: &OriginPolicy, origin: &str, host: &str) -> bool {
+    let mut request = Request::new(()).into_parts().0;
+    for (name, value) in [(ORIGIN, origin), (HOST, host)] {
+        let Ok(value) = HeaderValue::from_str(value) else { return false };
+        request.headers.insert(name, value);
+    }
+    policy.check(&request).is_ok()
+}
+
+proptest! {
+    #[test]
+    fn spelling_makes_no_difference(
+        host in host(),
+        (scheme, default, port) in scheme_and_port(),
+        upper in vec(any::<bool>(), 1..5),
+        dot: bool,
+    ) {
+        let text = respelt(&format!("{scheme}://{host}"), &upper, dot);
+        let origin: Origin = with_port(&text, port).parse().unwrap();
+        prop_assert_eq!((origin.scheme(), origin.host()), (Some(scheme), Some(host.as_str())));
+        prop_assert_eq!(origin.port(), port.or(Some(default)));
+        let written = port.filter(|&port| port != default);
+        prop_assert_eq!(origin.to_string(), with_port(&format!("{scheme}://{host}"), written));
+
+        let policy = OriginPolicy::same_origin();
+        let own = respelt(&host, &upper, dot);
+        prop_assert!(is_allowed(&policy, &origin.to_string(), &with_port(&own, origin.port())));
+        let default = port.is_none_or(|port| port == default);
+        prop_assert_eq!(is_allowed(&policy, &origin.to_string(), &own), default);
+        let listed = OriginPolicy::allow([&with_port(&text, port)]).unwrap();
+        prop_assert!(is_allowed(&listed, &origin.to_string(), "elsewhere"));
+    }
+
+    #[test]
+    fn no_other_host_and_no_other_port_is_allowed(
+        (host, other) in (host(), host()),
+        (port, other_port) in (1..100_u16, 1..100_u16),
+    ) {
+        let same = (&host, port) == (&other, other_port);
+        let (origin, other) = (format!("http://{host}:{port}"), format!("{other}:{other_port}"));
+        prop_assert_eq!(is_allowed(&OriginPolicy::same_origin(), &origin, &other), same);
+        let listed = OriginPolicy::allow([format!("http://{other}")]).unwrap();
+        prop_assert_eq!(is_allowed(&listed, &origin, "elsewhere"), same);
+    }
+
+    #[test]
+    fn subdomains_are_what_ends_in_a_dot_and_the_name(front in "[a-z.-]{0,6}", parent in "[a-z]{1,3}\\.com") {
+        let policy = OriginPolicy::allow([format!("https://*.{parent}")]).unwrap();
+        let is_name = front.ends_with('.') && front.strip_suffix('.').unwrap().split('.').all(|label| !label.is_empty());
+        prop_assert_eq!(is_allowed(&policy, &format!("https://{front}{parent}"), "elsewhere"), is_name);
+    }
+
+    #[test]
+    fn an_origin_of_any_bytes_is_not_allowed_unless_it_can_be_read_again(
+        text in prop_oneof!["[ -~]{0,30}", "https?://[ -~]{0,20}", "[a-z]{1,5}://[\\[\\]a-zA-Z0-9.:*@_-]{0,20}"],
+        host in "[\\[\\]a-z0-9.:@-]{0,20}",
+    ) {
+        match text.parse::<Origin>() {
+            Ok(origin) => {
+                let again: Origin = origin.to_string().parse().unwrap();
+                prop_assert_eq!(again.to_string(), origin.to_string());
+                prop_assert_eq!(again == origin, text != "null");
+            }
+            Err(error) => {
+                prop_assert!(!is_allowed(&OriginPolicy::same_origin(), &text, &host), "{error}");
+            }
+        }
+        prop_assert!(!is_allowed(&OriginPolicy::same_origin(), "null", &host));
+    }
+}
