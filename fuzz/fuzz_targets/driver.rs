@@ -404,7 +404,7 @@ async fn run(Script { setting, actions, peer_closes }: Script) {
         Duration::from_secs(1)
     } else {
         // the peer has done what it will do: timeouts are what is left
-        Duration::from_secs(600)
+        Duration::from_mins(10)
     };
     let Commands { first, second, receiver } = commands;
     drop((first, second));

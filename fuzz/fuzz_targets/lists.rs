@@ -118,8 +118,13 @@ fn check_server(protocols: &Lines<'_>, offers: &Lines<'_>) {
     assert_eq!(judged, expected);
 }
 
-/// The subprotocol that a client has to take from these lines of an answer, and whether it may take them at all.
-fn agreed(protocols: &Lines<'_>, answers: &Lines<'_>) -> Option<Option<&'static str>> {
+/// What a client has to take from an answer.
+struct Agreed {
+    protocol: Option<&'static str>,
+}
+
+/// What these lines of an answer agree to, if a client may take them.
+fn agreed(protocols: &Lines<'_>, answers: &Lines<'_>) -> Option<Agreed> {
     let protocol = match tokens(&protocols.0)?[..] {
         [] => None,
         [chosen] => Some(PROTOCOLS.into_iter().find(|name| name.as_bytes() == chosen)?),
@@ -135,7 +140,7 @@ fn agreed(protocols: &Lines<'_>, answers: &Lines<'_>) -> Option<Option<&'static 
         }
         _ => return None,
     }
-    Some(protocol)
+    Some(Agreed { protocol })
 }
 
 async fn check_client(protocols: &Lines<'_>, answers: &Lines<'_>) {
@@ -153,7 +158,7 @@ async fn check_client(protocols: &Lines<'_>, answers: &Lines<'_>) {
     let expected = agreed(protocols, answers);
     assert_eq!(opened.result.is_ok(), expected.is_some(), "{:?}", opened.result);
     if let (Ok(socket), Some(expected)) = (opened.result, expected) {
-        assert_eq!(socket.protocol(), expected);
+        assert_eq!(socket.protocol(), expected.protocol);
     }
 }
 

@@ -3,7 +3,7 @@
 /// The items of a list of tokens over all lines (RFC 9110 section 5.6.1); `None` if one is not a token.
 #[must_use]
 pub fn tokens(lines: &[impl AsRef<[u8]>]) -> Option<Vec<&[u8]>> {
-    lists(lines, |reader| reader.token())
+    lists(lines, Reader::token)
 }
 
 /// An extension: its name, and its parameters with their values.

@@ -55,16 +55,13 @@ async fn serve(mut stream: DuplexStream, answer: &[u8], filler: &[u8]) -> (Vec<u
 fn replace(answer: &[u8], accept: &[u8]) -> Vec<u8> {
     let mut replaced = Vec::new();
     let mut rest = answer;
-    while let Some((first, behind)) = rest.split_first() {
-        match rest.strip_prefix(ACCEPT) {
-            Some(behind) => {
-                replaced.extend(accept);
-                rest = behind;
-            }
-            None => {
-                replaced.push(*first);
-                rest = behind;
-            }
+    while let [first, behind @ ..] = rest {
+        if let Some(behind) = rest.strip_prefix(ACCEPT) {
+            replaced.extend(accept);
+            rest = behind;
+        } else {
+            replaced.push(*first);
+            rest = behind;
         }
     }
     replaced

@@ -67,7 +67,6 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 impl Peer {
     /// What is on the wire.
-    #[must_use]
     pub fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.0)
     }
@@ -190,13 +189,13 @@ pub fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     let mask_bit = u8::from(masked) << 7;
     let mut frame = vec![first];
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(short @ ..126), _) => frame.push(mask_bit | short),
+        (Ok(short @ ..126), _) => frame.push(mask_bit + short),
         (_, Ok(middle)) => {
-            frame.push(mask_bit | 126);
+            frame.push(mask_bit + 126);
             frame.extend(middle.to_be_bytes());
         }
         _ => {
-            frame.push(mask_bit | 127);
+            frame.push(mask_bit + 127);
             frame.extend((payload.len() as u64).to_be_bytes());
         }
     }

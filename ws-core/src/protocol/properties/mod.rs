@@ -5,9 +5,10 @@ use std::borrow::Cow;
 
 use bytes::{Buf, BufMut};
 
-use super::{Decoder, Encoder, Event, Role};
+use super::{Decoder, Encoder, Event, Frame, Role};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
+use crate::message::Message;
 
 pub(crate) mod tungstenite;
 
@@ -115,21 +116,26 @@ impl Setup {
         }
     }
 
-    /// Queues what `event` came as, compressed where that is agreed and makes it shorter.
+    /// Queues what `event` came as.
     fn encode(&self, event: &Event, encoder: &mut Encoder) {
         match event {
-            Event::Message(message) => {
-                #[cfg(feature = "deflate")]
-                let frame =
-                    self.negotiated.deflate.and_then(|deflate| super::compress(message, deflate.into()));
-                #[cfg(not(feature = "deflate"))]
-                let frame = None;
-                encoder.frame(Cow::Owned(frame.unwrap_or_else(|| message.clone().into())));
-            }
+            Event::Message(message) => encoder.frame(Cow::Owned(self.frame(message))),
             Event::Ping(payload) => encoder.ping(payload),
             Event::Pong(payload) => encoder.pong(payload),
             Event::Close(frame) => encoder.close(frame.as_ref()),
         }
+    }
+
+    /// Compressed where that is agreed and makes it shorter.
+    #[cfg_attr(not(feature = "deflate"), expect(clippy::unused_self, reason = "nothing is compressed"))]
+    fn frame(&self, message: &Message) -> Frame {
+        #[cfg(feature = "deflate")]
+        if let Some(deflate) = self.negotiated.deflate
+            && let Some(frame) = super::compress(message, deflate.into())
+        {
+            return frame;
+        }
+        message.clone().into()
     }
 
     /// Compression changes nothing for a stream that has no compressed message.
