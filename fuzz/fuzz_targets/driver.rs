@@ -6,8 +6,8 @@
 //!   the end nothing comes.
 //! - What the peer sees are whole frames: what was sent, from its beginning, and a Close frame at most once, behind all
 //!   that was sent and before nothing.
-//! - When the script is over the connection ends. If the peer closes and reads, that is at once, and not by a timeout: no
-//!   wake-up was lost.
+//! - No wake-up is lost: when everything waits, nobody waits for what is there, or for room that there is.
+//! - When the script is over the connection ends. If the peer closes and reads, that is at once, and not by a timeout.
 
 #![no_main]
 
@@ -162,6 +162,25 @@ struct Log {
     errors: usize,
     /// `recv` has said that nothing comes any more.
     ended: bool,
+    /// How many wait in `send`, in `flush` and in `recv`.
+    writing: usize,
+    receiving: usize,
+}
+
+/// Counts one who waits, until that is over or cancelled.
+struct Waiting<'a>(&'a SharedLog, fn(&mut Log) -> &mut usize);
+
+impl<'a> Waiting<'a> {
+    fn new(log: &'a SharedLog, count: fn(&mut Log) -> &mut usize) -> Self {
+        log.with(|log| *count(log) += 1);
+        Self(log, count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.with(|log| *(self.1)(log) -= 1);
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -198,6 +217,7 @@ async fn send(sender: Sender, mut actions: UnboundedReceiver<SenderAction>, log:
                 SenderAction::Cancel => {}
                 SenderAction::Send { text: is_text, length } => {
                     let message: Message = if is_text { text(length).into() } else { payload(length).into() };
+                    let _waiting = Waiting::new(&log, |log| &mut log.writing);
                     if sender.send(message.clone()).await.is_ok() {
                         log.with(|log| log.sent.push(message));
                     }
@@ -209,7 +229,10 @@ async fn send(sender: Sender, mut actions: UnboundedReceiver<SenderAction>, log:
                         Err(error) => assert_eq!(error.into_message(), message),
                     }
                 }
-                SenderAction::Flush => drop(sender.flush().await),
+                SenderAction::Flush => {
+                    let _waiting = Waiting::new(&log, |log| &mut log.writing);
+                    let _ = sender.flush().await;
+                }
                 SenderAction::Ping => drop(sender.ping().await),
                 SenderAction::Close { code, reason } => drop(sender.close(code, text(reason)).await),
                 SenderAction::Closed => drop(sender.closed().await),
@@ -237,8 +260,12 @@ async fn receive(mut receiver: Receiver, mut actions: UnboundedReceiver<Receiver
         let act = async {
             match action {
                 ReceiverAction::Cancel => {}
-                ReceiverAction::Receive => note(receiver.recv().await, &log),
+                ReceiverAction::Receive => {
+                    let _waiting = Waiting::new(&log, |log| &mut log.receiving);
+                    note(receiver.recv().await, &log);
+                }
                 ReceiverAction::ReceiveAll => {
+                    let _waiting = Waiting::new(&log, |log| &mut log.receiving);
                     while !log.with(|log| log.ended) {
                         note(receiver.recv().await, &log);
                     }
@@ -367,6 +394,17 @@ fn check_memory(setting: Setting, sender: &Sender) {
     assert!(queued.outbound <= most as u64, "{queued:?}");
 }
 
+/// Everything waits: not for what is there, and not for room that there is.
+fn check_settled(peer: &Peer, log: &SharedLog, sender: &Sender) {
+    let queued = queued(sender);
+    let (writing, receiving) = log.with(|log| (log.writing, log.receiving));
+    assert!(receiving == 0 || queued.messages == 0, "messages wait for one who waits for messages");
+    if peer.state().takes_all() {
+        assert_eq!(queued.outbound, 0, "bytes wait for a peer who takes them");
+        assert_eq!(writing, 0, "someone waits to send to a peer who takes everything");
+    }
+}
+
 /// Lets everything run until it waits.
 async fn settle() {
     sleep(Duration::from_millis(1)).await;
@@ -380,7 +418,10 @@ async fn run(Script { setting, actions, peer_closes }: Script) {
     for action in actions {
         // who was told to drop its part does not listen any more
         match action {
-            Action::Settle => settle().await,
+            Action::Settle => {
+                settle().await;
+                check_settled(&peer, &log, &sender);
+            }
             Action::Sleep { millis } => sleep(Duration::from_millis(millis.into())).await,
             Action::Peer(action) => action.run(&peer, setting),
             Action::First(action) => drop(commands.first.send(action)),

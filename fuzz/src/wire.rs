@@ -106,6 +106,12 @@ impl Peer {
 }
 
 impl State {
+    /// Whether the driver can write all that it has.
+    #[must_use]
+    pub fn takes_all(&self) -> bool {
+        self.room == usize::MAX && self.broken.is_none() && !self.dropped
+    }
+
     fn wait<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
         if !self.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
             self.wakers.push_back(cx.waker().clone());
