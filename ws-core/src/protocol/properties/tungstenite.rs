@@ -54,7 +54,9 @@ pub(crate) fn socket(role: Role, limits: Limits, inbound: Vec<u8>) -> WebSocket<
     };
     let config = WebSocketConfig::default()
         .max_message_size(Some(limits.max_message_size))
-        .max_frame_size(Some(limits.max_frame_size));
+        .max_frame_size(Some(limits.max_frame_size))
+        // the default is 128 KiB, zeroed for each stream
+        .read_buffer_size(1024);
     let wire = Wire { inbound: Cursor::new(inbound), outbound: Vec::new() };
     WebSocket::from_raw_socket(wire, role, Some(config))
 }
