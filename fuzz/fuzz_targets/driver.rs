@@ -22,7 +22,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep};
 use ws_core::fuzzing::{Decoding, queued};
 use ws_core::{
-    Compression, Drain, Error, Message, Receiver, Sender, Side, WebSocket, WebSocketLayer, testing,
+    Compression, Drain, Error, Message, PreparedMessage, Receiver, Sender, Side, WebSocket, WebSocketLayer,
+    testing,
 };
 use ws_fuzz::wire::{Peer, first_bytes, frame, wire};
 
@@ -44,6 +45,9 @@ const MAX_SENT: usize = 65_535;
 /// The longest frame header, and the longest control frame.
 const HEADER: usize = 14;
 const CONTROL: usize = HEADER + 125;
+/// The text that is answered in place of being received, and the answer. The user sends neither.
+const HEARTBEAT: &str = "ab";
+const ANSWER: &str = "still here";
 /// How much is done in a script, pings for example.
 const MAX_ACTIONS: usize = 60;
 
@@ -65,6 +69,8 @@ struct Setting {
     idle_timeout: bool,
     no_keepalive: bool,
     no_send_timeout: bool,
+    /// A text is answered in place of being received.
+    heartbeat: bool,
 }
 
 #[derive(Arbitrary, Clone, Debug)]
@@ -224,7 +230,12 @@ async fn send(sender: Sender, mut actions: UnboundedReceiver<SenderAction>, log:
                 }
                 SenderAction::TrySend { length } => {
                     let message = Message::from(payload(length));
-                    match sender.try_send(message.clone()) {
+                    let tried = if length % 2 == 0 {
+                        sender.try_send(message.clone())
+                    } else {
+                        sender.try_send_prepared(&PreparedMessage::new(message.clone()))
+                    };
+                    match tried {
                         Ok(()) => log.with(|log| log.sent.push(message)),
                         Err(error) => assert_eq!(error.into_message(), message),
                     }
@@ -302,8 +313,11 @@ fn note(received: Option<Result<Message, Error>>, log: &SharedLog) {
 }
 
 /// The user's code: two who send and one who receives.
-async fn user(socket: WebSocket, log: SharedLog, actions: Actions) {
+async fn user(setting: Setting, socket: WebSocket, log: SharedLog, actions: Actions) {
     let (sender, receiver) = socket.split();
+    if setting.heartbeat {
+        sender.answer_heartbeat(HEARTBEAT, ANSWER);
+    }
     tokio::join!(
         send(sender.clone(), actions.0, log.clone()),
         send(sender, actions.1, log.clone()),
@@ -341,16 +355,16 @@ async fn start(setting: Setting, layer: &WebSocketLayer, log: &SharedLog) -> (Pe
     if setting.client {
         let socket = testing::client_with(layer, transport);
         let sender = socket.sender();
-        tokio::spawn(user(socket, log, actions));
+        tokio::spawn(user(setting, socket, log, actions));
         return (peer, commands, sender);
     }
     let (give, given) = tokio::sync::oneshot::channel();
     tokio::spawn(testing::accept(layer, transport, async move |socket: WebSocket| {
         let _ = give.send(socket.sender());
         if setting.inside {
-            user(socket, log, actions).await;
+            user(setting, socket, log, actions).await;
         } else {
-            tokio::spawn(user(socket, log, actions));
+            tokio::spawn(user(setting, socket, log, actions));
         }
         if setting.handler_fails { Err("the handler fails") } else { Ok(()) }
     }));
@@ -476,7 +490,8 @@ async fn check(setting: Setting, peer: &Peer, log: &SharedLog, sender: &Sender, 
         max_fragments: 4096,
     };
     log.with(|log| {
-        let all = decoding(setting.client, setting.bounds().message).messages(&state.sent);
+        let mut all = decoding(setting.client, setting.bounds().message).messages(&state.sent);
+        all.retain(|message| !setting.heartbeat || message.as_text() != Some(HEARTBEAT));
         assert!(all.starts_with(&log.received), "what was received is not what was sent");
         let by_peer = closed.by == Side::Remote && closed.clean;
         assert!(!by_peer || !log.ended || log.errors > 0 || all == log.received, "messages are lost");
@@ -484,7 +499,8 @@ async fn check(setting: Setting, peer: &Peer, log: &SharedLog, sender: &Sender, 
         let firsts = first_bytes(&state.written);
         let close = firsts.iter().position(|&first| first == 0x88);
         assert!(close.is_none_or(|at| at + 1 == firsts.len()), "a Close frame is not the last");
-        let seen = decoding(!setting.client, MAX_SENT).messages(&state.written);
+        let mut seen = decoding(!setting.client, MAX_SENT).messages(&state.written);
+        seen.retain(|message| !setting.heartbeat || message.as_text() != Some(ANSWER));
         assert!(log.sent.starts_with(&seen), "what the peer sees is not what was sent");
         assert!(close.is_none() || seen == log.sent, "a Close frame came before what was sent");
     });
