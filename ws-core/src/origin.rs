@@ -662,7 +662,12 @@ fn split_ipv6(text: &[u8]) -> Result<(String, Option<&[u8]>), Problem> {
         [b':', port @ ..] => Some(port),
         _ => return Err(Problem::Ipv6),
     };
-    Ok((format!("[{address}]"), port))
+    let name = match (address.to_ipv4_mapped(), address.segments()) {
+        // which the standard library writes as `[::ffff:1.2.3.4]`, and browsers do not
+        (Some(_), [.., high, low]) => format!("[::ffff:{high:x}:{low:x}]"),
+        _ => format!("[{address}]"),
+    };
+    Ok((name, port))
 }
 
 /// Splits `example.com:8080` into the normalised name and the text of the port.
@@ -924,7 +929,11 @@ mod tests {
             ("http://[::1]:80", "http://[::1]"),
             ("http://[0:0:0:0:0:0:0:1]", "http://[::1]"),
             ("http://[2001:DB8::0a]", "http://[2001:db8::a]"),
-            ("http://[::ffff:102:304]", "http://[::ffff:1.2.3.4]"),
+            // as browsers write them
+            ("http://[::ffff:1.2.3.4]", "http://[::ffff:102:304]"),
+            ("http://[::ffff:0.0.0.10]", "http://[::ffff:0:a]"),
+            ("http://[::FFFF:102:304]", "http://[::ffff:102:304]"),
+            ("http://[::1.2.3.4]", "http://[::102:304]"),
             ("chrome-extension://abcdef", "chrome-extension://abcdef"),
             ("app+x.y-z://host:443", "app+x.y-z://host:443"),
         ] {
