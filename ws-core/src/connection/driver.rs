@@ -36,7 +36,8 @@ use crate::tracker::{Registration, Signal};
 /// Rounds in one poll, after which the other tasks of the thread have their turn.
 const ROUNDS: usize = 16;
 
-/// Bytes read in one round, after which the handler has its turn.
+/// Bytes read in one poll, over all of its rounds. A runtime's thread looks for what has come in for its other connections
+/// only after some dozens of polls, so a flood that makes each of them long is felt by all.
 const READ_BUDGET: usize = 64 * 1024;
 
 /// What a frame takes of that budget besides: the smallest ones cost by their number, not by their bytes.
@@ -130,10 +131,11 @@ where
             this.handler.set(Handler::Done);
             return Poll::Ready(());
         }
+        let mut budget = READ_BUDGET;
         for round in 0..ROUNDS {
             let this = self.as_mut().project();
             // first what has come, then whether it came in time: the task itself may be late
-            this.link.read(cx);
+            this.link.read(cx, &mut budget);
             if this.alarm.take_fired() {
                 this.link.keep_time(cx);
             }
@@ -151,6 +153,8 @@ where
                 if !this.alarm.arm(this.link.next_deadline(), new_waker, cx) {
                     return Poll::Pending;
                 }
+            } else if budget == 0 {
+                break;
             }
         }
         cx.waker().wake_by_ref();
@@ -423,10 +427,9 @@ impl Link {
         self.room.is_none_or(|(messages, bytes)| self.decoded.len() < messages && self.decoded_bytes < bytes)
     }
 
-    /// Reads and decodes until there is nothing more, no room, or the handler has waited long enough.
-    fn read(&mut self, cx: &mut Context<'_>) {
-        let mut budget = READ_BUDGET;
-        while budget > 0 {
+    /// Reads and decodes until there is nothing more, no room, or the others have waited long enough.
+    fn read(&mut self, cx: &mut Context<'_>, budget: &mut usize) {
+        while *budget > 0 {
             match self.stage {
                 Stage::Open if !self.has_room() => {
                     self.paused = true;
@@ -438,9 +441,9 @@ impl Link {
             }
             if !self.input.is_empty() {
                 self.decode(cx);
-                budget = budget.saturating_sub(FRAME_COST);
+                *budget = budget.saturating_sub(FRAME_COST);
             } else if self.readable {
-                budget = budget.saturating_sub(self.read_once(cx));
+                *budget = budget.saturating_sub(self.read_once(cx));
             } else {
                 break;
             }

@@ -246,6 +246,19 @@ async fn a_task_that_moves_while_no_time_counts_is_woken_where_it_is() {
 struct Flood {
     frames: Vec<u8>,
     at: usize,
+    /// Bytes sent.
+    sent: Arc<AtomicUsize>,
+}
+
+impl Flood {
+    fn of(frame: &Frame) -> Self {
+        let mut frames = frame.masked();
+        if *frame == Frame::new(0x02, []) {
+            // without end: continuations of nothing
+            frames.extend([Frame::new(0x00, []).masked(), Frame::new(0x80, []).masked()].concat());
+        }
+        Self { frames, at: 0, sent: Arc::default() }
+    }
 }
 
 impl AsyncRead for Flood {
@@ -254,6 +267,7 @@ impl AsyncRead for Flood {
         _: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.sent.fetch_add(buf.remaining(), Ordering::Relaxed);
         while buf.remaining() > 0 {
             let count = buf.remaining().min(self.frames.len() - self.at);
             buf.put_slice(&self.frames[self.at..self.at + count]);
@@ -281,15 +295,33 @@ impl AsyncWrite for Flood {
 async fn a_flood_leaves_other_tasks_their_turn() {
     let layer = WebSocketLayer::new().max_fragments(usize::MAX);
     for frame in [Frame::ping(&[7; 125]), Frame::new(0x02, []), Frame::text("hello")] {
-        let mut frames = frame.masked();
-        if frame == Frame::new(0x02, []) {
-            // without end: continuations of nothing
-            frames.extend([Frame::new(0x00, []).masked(), Frame::new(0x80, []).masked()].concat());
-        }
-        let flood = Flood { frames, at: 0 };
+        let flood = Flood::of(&frame);
         let task = tokio::spawn(testing::accept(&layer, flood, echo));
         tokio::task::yield_now().await;
         assert!(!task.is_finished());
         task.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_flood_is_read_for_a_short_turn_at_a_time() {
+    let layer = WebSocketLayer::new();
+    for frame in [Frame::ping(&[7; 125]), Frame::new(0x8a, []), Frame::text("hello")] {
+        let flood = Flood::of(&frame);
+        let sent = Arc::clone(&flood.sent);
+        let mut task = pin!(testing::accept(&layer, flood, echo));
+        let (counter, waker) = waker();
+        for turn in 1..50 {
+            assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            let sent = sent.load(Ordering::Relaxed);
+            assert!(sent <= turn * 80 * 1024, "{sent} bytes were read in {turn} turns");
+            assert!(woken(&counter), "there is more to read");
+        }
+        // the smallest ones are counted by their number
+        let bytes = sent.load(Ordering::Relaxed);
+        assert!(
+            frame.masked().len() > 10 || bytes <= 50 * 16 * 1024,
+            "{bytes} bytes of empty frames were read"
+        );
     }
 }
