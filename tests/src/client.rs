@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use crate::frame::Frame;
 use crate::http2;
 use crate::request::{ACCEPT, Request, Response};
-use crate::server::Running;
+use crate::server::Endpoint;
 use crate::wait::within;
 
 /// How much is read at once.
@@ -72,7 +72,8 @@ impl Client {
     }
 
     /// Connects in the version of HTTP that is under test, and requests nothing yet.
-    pub async fn to(server: &Running) -> Self {
+    pub async fn to(server: impl Into<Endpoint>) -> Self {
+        let server = server.into();
         if server.http2 {
             Self::on(&http2::Connection::open(server.address).await)
         } else {
@@ -87,12 +88,12 @@ impl Client {
     }
 
     /// Opens a WebSocket with a valid handshake.
-    pub async fn open(server: &Running) -> Self {
+    pub async fn open(server: impl Into<Endpoint>) -> Self {
         Self::open_with(server, Request::upgrade()).await
     }
 
     /// Opens a WebSocket with this handshake.
-    pub async fn open_with(server: &Running, request: Request) -> Self {
+    pub async fn open_with(server: impl Into<Endpoint>, request: Request) -> Self {
         let mut client = Self::to(server).await;
         client.handshake(request).await;
         client
@@ -110,13 +111,14 @@ impl Client {
     }
 
     /// Sends a request on a connection of its own, and returns the response.
-    pub async fn ask(server: &Running, request: Request) -> Response {
+    pub async fn ask(server: impl Into<Endpoint>, request: Request) -> Response {
         Self::to(server).await.answer_to(request).await
     }
 
     /// Sends a request that is refused: checks what all refusals have in common, and that the connection ends, or the
     /// stream over HTTP/2, which has no headers for the connection.
-    pub async fn refusal(server: &Running, request: Request) -> Response {
+    pub async fn refusal(server: impl Into<Endpoint>, request: Request) -> Response {
+        let server = server.into();
         let mut client = Self::to(server).await;
         let response = client.answer_to(request).await;
         assert!(response.status >= 400, "{response:?}");

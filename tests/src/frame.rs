@@ -107,6 +107,18 @@ impl Frame {
         self.head == FINAL | PONG
     }
 
+    /// Whether this is a Close frame.
+    #[must_use]
+    pub fn is_close(&self) -> bool {
+        self.head == FINAL | CLOSE
+    }
+
+    /// The text of a message in one frame; `None` for any other frame.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        if self.head == FINAL | TEXT { str::from_utf8(&self.payload).ok() } else { None }
+    }
+
     /// The code of a Close frame; `None` for an empty one, and for any other frame.
     #[must_use]
     pub fn close_code(&self) -> Option<u16> {

@@ -10,6 +10,8 @@
 //! - [`http2`]: connections of HTTP/2, whose streams the client takes where a case runs over it.
 //! - [`path`]: a way through the network that is long, loses packets, or carries one byte at a time.
 //! - [`wait`]: conditions with a deadline, in place of sleeps.
+//! - [`outside`]: a server in a process of its own, measured from outside.
+//! - [`random`]: what is random, and the same again by its seed.
 //! - [`trace`]: the events and spans of a test.
 //! - [`runtime`]: what a test runs on.
 
@@ -24,6 +26,8 @@ pub mod client;
 pub mod frame;
 pub mod http2;
 pub mod path;
+pub mod outside;
+pub mod random;
 pub mod request;
 pub mod runtime;
 pub mod server;
@@ -33,6 +37,8 @@ pub mod wait;
 pub use client::Client;
 pub use frame::Frame;
 pub use path::Path;
+pub use outside::Outside;
+pub use random::Random;
 pub use request::{Request, Response};
-pub use server::{Answer, BoxError, Running, Server, Setup};
+pub use server::{Answer, BoxError, Endpoint, Running, Server, Setup};
 pub use wait::{until, within};

@@ -14,6 +14,13 @@ pub fn run_on_one_thread(case: impl Future<Output = ()>) {
     runtime.expect("the system gives a timer and a poller to a runtime").block_on(case);
 }
 
+/// How many files and sockets this process may have open now.
+#[must_use]
+pub fn sockets() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
 /// Lets this process have as many sockets as the system allows, for the cases with a thousand connections.
 pub fn allow_many_sockets() {
     use rustix::process::{Resource, getrlimit, setrlimit};

@@ -260,6 +260,21 @@ impl fmt::Debug for Shutdown {
     }
 }
 
+/// Where clients find a server, and how they are to speak to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether clients are to speak HTTP/2 to it.
+    pub http2: bool,
+}
+
+impl From<&Running> for Endpoint {
+    fn from(server: &Running) -> Self {
+        Self { address: server.address, http2: server.http2 }
+    }
+}
+
 /// A server that runs; it ends with the runtime of the test.
 #[derive(Debug)]
 pub struct Running {
