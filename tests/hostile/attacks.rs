@@ -144,22 +144,28 @@ fn floods_with_pongs(scene: &mut Scene) -> BoxFuture<'_, String> {
     floods(scene, Frame::pong([b'p'; 125])).boxed()
 }
 
-/// Sends many times what a connection may hold.
+/// Sends for a while, and many times what a connection may hold.
 async fn floods(scene: &mut Scene, frame: Frame) -> String {
     let clients = scene.open_all("echo").await;
     let thousand = frame.masked().repeat(1_000);
-    let bytes = 100 * thousand.len();
-    let clients = join_all(clients.into_iter().map(async |mut client| {
-        for _ in 0..100 {
+    let start = Instant::now();
+    let floods = join_all(clients.into_iter().map(async |mut client| {
+        let mut sent = 0;
+        while sent < 8 * MIB || start.elapsed() < ms(1_000) {
             client.write(thousand.clone()).await;
+            sent += thousand.len();
         }
-        client
+        (client, sent)
     }))
     .await;
     let open = scene.server.counters().await.connections;
     assert_eq!(open, neighbour::COUNT + scene.attackers, "a flood was no reason to close");
-    clients.into_iter().for_each(Client::reset);
-    format!("{} MiB of each taken", bytes / MIB)
+    let mut taken = 0;
+    for (client, sent) in floods {
+        taken += sent;
+        client.reset();
+    }
+    format!("{} MiB taken", taken / MIB)
 }
 
 /// A byte now and then of a message that would be as large as one may be; the bytes count as life.

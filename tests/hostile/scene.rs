@@ -198,10 +198,11 @@ fn check(row: &Row, case: &Case, http2: bool) {
     let [low, peak, _] = row.memory;
     let allowed = low + case.attackers * each + SLACK;
     assert!(peak <= allowed, "{allowed} bytes of memory are allowed: {row}");
-    // relative to what the same machine could do a moment before
+    // relative to what the same machine could do a moment before, and with room for what else it does; how much a flood
+    // may hold up at most is locked where turns are counted, by the tests of the connection
     assert!(row.before.len() > 10 && row.during.len() > 10, "too few echoes to tell: {row}");
-    let most = 10 * row.before.max() + Duration::from_millis(800);
+    let most = 10 * row.before.max() + Duration::from_secs(2);
     assert!(row.during.max() <= most, "an echo of {most:?} is allowed: {row}");
-    let most = 10 * row.before.percentile(50) + Duration::from_millis(200);
+    let most = 10 * row.before.percentile(50) + Duration::from_millis(300);
     assert!(row.during.percentile(50) <= most, "{most:?} for half of the echoes are allowed: {row}");
 }
