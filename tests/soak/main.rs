@@ -84,7 +84,7 @@ async fn soak(adapter: &str, connections: usize, time: Duration, seed: u64) -> V
     let mut server = Outside::start(env!("CARGO_BIN_EXE_ws-tests-server"), adapter, LIMITS).await;
     let process = server.process();
     let (counters_before, files_before) = (server.counters().await, process.files());
-    let world = Arc::new(World::new(server.endpoint(), seed, time));
+    let world = Arc::new(World::new(server.endpoint(), connections, seed, time));
 
     let mut peers = JoinSet::new();
     (0..connections).for_each(|number| peers::spawn(&mut peers, &world, number));

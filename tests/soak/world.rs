@@ -20,6 +20,8 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     /// How long a connection lives, on average.
     pub(crate) lifetime: Duration,
+    /// How many rooms users go to, so that there are some in each.
+    pub(crate) rooms: usize,
     /// The time is over: connections are to end.
     pub(crate) over: watch::Sender<bool>,
     /// No more messages are sent to users.
@@ -28,12 +30,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(endpoint: Endpoint, seed: u64, time: Duration) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, connections: usize, seed: u64, time: Duration) -> Self {
         Self {
             endpoint: RwLock::new(endpoint),
             opening: Semaphore::new(OPENING),
             seed,
             lifetime: (time / 10).max(Duration::from_secs(5)),
+            rooms: connections / 100 + 1,
             over: watch::Sender::new(false),
             quiet: watch::Sender::new(false),
             tally: Tally::default(),
