@@ -42,6 +42,8 @@ pub(crate) struct App {
     pub(crate) released: watch::Sender<bool>,
     users: Numbers,
     rooms: Numbers,
+    /// What the handlers that have not returned do, to be told of one that hangs.
+    handlers: Mutex<Vec<String>>,
     /// Messages a second to users at random.
     rate: AtomicUsize,
 }
@@ -53,8 +55,13 @@ impl App {
             released: watch::Sender::new(false),
             users: Numbers::default(),
             rooms: Numbers::default(),
+            handlers: Mutex::default(),
             rate: AtomicUsize::new(0),
         }
+    }
+
+    pub(crate) fn handlers(&self) -> MutexGuard<'_, Vec<String>> {
+        self.handlers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on a user is one of those who get messages, online or not.

@@ -55,6 +55,7 @@ async fn obey(adapter: &str, control: SocketAddr, limits: Limits) {
         let Ok(Some(line)) = commands.next_line().await else { return };
         answer = match line.split_once(' ').unwrap_or((&line, "")) {
             ("counters", _) => count(&app, &layers).to_string(),
+            ("handlers", _) => app.handlers().join(", "),
             ("release", _) => {
                 app.released.send_replace(true);
                 String::new()

@@ -12,8 +12,31 @@ use crate::app::App;
 
 type Result = std::result::Result<(), BoxError>;
 
+/// A handler that has not returned.
+struct Running {
+    app: Arc<App>,
+    role: String,
+}
+
+impl Running {
+    fn new(app: &Arc<App>, role: &str) -> Self {
+        app.handlers().push(role.to_owned());
+        Self { app: Arc::clone(app), role: role.to_owned() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut handlers = self.app.handlers();
+        if let Some(at) = handlers.iter().position(|role| *role == self.role) {
+            handlers.swap_remove(at);
+        }
+    }
+}
+
 pub(crate) async fn serve(app: Arc<App>, mut socket: WebSocket) -> Result {
     let Some(first) = socket.recv().await.transpose()? else { return Ok(()) };
+    let _running = Running::new(&app, first.as_text().unwrap_or_default());
     let role: Vec<_> = first.as_text().ok_or("the first message is text")?.split(' ').collect();
     match role[..] {
         ["echo"] => echo(socket).await,

@@ -160,7 +160,9 @@ async fn settled(server: &mut Outside, before: Counters, files: usize) -> Result
             return Ok(());
         }
         if start.elapsed() > ws_tests::wait::DEADLINE {
-            return Err(format!("left over: {now:?} and {files_now} files; before: {before:?} and {files}"));
+            let handlers = server.handlers().await;
+            let left = format!("left over: {now:?}, {files_now} files and the handlers \"{handlers}\"");
+            return Err(format!("{left}; before: {before:?} and {files} files"));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

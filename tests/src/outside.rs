@@ -146,6 +146,11 @@ impl Outside {
         Counters::parse(&answer).expect("the server says what it counts")
     }
 
+    /// What the handlers do that have not returned, to be told of one that hangs.
+    pub async fn handlers(&mut self) -> String {
+        self.command("handlers").await
+    }
+
     /// Waits until what it counts is as `condition` wants it; returns that.
     pub async fn until(&mut self, what: &str, condition: impl Fn(Counters) -> bool) -> Counters {
         let start = tokio::time::Instant::now();
