@@ -15,6 +15,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use ws_core::WebSocketLayer;
 
+use crate::client::Client;
+use crate::request::Request;
 use crate::server::Endpoint;
 use crate::wait::{DEADLINE, within};
 
@@ -131,7 +133,10 @@ impl Outside {
         let (control, _) = within("the server to start", listener.accept()).await.expect("it connects");
         let mut control = BufReader::new(control);
         let address = answer(&mut control).await.parse().expect("the server says where it listens");
-        Self { child, control, address, http2 }
+        // it listens, and may not have begun to serve, which takes tasks that are to be counted
+        let server = Self { child, control, address, http2 };
+        Client::ask(server.endpoint(), Request::new("GET", "/plain")).await;
+        server
     }
 
     /// Where clients find it.
