@@ -19,12 +19,20 @@
 //! # }
 //! ```
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+#[cfg(not(all(test, shuttle)))]
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(all(test, shuttle)))]
+use std::sync::{Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
 use rand::RngExt as _;
+#[cfg(all(test, shuttle))]
+use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+#[cfg(all(test, shuttle))]
+use shuttle::sync::{Mutex, MutexGuard};
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -101,8 +109,10 @@ impl Inner {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn signal(&self, wakers: Vec<Waker>) {
+    /// Signals are in the table, which is locked. Whoever leaves his waker there after that has to see that there are.
+    fn raise(&self, tasks: MutexGuard<'_, Slab<Task>>, wakers: Vec<Waker>) {
         self.epoch.fetch_add(1, Ordering::Release);
+        drop(tasks);
         for waker in wakers {
             waker.wake();
         }
@@ -193,7 +203,8 @@ impl Connections {
     fn close_batch(&self, drain: &Drain) -> usize {
         let mut wakers = Vec::new();
         let mut left = 0;
-        for (told, (_, task)) in self.inner.tasks().iter_mut().filter(|(_, task)| !task.told).enumerate() {
+        let mut tasks = self.inner.tasks();
+        for (told, (_, task)) in tasks.iter_mut().filter(|(_, task)| !task.told).enumerate() {
             if told < drain.batch_size {
                 task.told = true;
                 task.signal = Some(Signal::Close(drain.close_frame()));
@@ -202,7 +213,7 @@ impl Connections {
                 left += 1;
             }
         }
-        self.inner.signal(wakers);
+        self.inner.raise(tasks, wakers);
         left
     }
 
@@ -218,8 +229,7 @@ impl Connections {
             })
             .collect();
         let aborted = tasks.len();
-        drop(tasks);
-        self.inner.signal(wakers);
+        self.inner.raise(tasks, wakers);
         aborted
     }
 

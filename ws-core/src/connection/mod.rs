@@ -6,6 +6,8 @@
 
 mod driver;
 mod input;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 mod shared;
 mod socket;
 mod timers;

@@ -1,0 +1,116 @@
+//! Threads in every order that shuttle thinks of: no wake-up is lost between a connection's task, those who use it from
+//! elsewhere, and a drain. Where one is, nobody is left who could run, which shuttle tells.
+//!
+//! `scripts/interleavings` runs it. The locks and atomics of this crate are those that it turns at; tokio's are not.
+
+use std::sync::Arc;
+
+use shuttle::future::block_on;
+use shuttle::{check_random, thread};
+use tokio::io::{DuplexStream, duplex};
+use tracing::Span;
+
+use super::{Driver, Link, Shared, Transport, WebSocket};
+use crate::config::{ConnectionConfig, Negotiated};
+use crate::message::Message;
+use crate::observer::{ConnectionId, ConnectionInfo};
+use crate::protocol::Role;
+use crate::tracker::{Connections, Drain, Registration};
+
+/// Orders that are tried.
+const ORDERS: usize = 2_000;
+
+/// A connection whose task has a thread of its own.
+fn connect(
+    role: Role,
+    stream: DuplexStream,
+    registration: Option<Registration>,
+) -> (WebSocket, thread::JoinHandle<()>) {
+    // room for little, so that senders wait for it
+    let config = ConnectionConfig { ping_interval: None, outbound_bytes: 4, ..ConnectionConfig::default() };
+    let info = ConnectionInfo { id: ConnectionId::next(), peer: None, protocol: None };
+    let shared = Shared::new(role, info, Arc::new(config), Negotiated::default());
+    let link = Link::new(shared, role, Transport::Other(Box::new(stream)), &[], registration, Span::none());
+    let (driver, socket) = Driver::without_handler(link);
+    (socket, thread::spawn(move || block_on(driver)))
+}
+
+/// Tries `scenario` in many orders, with timers that never fire.
+fn in_any_order(scenario: impl Fn() + Send + Sync + 'static) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _entered = runtime.enter();
+    check_random(scenario, ORDERS);
+}
+
+#[test]
+fn what_two_threads_send_wakes_the_connection_and_then_the_receiver() {
+    in_any_order(|| {
+        let (server, client) = duplex(16);
+        let ((server, serving), (mut client, using)) =
+            (connect(Role::Server, server, None), connect(Role::Client, client, None));
+        let (sender, receiver) = server.split();
+        let senders = ["a", "b"].map(|text| {
+            let sender = sender.clone();
+            thread::spawn(move || block_on(async { sender.send(text.repeat(8)).await.unwrap() }))
+        });
+        let mut received: Vec<_> =
+            (0..2).map(|_| block_on(client.recv()).unwrap().unwrap().as_text().unwrap().to_owned()).collect();
+        received.sort();
+        assert_eq!(received, ["aaaaaaaa", "bbbbbbbb"]);
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        drop((receiver, sender));
+        assert!(block_on(client.recv()).is_none());
+        drop(client);
+        serving.join().unwrap();
+        using.join().unwrap();
+    });
+}
+
+#[test]
+fn who_sends_while_the_other_side_closes_learns_of_it() {
+    in_any_order(|| {
+        let (server, client) = duplex(64);
+        let ((mut server, serving), (mut client, using)) =
+            (connect(Role::Server, server, None), connect(Role::Client, client, None));
+        let closing = thread::spawn(move || block_on(async { server.close(4000, "").await.unwrap() }));
+        let sending = thread::spawn(move || {
+            // one of them fails when the connection is over
+            while block_on(client.send(Message::from("x"))).is_ok() {}
+            assert!(block_on(client.recv()).is_none());
+        });
+        closing.join().unwrap();
+        sending.join().unwrap();
+        serving.join().unwrap();
+        using.join().unwrap();
+    });
+}
+
+#[test]
+fn a_drain_finds_a_connection_however_early_or_late_it_comes() {
+    in_any_order(|| {
+        let connections = Connections::default();
+        let (server, client) = duplex(64);
+        let opening = thread::spawn({
+            let connections = connections.clone();
+            move || {
+                let Ok(slot) = connections.acquire() else { return };
+                let (socket, serving) = connect(Role::Server, server, Some(slot.register()));
+                assert!(block_on(socket.closed()).clean);
+                drop(socket);
+                serving.join().unwrap();
+            }
+        });
+        let (mut socket, using) = connect(Role::Client, client, None);
+        let draining = thread::spawn({
+            let connections = connections.clone();
+            move || assert_eq!(block_on(connections.drain(Drain::new())).aborted, 0)
+        });
+        // an end without a word where it was refused
+        while let Some(Ok(_)) = block_on(socket.recv()) {}
+        drop(socket);
+        opening.join().unwrap();
+        draining.join().unwrap();
+        using.join().unwrap();
+        assert!(connections.is_empty());
+    });
+}
