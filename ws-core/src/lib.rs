@@ -54,7 +54,7 @@
 //!
 //! # Features
 //!
-//! - `json` (default): [`Message::json`], `send_json`, `recv_json`.
+//! - `json` (default): `Message::json`, `send_json`, `recv_json`.
 //! - `deflate`: compressed messages (permessage-deflate, RFC 7692), for layers that are told to: see `Compression`.
 //! - `client`: the module `client`, WebSocket clients. `rustls`: the same, and their TLS.
 //! - `testing`: the module `testing`.
