@@ -1,0 +1,3 @@
+//! Runs the servers in turn, and writes what they take.
+
+fn main() {}
