@@ -92,7 +92,7 @@ pub use client::{Client, ConnectError, ReconnectingWebSocket};
 pub use close::{CloseCode, CloseFrame, Closed, InvalidClose, Side};
 #[cfg(feature = "deflate")]
 pub use compression::Compression;
-pub use connection::{Receiver, Sender, WebSocket};
+pub use connection::{Receiver, Sender, Sending, WebSocket};
 pub use error::{Error, ProtocolError, Timeout, TrySendError};
 pub use handler::{HandlerService, Outcome, service};
 pub use handshake::Rejection;

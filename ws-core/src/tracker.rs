@@ -76,7 +76,7 @@ struct Task {
 #[derive(Clone, Debug)]
 pub(crate) enum Signal {
     /// Close with this frame.
-    Close(CloseFrame),
+    Close(Box<CloseFrame>),
     /// End now; the handler's future is dropped.
     Abort,
 }
@@ -207,7 +207,7 @@ impl Connections {
         for (told, (_, task)) in tasks.iter_mut().filter(|(_, task)| !task.told).enumerate() {
             if told < drain.batch_size {
                 task.told = true;
-                task.signal = Some(Signal::Close(drain.close_frame()));
+                task.signal = Some(Signal::Close(Box::new(drain.close_frame())));
                 wakers.extend(task.waker.clone());
             } else {
                 left += 1;

@@ -22,12 +22,12 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::Span;
 
 use super::input::{Input, READ_SIZE};
-use super::shared::{Ending, Interest, Phase, Shared, State, Wakes};
+use super::shared::{Ending, Interest, Phase, Shared, State, Wakes, borrow_queue, return_queue};
 use super::socket::WebSocket;
 use super::timers::{Alarm, Due, Timers};
 use super::transport::Transport;
 use crate::close::{CloseCode, CloseFrame, Side};
-use crate::error::{Error, Timeout};
+use crate::error::{Error, ProtocolError, Timeout};
 use crate::handler::Outcome;
 use crate::message::Message;
 use crate::protocol::{Decoder, Encoder, Event, Role};
@@ -177,6 +177,19 @@ enum Stage {
     Over,
 }
 
+/// Why nothing more is read.
+enum Broken {
+    Protocol(ProtocolError),
+    /// The peer's end of the stream, or an error in its place.
+    Transport(Option<io::Error>),
+}
+
+impl From<ProtocolError> for Broken {
+    fn from(error: ProtocolError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
 /// The connection without its handler: not generic, so it is compiled once.
 pub(crate) struct Link {
     shared: Arc<Shared>,
@@ -200,9 +213,6 @@ pub(crate) struct Link {
 
     input: Input,
     decoder: Decoder,
-    /// Messages decoded in this round, and their bytes.
-    decoded: VecDeque<Message>,
-    decoded_bytes: usize,
     /// How many more messages may wait for the handler, and how many more bytes; `None` if there is nobody to take any.
     room: Option<(usize, usize)>,
     /// Reading has stopped for want of room.
@@ -210,7 +220,8 @@ pub(crate) struct Link {
     /// The kernel watches over the pings in that time.
     kernel_asked: bool,
 
-    output: Encoder,
+    /// What the transport has not taken yet: on the heap, as it takes nearly always all.
+    unwritten: Option<Box<Encoder>>,
     /// Bytes written, and not yet counted in the shared state.
     uncounted: usize,
     /// The transport has not been flushed since something was written.
@@ -250,12 +261,10 @@ impl Link {
             new_waker: true,
             input: Input::new(read),
             decoder: Decoder::new(role, config.limits).with(shared.negotiated),
-            decoded: VecDeque::new(),
-            decoded_bytes: 0,
             room: Some((config.inbound_messages, config.inbound_bytes)),
             paused: false,
             kernel_asked: false,
-            output: Encoder::new(role),
+            unwritten: None,
             uncounted: 0,
             unflushed: false,
             unanswered: None,
@@ -282,7 +291,7 @@ impl Link {
     fn is_aborted(&mut self, cx: &mut Context<'_>) -> bool {
         match self.registration.as_mut().and_then(Registration::take_signal) {
             Some(Signal::Close(frame)) => {
-                self.change(cx, |state| state.close(Some(frame)));
+                self.change(cx, |state| state.close(Some(*frame)));
                 false
             }
             Some(Signal::Abort) => {
@@ -300,9 +309,13 @@ impl Link {
         self.sync(cx);
     }
 
-    /// Brings this side and the shared state together: counts what was written, fetches what was queued, follows the
-    /// closing.
+    /// Brings this side and the shared state together: counts what was written, follows the closing.
     fn sync(&mut self, cx: &mut Context<'_>) {
+        self.sync_output(cx, None);
+    }
+
+    /// As `sync`; also fetches what was queued.
+    fn sync_output(&mut self, cx: &mut Context<'_>, output: Option<&mut Encoder>) {
         if self.stage == Stage::Over {
             return;
         }
@@ -331,7 +344,9 @@ impl Link {
         {
             state.pong(&payload);
         }
-        state.outbound.drain_into(&mut self.output);
+        if let Some(output) = output {
+            state.outbound.drain_into(output);
+        }
         self.room = state.room(config);
         self.answered = self.failed || state.peer_closed;
         let reached = match state.phase {
@@ -424,11 +439,12 @@ impl Link {
     }
 
     fn has_room(&self) -> bool {
-        self.room.is_none_or(|(messages, bytes)| self.decoded.len() < messages && self.decoded_bytes < bytes)
+        self.room.is_none_or(|(messages, bytes)| messages > 0 && bytes > 0)
     }
 
     /// Reads and decodes until there is nothing more, no room, or the others have waited long enough.
     fn read(&mut self, cx: &mut Context<'_>, budget: &mut usize) {
+        let mut messages = borrow_queue();
         while *budget > 0 {
             match self.stage {
                 Stage::Open if !self.has_room() => {
@@ -439,21 +455,41 @@ impl Link {
                 Stage::Lingering => self.input.clear(),
                 _ => break,
             }
-            if !self.input.is_empty() {
-                self.decode(cx);
+            let came = if !self.input.is_empty() {
                 *budget = budget.saturating_sub(FRAME_COST);
+                self.decode()
             } else if self.readable {
-                *budget = budget.saturating_sub(self.read_once(cx));
+                self.read_once(cx, budget)
             } else {
                 break;
+            };
+            match came {
+                Ok(None) => {}
+                Ok(Some(Event::Message(message))) => self.message_received(message, &mut messages),
+                Ok(Some(Event::Ping(payload))) => self.ping_received(payload),
+                Ok(Some(Event::Pong(payload))) => self.pong_received(&payload, cx),
+                // what came before the end is delivered first
+                Ok(Some(Event::Close(frame))) => {
+                    self.deliver(&mut messages, cx);
+                    self.input.clear();
+                    self.change(cx, |state| state.close_received(frame));
+                }
+                Err(broken) => {
+                    self.deliver(&mut messages, cx);
+                    match broken {
+                        Broken::Protocol(error) => self.fail(error.close_code(), error.into(), cx),
+                        Broken::Transport(error) => self.peer_gone(error, cx),
+                    }
+                }
             }
         }
-        self.deliver(cx);
+        self.deliver(&mut messages, cx);
+        return_queue(messages);
     }
 
-    /// Reads what one call gives; returns how much that was.
-    fn read_once(&mut self, cx: &mut Context<'_>) -> usize {
-        let Some(transport) = &mut self.transport else { return 0 };
+    /// Reads what one call gives, and takes that from the budget.
+    fn read_once(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> Result<Option<Event>, Broken> {
+        let Some(transport) = &mut self.transport else { return Ok(None) };
         let transport = Pin::new(transport);
         let direct = if self.stage == Stage::Lingering { None } else { self.decoder.direct(READ_SIZE) };
         let is_direct = direct.is_some();
@@ -464,45 +500,29 @@ impl Link {
         };
         match result {
             Poll::Pending => self.readable = false,
-            Poll::Ready(Ok(0)) => self.peer_gone(None, cx),
-            Poll::Ready(Err(error)) => self.peer_gone(Some(error), cx),
+            Poll::Ready(Ok(0)) => return Err(Broken::Transport(None)),
+            Poll::Ready(Err(error)) => return Err(Broken::Transport(Some(error))),
             Poll::Ready(Ok(read)) => {
+                *budget = budget.saturating_sub(read);
                 self.timers.inbound(Instant::now());
                 if is_direct {
-                    match self.decoder.advance(read) {
-                        Ok(event) => self.decoded(event, cx),
-                        Err(error) => self.fail(error.close_code(), error.into(), cx),
-                    }
+                    let event = self.decoder.advance(read)?;
+                    self.timers.in_message(self.decoder.in_message());
+                    return Ok(event);
                 }
-                return read;
             }
         }
-        0
+        Ok(None)
     }
 
-    fn decode(&mut self, cx: &mut Context<'_>) {
-        match self.decoder.decode(self.input.unread()) {
-            Ok((taken, event)) => {
-                self.input.take(taken);
-                self.decoded(event, cx);
-            }
-            Err(error) => self.fail(error.close_code(), error.into(), cx),
-        }
-    }
-
-    /// Some bytes have been decoded, and may have made an event.
-    fn decoded(&mut self, event: Option<Event>, cx: &mut Context<'_>) {
-        match event {
-            None => {}
-            Some(Event::Message(message)) => self.message_received(message),
-            Some(Event::Ping(payload)) => self.ping_received(payload),
-            Some(Event::Pong(payload)) => self.pong_received(&payload, cx),
-            Some(Event::Close(frame)) => self.close_received(frame, cx),
-        }
+    fn decode(&mut self) -> Result<Option<Event>, Broken> {
+        let (taken, event) = self.decoder.decode(self.input.unread())?;
+        self.input.take(taken);
         self.timers.in_message(self.decoder.in_message());
+        Ok(event)
     }
 
-    fn message_received(&mut self, message: Message) {
+    fn message_received(&mut self, message: Message, messages: &mut VecDeque<Message>) {
         // what comes behind our own Close frame is nobody's
         if self.stage != Stage::Open {
             return;
@@ -512,9 +532,10 @@ impl Link {
             self.timers.message(Instant::now());
         }
         config.observe(|observer| observer.on_message_received(self.shared.info.id, message.len()));
-        if self.room.is_some() {
-            self.decoded_bytes += message.len();
-            self.decoded.push_back(message);
+        if let Some((messages_left, bytes_left)) = &mut self.room {
+            *messages_left = messages_left.saturating_sub(1);
+            *bytes_left = bytes_left.saturating_sub(message.len());
+            messages.push_back(message);
         }
     }
 
@@ -538,28 +559,19 @@ impl Link {
         }
     }
 
-    fn close_received(&mut self, frame: Option<CloseFrame>, cx: &mut Context<'_>) {
-        // what came before it is delivered first
-        self.deliver(cx);
-        self.input.clear();
-        self.change(cx, |state| state.close_received(frame));
-    }
-
-    /// Hands the messages of this round to the receiver.
-    fn deliver(&mut self, cx: &mut Context<'_>) {
-        if self.decoded.is_empty() {
+    /// Hands messages to the receiver.
+    fn deliver(&mut self, messages: &mut VecDeque<Message>, cx: &mut Context<'_>) {
+        if messages.is_empty() {
             return;
         }
         let mut wakes = Wakes::default();
-        self.decoded_bytes = 0;
-        self.room = self.shared.deliver(&mut self.decoded, &mut wakes);
+        self.room = self.shared.deliver(messages, &mut wakes);
         self.handler_turn |= wakes.wake_others(cx.waker());
     }
 
     /// The peer broke a rule. It is told so when the handler has taken what came before.
     fn fail(&mut self, code: CloseCode, error: Error, cx: &mut Context<'_>) {
         tracing::debug!(%error, "connection failed");
-        self.deliver(cx);
         self.input.clear();
         self.failed = true;
         let frame = CloseFrame::new(code, error.to_string());
@@ -585,7 +597,6 @@ impl Link {
 
     /// The peer's end of the stream has come, or an error in its place.
     fn peer_gone(&mut self, error: Option<io::Error>, cx: &mut Context<'_>) {
-        self.deliver(cx);
         if self.kernel_asked
             && self.stage == Stage::Open
             && error.as_ref().is_some_and(|error| is_unacknowledged(error.kind()))
@@ -600,13 +611,15 @@ impl Link {
 
     /// Writes all that was queued, in as few calls as it takes.
     fn write(&mut self, cx: &mut Context<'_>) {
+        let mut output =
+            self.unwritten.take().map_or_else(|| Encoder::new(self.role), |unwritten| *unwritten);
         loop {
-            self.sync(cx);
+            self.sync_output(cx, Some(&mut output));
             let Some(transport) = &mut self.transport else { return };
-            if !self.output.has_remaining() || !self.writable {
+            if !output.has_remaining() || !self.writable {
                 break;
             }
-            match poll_write_buf(Pin::new(transport), cx, &mut self.output) {
+            match poll_write_buf(Pin::new(transport), cx, &mut output) {
                 Poll::Pending => {
                     self.writable = false;
                     self.timers.blocked(Instant::now());
@@ -617,6 +630,13 @@ impl Link {
                 Poll::Ready(Ok(written)) => self.wrote(written),
             }
         }
+        if output.has_remaining() {
+            self.unwritten = Some(Box::new(output));
+        }
+        self.flush(cx);
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) {
         if let Some(transport) = &mut self.transport
             && self.unflushed
         {
@@ -648,7 +668,7 @@ impl Link {
     /// Once both sides have said that they close, and all is written, ends the stream.
     fn close_transport(&mut self, cx: &mut Context<'_>) {
         let Some(transport) = &mut self.transport else { return };
-        if self.stage == Stage::Closing && self.answered && !self.output.has_remaining() && !self.unflushed {
+        if self.stage == Stage::Closing && self.answered && self.unwritten.is_none() && !self.unflushed {
             // the server ends the stream first (RFC 6455 section 7.1.1)
             self.stage = match self.role {
                 Role::Client if !self.failed => Stage::Lingering,
@@ -669,7 +689,7 @@ impl Link {
         self.stage = Stage::Over;
         self.input = Input::default();
         self.decoder = Decoder::new(self.role, self.shared.config.limits);
-        self.output = Encoder::new(self.role);
+        self.unwritten = None;
         if let Some(registration) = &mut self.registration {
             registration.release_slot();
         }
@@ -721,11 +741,10 @@ impl Link {
         let busy = changed
             || self.handler_turn
             || to_read && (self.readable || !self.input.is_empty())
-            || self.writable && self.output.has_remaining();
+            || self.writable && self.unwritten.is_some();
         if !busy {
             state.driver_sleeps();
             self.input.park();
-            self.decoded = VecDeque::new();
         }
         busy
     }

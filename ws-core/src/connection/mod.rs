@@ -15,7 +15,7 @@ mod transport;
 
 pub(crate) use driver::{Driver, Link};
 pub(crate) use shared::Shared;
-pub use socket::{Receiver, Sender, WebSocket};
+pub use socket::{Receiver, Sender, Sending, WebSocket};
 #[cfg(feature = "client")]
 pub(crate) use transport::Stream;
 pub(crate) use transport::Transport;

@@ -4,7 +4,9 @@
 //! call of the handler, or while a waker that is not the driver's is called.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError};
 #[cfg(not(all(test, shuttle)))]
 use std::sync::{Mutex, MutexGuard};
@@ -38,13 +40,35 @@ pub(crate) struct Shared {
     state: Mutex<State>,
 }
 
+thread_local! {
+    /// A queue that a connection gave back. Those that are idle hold none.
+    static SPARE: Cell<VecDeque<Message>> = const { Cell::new(VecDeque::new()) };
+}
+
+/// The longest queue that is kept for the next connection.
+const MAX_SPARE: usize = 64;
+
+/// An empty queue for messages, most often with room.
+pub(super) fn borrow_queue() -> VecDeque<Message> {
+    SPARE.try_with(Cell::take).unwrap_or_default()
+}
+
+/// Gives a queue back; what is in it is dropped.
+pub(super) fn return_queue(mut queue: VecDeque<Message>) {
+    queue.clear();
+    if (1..=MAX_SPARE).contains(&queue.capacity()) {
+        // there is none to keep it where the thread is about to end
+        let _ = SPARE.try_with(|spare| spare.set(queue));
+    }
+}
+
 /// How far the connection is.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// Messages go both ways.
     Open,
     /// The end is known, and answered as soon as what came before it has been taken; messages can still be sent.
-    Ending(Ending),
+    Ending(Box<Ending>),
     /// Our Close frame is queued or sent; nothing can be sent any more.
     Closing,
     /// The transport is gone.
@@ -58,6 +82,32 @@ pub(super) enum Ending {
     Peer(Option<CloseFrame>),
     /// The peer broke a rule.
     Failure(CloseFrame, Error),
+}
+
+/// What there is to tell of the end.
+struct End {
+    closed: Closed,
+    /// What the peer's Close frame said.
+    peer_frame: Option<CloseFrame>,
+    /// What `recv` has to say before it says `None`.
+    error: Option<Error>,
+    /// What `close` has to say.
+    close_error: Option<Error>,
+}
+
+impl End {
+    fn new(by: Side, frame: Option<CloseFrame>) -> Self {
+        Self { closed: Closed { by, frame, clean: false }, peer_frame: None, error: None, close_error: None }
+    }
+
+    /// Why the closing handshake failed; each of those who wait for it is told, and the first one the cause.
+    fn close_error(&mut self) -> Error {
+        match &mut self.close_error {
+            Some(Error::Disconnected(cause)) => Error::Disconnected(cause.take()),
+            Some(Error::Timeout(timeout)) => Error::Timeout(*timeout),
+            _ => Error::Closed,
+        }
+    }
 }
 
 pub(super) struct State {
@@ -79,15 +129,10 @@ pub(super) struct State {
     pub(super) sent: bool,
 
     pub(super) phase: Phase,
-    /// How the connection ended, or is ending.
-    pub(super) closed: Option<Closed>,
-    /// The peer's Close frame has come, and what it said.
+    /// The peer's Close frame has come.
     pub(super) peer_closed: bool,
-    peer_frame: Option<CloseFrame>,
-    /// What `recv` has to say before it says `None`.
-    error: Option<Error>,
-    /// What `close` has to say.
-    close_error: Option<Error>,
+    /// How the connection ended, or is ending. Most do neither at most times, so it is not a part of each.
+    end: Option<Box<End>>,
     /// The handler is done, or there was none.
     handler_done: bool,
 
@@ -170,6 +215,20 @@ pub(super) enum Interest {
     Pong,
     /// The end of the connection.
     End,
+}
+
+/// A place among those who wait. Futures hold one, so it takes no more than it needs, even where there is none.
+#[derive(Clone, Copy)]
+pub(super) struct Place(NonZeroUsize);
+
+impl Place {
+    fn new(key: usize) -> Self {
+        Self(NonZeroUsize::MIN.saturating_add(key))
+    }
+
+    fn key(self) -> usize {
+        self.0.get() - 1
+    }
 }
 
 /// Wakers to call when the lock is free again. The driver's own stands for the handler's turn: the driver is awake.
@@ -267,11 +326,8 @@ impl Shared {
             wakes.wake();
             state = self.lock();
         }
-        if let Some(error) = state.error.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        if state.closed.is_some() {
-            return Poll::Ready(None);
+        if let Some(end) = &mut state.end {
+            return Poll::Ready(end.error.take().map(Err));
         }
         match &mut state.receiver_waker {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -284,7 +340,7 @@ impl Shared {
     pub(super) fn poll_send(
         &self,
         cx: &mut Context<'_>,
-        waiter: &mut Option<usize>,
+        waiter: &mut Option<Place>,
         message: &mut Option<Outgoing<'_>>,
     ) -> Poll<Result<(), Error>> {
         let mut state = self.lock();
@@ -346,7 +402,7 @@ impl Shared {
     pub(super) fn poll_room(
         &self,
         cx: &mut Context<'_>,
-        waiter: &mut Option<usize>,
+        waiter: &mut Option<Place>,
     ) -> Poll<Result<(), Error>> {
         let mut state = self.lock();
         state.check_sendable()?;
@@ -381,7 +437,7 @@ impl Shared {
     pub(super) fn poll_flush(
         &self,
         cx: &mut Context<'_>,
-        waiter: &mut Option<usize>,
+        waiter: &mut Option<Place>,
         target: u64,
     ) -> Poll<Result<(), Error>> {
         let mut state = self.lock();
@@ -443,24 +499,24 @@ impl Shared {
     pub(super) fn poll_close(
         &self,
         cx: &mut Context<'_>,
-        waiter: &mut Option<usize>,
+        waiter: &mut Option<Place>,
     ) -> Poll<Result<Option<CloseFrame>, Error>> {
         let mut state = self.lock();
         if state.peer_closed {
-            return Poll::Ready(Ok(state.peer_frame.clone()));
+            return Poll::Ready(Ok(state.end.as_ref().and_then(|end| end.peer_frame.clone())));
         }
         if matches!(state.phase, Phase::Over) {
-            return Poll::Ready(Err(state.close_error()));
+            return Poll::Ready(Err(state.end.as_mut().map_or(Error::Closed, |end| end.close_error())));
         }
         state.wait(Interest::End, waiter, cx.waker());
         Poll::Pending
     }
 
     /// Waits until the connection is over.
-    pub(super) fn poll_closed(&self, cx: &mut Context<'_>, waiter: &mut Option<usize>) -> Poll<Closed> {
+    pub(super) fn poll_closed(&self, cx: &mut Context<'_>, waiter: &mut Option<Place>) -> Poll<Closed> {
         let mut state = self.lock();
-        if let (Phase::Over, Some(closed)) = (&state.phase, &state.closed) {
-            return Poll::Ready(closed.clone());
+        if let (Phase::Over, Some(end)) = (&state.phase, &state.end) {
+            return Poll::Ready(end.closed.clone());
         }
         state.wait(Interest::End, waiter, cx.waker());
         Poll::Pending
@@ -471,7 +527,7 @@ impl Shared {
     }
 
     pub(super) fn close_frame(&self) -> Option<CloseFrame> {
-        self.lock().closed.as_ref().and_then(|closed| closed.frame.clone())
+        self.lock().end.as_ref().and_then(|end| end.closed.frame.clone())
     }
 
     /// Queues a ping, and returns its number.
@@ -485,7 +541,7 @@ impl Shared {
     pub(super) fn poll_pong(
         &self,
         cx: &mut Context<'_>,
-        waiter: &mut Option<usize>,
+        waiter: &mut Option<Place>,
         id: u64,
     ) -> Poll<Result<Duration, Error>> {
         let mut state = self.lock();
@@ -493,7 +549,7 @@ impl Shared {
         if let Some(round_trip) = round_trip {
             return Poll::Ready(Ok(round_trip));
         }
-        if state.closed.is_some() {
+        if state.end.is_some() {
             return Poll::Ready(Err(Error::Closed));
         }
         state.wait(Interest::Pong, waiter, cx.waker());
@@ -510,9 +566,9 @@ impl Shared {
     }
 
     /// One who waited does not any more.
-    pub(super) fn forget(&self, waiter: &mut Option<usize>) {
-        if let Some(key) = waiter.take() {
-            self.lock().waiters.try_remove(key);
+    pub(super) fn forget(&self, waiter: &mut Option<Place>) {
+        if let Some(place) = waiter.take() {
+            self.lock().waiters.try_remove(place.key());
         }
     }
 
@@ -555,11 +611,8 @@ impl State {
             written: 0,
             sent: false,
             phase: Phase::Open,
-            closed: None,
             peer_closed: false,
-            peer_frame: None,
-            error: None,
-            close_error: None,
+            end: None,
             handler_done: false,
             pings: Vec::new(),
             next_ping: 0,
@@ -649,15 +702,6 @@ impl State {
         self.close(Some(CloseFrame::new(CloseCode::INTERNAL_ERROR, "")))
     }
 
-    /// Why the closing handshake failed; each of those who wait for it is told, and the first one the cause.
-    fn close_error(&mut self) -> Error {
-        match &mut self.close_error {
-            Some(Error::Disconnected(cause)) => Error::Disconnected(cause.take()),
-            Some(Error::Timeout(timeout)) => Error::Timeout(*timeout),
-            _ => Error::Closed,
-        }
-    }
-
     fn check_sendable(&self) -> Result<(), Error> {
         match self.phase {
             Phase::Open | Phase::Ending(_) => Ok(()),
@@ -737,13 +781,13 @@ impl State {
         round_trip
     }
 
-    fn wait(&mut self, interest: Interest, waiter: &mut Option<usize>, waker: &Waker) {
-        match waiter.and_then(|key| self.waiters.get_mut(key)) {
+    fn wait(&mut self, interest: Interest, waiter: &mut Option<Place>, waker: &Waker) {
+        match waiter.and_then(|place| self.waiters.get_mut(place.key())) {
             Some((of, known)) => {
                 *of = interest;
                 known.clone_from(waker);
             }
-            None => *waiter = Some(self.waiters.insert((interest, waker.clone()))),
+            None => *waiter = Some(Place::new(self.waiters.insert((interest, waker.clone())))),
         }
     }
 
@@ -773,7 +817,7 @@ impl State {
     /// The end is known. It is answered at once if all that came before it has been taken.
     pub(super) fn end(&mut self, ending: Ending) -> Wakes {
         if let Phase::Open = self.phase {
-            self.phase = Phase::Ending(ending);
+            self.phase = Phase::Ending(Box::new(ending));
         }
         let mut wakes = self.settle_if_idle();
         self.wake_receiver(&mut wakes);
@@ -786,9 +830,9 @@ impl State {
             return self.end(Ending::Peer(frame));
         }
         self.peer_closed = true;
-        self.peer_frame = frame;
-        if let Some(closed) = &mut self.closed {
-            closed.clean = true;
+        if let Some(end) = &mut self.end {
+            end.peer_frame = frame;
+            end.closed.clean = true;
         }
         self.wake_all()
     }
@@ -796,7 +840,7 @@ impl State {
     /// The connection fails here and now, whatever the handler has not taken.
     pub(super) fn fail(&mut self, frame: CloseFrame, error: Error) -> Wakes {
         if let Phase::Open = self.phase {
-            self.phase = Phase::Ending(Ending::Failure(frame, error));
+            self.phase = Phase::Ending(Box::new(Ending::Failure(frame, error)));
         }
         self.settle()
     }
@@ -811,23 +855,30 @@ impl State {
 
     /// Answers the end.
     pub(super) fn settle(&mut self) -> Wakes {
-        match std::mem::replace(&mut self.phase, Phase::Closing) {
-            Phase::Ending(Ending::Peer(frame)) => {
-                self.push(|outbound| outbound.close(frame.as_ref()));
-                self.peer_closed = true;
-                self.peer_frame.clone_from(&frame);
-                self.closed = Some(Closed { by: Side::Remote, frame, clean: true });
-            }
-            Phase::Ending(Ending::Failure(frame, error)) => {
-                self.push(|outbound| outbound.close(Some(&frame)));
-                self.closed = Some(Closed { by: Side::Local, frame: Some(frame), clean: false });
-                self.error = Some(error);
-            }
+        let ending = match std::mem::replace(&mut self.phase, Phase::Closing) {
+            Phase::Ending(ending) => *ending,
             other => {
                 self.phase = other;
                 return Wakes::default();
             }
-        }
+        };
+        let end = match ending {
+            Ending::Peer(frame) => {
+                self.push(|outbound| outbound.close(frame.as_ref()));
+                self.peer_closed = true;
+                let mut end = End::new(Side::Remote, frame.clone());
+                end.closed.clean = true;
+                end.peer_frame = frame;
+                end
+            }
+            Ending::Failure(frame, error) => {
+                self.push(|outbound| outbound.close(Some(&frame)));
+                let mut end = End::new(Side::Local, Some(frame));
+                end.error = Some(error);
+                end
+            }
+        };
+        self.end = Some(Box::new(end));
         self.wake_all()
     }
 
@@ -837,7 +888,7 @@ impl State {
             Phase::Open => {
                 self.phase = Phase::Closing;
                 self.push(|outbound| outbound.close(frame.as_ref()));
-                self.closed = Some(Closed { by: Side::Local, frame, clean: false });
+                self.end = Some(Box::new(End::new(Side::Local, frame)));
                 self.wake_all()
             }
             Phase::Ending(_) => self.settle(),
@@ -851,13 +902,14 @@ impl State {
             // what was to be said to the peer cannot be, but the handler learns it
             drop(self.settle());
         }
+        let end = self.end.get_or_insert_with(|| Box::new(End::new(by, None)));
         if matches!(self.phase, Phase::Closing) {
-            self.close_error = error;
+            end.close_error = error;
         } else {
-            self.error = error;
+            end.error = error;
         }
+        let closed = end.closed.clone();
         self.phase = Phase::Over;
-        let closed = self.closed.get_or_insert(Closed { by, frame: None, clean: false }).clone();
         self.outbound = Encoder::new(role);
         self.pings.clear();
         (self.wake_all(), closed)
@@ -884,7 +936,7 @@ impl State {
     pub(super) fn driver_sleeps(&mut self) {
         self.driver_awake = false;
         if self.inbound.is_empty() && self.inbound.capacity() > 0 {
-            self.inbound = VecDeque::new();
+            return_queue(std::mem::take(&mut self.inbound));
         }
         if self.waiters.is_empty() && self.waiters.capacity() > 0 {
             self.waiters = Slab::new();

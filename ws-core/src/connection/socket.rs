@@ -1,7 +1,8 @@
 //! What the user holds of a connection: [`WebSocket`], and its halves [`Sender`] and [`Receiver`].
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::shared::{Outgoing, Shared};
+use super::shared::{Outgoing, Place, Shared};
 use crate::close::{CloseCode, CloseFrame, Closed};
 use crate::error::{Error, TrySendError};
 use crate::message::Message;
@@ -69,9 +70,9 @@ pub struct WebSocket {
 pub struct Sender {
     shared: Arc<Shared>,
     /// The place in the queue of those who wait, when used as a `Sink`.
-    waiter: Option<usize>,
+    waiter: Option<Place>,
     /// Where the flush that the `Sink` has begun is over.
-    flush: Option<u64>,
+    flush: Option<NonZeroU64>,
 }
 
 /// The half of a [`WebSocket`] that receives.
@@ -100,12 +101,56 @@ pub struct Receiver {
 /// A place in the queue of those who wait, given up when the future that waits is dropped.
 struct Waiter<'a> {
     shared: &'a Shared,
-    key: Option<usize>,
+    place: Option<Place>,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        Self { shared, place: None }
+    }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.shared.forget(&mut self.key);
+        self.shared.forget(&mut self.place);
+    }
+}
+
+/// The future of [`Sender::send`] and [`Sender::send_prepared`], which tell what it does.
+///
+/// ```
+/// use ws_core::{Error, WebSocket};
+///
+/// async fn greet(mut socket: WebSocket) -> Result<(), Error> {
+///     let sending = socket.send("hello"); // nothing yet
+///     sending.await
+/// }
+/// ```
+// named, and not that of an `async fn`, which would hold the message twice: it is a part of every handler that sends
+#[must_use = "nothing is sent until the future is awaited"]
+pub struct Sending<'a> {
+    waiter: Waiter<'a>,
+    message: Option<Outgoing<'a>>,
+}
+
+impl<'a> Sending<'a> {
+    fn new(shared: &'a Shared, message: Outgoing<'a>) -> Self {
+        Self { waiter: Waiter::new(shared), message: Some(message) }
+    }
+}
+
+impl Future for Sending<'_> {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Self { waiter, message } = self.get_mut();
+        waiter.shared.poll_send(cx, &mut waiter.place, message)
+    }
+}
+
+impl fmt::Debug for Sending<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sending").field(self.waiter.shared).finish()
     }
 }
 
@@ -162,8 +207,8 @@ macro_rules! common {
         pub async fn closed(&self) -> Closed {
             let $shared = self;
             let shared = &$get;
-            let mut waiter = Waiter { shared, key: None };
-            poll_fn(|cx| shared.poll_closed(cx, &mut waiter.key)).await
+            let mut waiter = Waiter::new(shared);
+            poll_fn(|cx| shared.poll_closed(cx, &mut waiter.place)).await
         }
 
         /// The round trip time that was measured last, by keepalive or by [`ping`](Sender::ping).
@@ -190,10 +235,8 @@ impl Sender {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is ready, nothing was queued.
-    pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        let mut message = Some(Outgoing::Own(message.into()));
-        let mut waiter = Waiter { shared: &self.shared, key: None };
-        poll_fn(|cx| self.shared.poll_send(cx, &mut waiter.key, &mut message)).await
+    pub fn send(&self, message: impl Into<Message>) -> Sending<'_> {
+        Sending::new(&self.shared, Outgoing::Own(message.into()))
     }
 
     /// Queues a message if there is room in the outbound buffer now.
@@ -216,10 +259,8 @@ impl Sender {
     /// # Cancel safety
     ///
     /// As [`send`](Self::send): if the future is dropped before it is ready, nothing was queued.
-    pub async fn send_prepared(&self, message: &PreparedMessage) -> Result<(), Error> {
-        let mut message = Some(Outgoing::Prepared(message));
-        let mut waiter = Waiter { shared: &self.shared, key: None };
-        poll_fn(|cx| self.shared.poll_send(cx, &mut waiter.key, &mut message)).await
+    pub fn send_prepared<'a>(&'a self, message: &'a PreparedMessage) -> Sending<'a> {
+        Sending::new(&self.shared, Outgoing::Prepared(message))
     }
 
     /// As [`try_send`](Self::try_send), for a message that many connections send: see [`PreparedMessage`].
@@ -259,8 +300,8 @@ impl Sender {
     /// It can be dropped and called again.
     pub async fn flush(&self) -> Result<(), Error> {
         let target = self.shared.flush_target();
-        let mut waiter = Waiter { shared: &self.shared, key: None };
-        poll_fn(|cx| self.shared.poll_flush(cx, &mut waiter.key, target)).await
+        let mut waiter = Waiter::new(&self.shared);
+        poll_fn(|cx| self.shared.poll_flush(cx, &mut waiter.place, target)).await
     }
 
     /// Closes the connection: sends what is queued, then a Close frame with this code and reason, and waits for the
@@ -283,8 +324,8 @@ impl Sender {
         reason: impl Into<Utf8Bytes>,
     ) -> Result<Option<CloseFrame>, Error> {
         self.shared.start_close(CloseFrame::new(code, reason))?;
-        let mut waiter = Waiter { shared: &self.shared, key: None };
-        poll_fn(|cx| self.shared.poll_close(cx, &mut waiter.key)).await
+        let mut waiter = Waiter::new(&self.shared);
+        poll_fn(|cx| self.shared.poll_close(cx, &mut waiter.place)).await
     }
 
     /// From now on, answers a text message that is exactly `heartbeat` with `answer`, in place of receiving it, also while
@@ -321,8 +362,8 @@ impl Sender {
     /// If the future is dropped, the ping may still be sent, and its answer is ignored.
     pub async fn ping(&self) -> Result<Duration, Error> {
         let ping = PendingPing { shared: &self.shared, id: self.shared.start_ping()? };
-        let mut waiter = Waiter { shared: &self.shared, key: None };
-        poll_fn(|cx| self.shared.poll_pong(cx, &mut waiter.key, ping.id)).await
+        let mut waiter = Waiter::new(&self.shared);
+        poll_fn(|cx| self.shared.poll_pong(cx, &mut waiter.place, ping.id)).await
     }
 }
 
@@ -420,8 +461,8 @@ impl WebSocket {
     /// # Cancel safety
     ///
     /// As there: the whole message is queued, or nothing.
-    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        self.sender.send(message).await
+    pub fn send(&mut self, message: impl Into<Message>) -> Sending<'_> {
+        self.sender.send(message)
     }
 
     /// As [`Sender::try_send`].
@@ -442,8 +483,8 @@ impl WebSocket {
     /// # Cancel safety
     ///
     /// As there: the whole message is queued, or nothing.
-    pub async fn send_prepared(&mut self, message: &PreparedMessage) -> Result<(), Error> {
-        self.sender.send_prepared(message).await
+    pub fn send_prepared<'a>(&'a mut self, message: &'a PreparedMessage) -> Sending<'a> {
+        self.sender.send_prepared(message)
     }
 
     /// As [`Sender::try_send_prepared`].
@@ -570,8 +611,9 @@ impl Sink<Message> for Sender {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        let target = *this.flush.get_or_insert_with(|| this.shared.flush_target());
-        let result = ready!(this.shared.poll_flush(cx, &mut this.waiter, target));
+        let target = this.flush.or_else(|| NonZeroU64::new(this.shared.flush_target()));
+        this.flush = target;
+        let result = ready!(this.shared.poll_flush(cx, &mut this.waiter, target.map_or(0, NonZeroU64::get)));
         this.flush = None;
         this.shared.forget(&mut this.waiter);
         Poll::Ready(result)
