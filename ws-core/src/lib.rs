@@ -60,6 +60,8 @@
 //! - `testing`: the module `testing`.
 //! - `tungstenite`: conversions of messages and Close frames from and to those of `tungstenite` 0.30.
 
+#[cfg(benchmarking)]
+pub mod benchmarking;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod close;

@@ -208,7 +208,7 @@ impl WebSocketLayer {
         }
     }
 
-    #[cfg(fuzzing)]
+    #[cfg(any(fuzzing, benchmarking))]
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }

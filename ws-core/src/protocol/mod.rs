@@ -46,8 +46,14 @@ pub(crate) use encoder::{Encoder, Frame};
 pub(crate) enum Role {
     Server,
     #[cfg_attr(
-        not(any(test, fuzzing, feature = "client", feature = "testing")),
+        not(any(test, fuzzing, benchmarking, feature = "client", feature = "testing")),
         allow(dead_code, reason = "there is no client")
     )]
     Client,
+}
+
+/// Masks or unmasks a whole payload.
+#[cfg(benchmarking)]
+pub(crate) fn apply_mask(key: [u8; 4], bytes: &mut [u8]) {
+    mask::Mask::new(key).apply(bytes);
 }
