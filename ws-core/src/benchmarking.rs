@@ -14,8 +14,8 @@ use crate::message::Message;
 use crate::protocol::{self, Event, Role};
 use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
 
-/// How many pieces leave in one write, as for `tokio_util::io::poll_write_buf`.
-const PIECES: usize = 64;
+/// How many pieces leave in one write.
+const PIECES: usize = 8;
 
 /// Whether the layer accepts a request.
 pub fn accepts(layer: &WebSocketLayer, request: &Parts) -> bool {

@@ -1,19 +1,22 @@
 //! Answers messages for as long as it is told to, for `scripts/check-instructions` to count the instructions.
 //!
-//! usage: instructions                      names the cases, and how many messages a repetition of each has
-//!        instructions CASE REPETITIONS
+//! usage: instructions [CASE MESSAGES]
+//!
+//! Without arguments it names the cases.
 
 use std::process::ExitCode;
 
 #[cfg(benchmarking)]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    match arguments.as_slice() {
         [] => cases::list(),
-        [name, repetitions] => match (cases::find(name), repetitions.parse()) {
-            (Some(case), Ok(repetitions)) => case.run(repetitions),
-            _ => return ExitCode::from(2),
-        },
+        [name, messages] => {
+            let (Some(case), Ok(messages)) = (cases::find(name), messages.parse()) else {
+                return ExitCode::from(2);
+            };
+            case.run(messages);
+        }
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
@@ -38,22 +41,22 @@ mod cases {
     pub(super) struct Case {
         name: &'static str,
         /// How many messages arrive at once.
-        messages: usize,
+        at_once: usize,
         frame: fn() -> Vec<u8>,
         answer: fn(&[u8], usize),
     }
 
     const CASES: [Case; 5] = [
-        Case { name: "protocol-binary-16", messages: 1, frame: binary_16, answer: by_protocol },
-        Case { name: "protocol-binary-1024", messages: 1, frame: binary_1024, answer: by_protocol },
-        Case { name: "protocol-text-1024", messages: 1, frame: text_1024, answer: by_protocol },
-        Case { name: "connection-binary-16", messages: 1, frame: binary_16, answer: by_connection },
-        Case { name: "connection-binary-16-by-32", messages: 32, frame: binary_16, answer: by_connection },
+        Case { name: "protocol-binary-16", at_once: 1, frame: binary_16, answer: by_protocol },
+        Case { name: "protocol-binary-1024", at_once: 1, frame: binary_1024, answer: by_protocol },
+        Case { name: "protocol-text-1024", at_once: 1, frame: text_1024, answer: by_protocol },
+        Case { name: "connection-binary-16", at_once: 1, frame: binary_16, answer: by_connection },
+        Case { name: "connection-binary-16-by-32", at_once: 32, frame: binary_16, answer: by_connection },
     ];
 
     pub(super) fn list() {
         for case in CASES {
-            println!("{} {}", case.name, case.messages);
+            println!("{}", case.name);
         }
     }
 
@@ -62,8 +65,8 @@ mod cases {
     }
 
     impl Case {
-        pub(super) fn run(&self, repetitions: usize) {
-            (self.answer)(&(self.frame)().repeat(self.messages), repetitions);
+        pub(super) fn run(&self, messages: usize) {
+            (self.answer)(&(self.frame)().repeat(self.at_once), messages / self.at_once);
         }
     }
 
