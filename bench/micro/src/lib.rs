@@ -3,7 +3,7 @@
 /// The key that all frames here are masked with.
 pub const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// The first four bits of a frame, which say whether it is the last of its message, and its opcode.
+/// The first byte of a frame: whether it is the last of its message, and its opcode.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// A whole text.
@@ -48,12 +48,11 @@ pub fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
 ///
 /// # Panics
 ///
-/// If there are fewer than two.
+/// If there are fewer than two, or the payload cannot be cut so.
 #[must_use]
 pub fn fragments(payload: &[u8], count: usize) -> Vec<u8> {
-    assert!(count > 1, "one fragment is a whole message");
-    let pieces = payload.chunks(payload.len().div_ceil(count));
-    let frames = pieces.enumerate().map(|(index, piece)| {
+    assert!(count > 1 && payload.len().is_multiple_of(count), "fragments of one length");
+    let frames = payload.chunks(payload.len() / count).enumerate().map(|(index, piece)| {
         let kind = match index {
             0 => Kind::FirstBinary,
             _ if index == count - 1 => Kind::LastContinuation,

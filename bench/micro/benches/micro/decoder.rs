@@ -1,4 +1,4 @@
-//! A client's frames become messages.
+//! A client's frames become messages, with a copy of the frames to begin with.
 
 use divan::{Bencher, black_box, counter::BytesCount};
 use ws_bench_micro::{Kind, ascii, binary, fragments, frame, non_ascii};
@@ -28,8 +28,10 @@ fn sixteen_fragments(bencher: Bencher<'_, '_>, length: usize) {
 
 fn decode(bencher: Bencher<'_, '_>, length: usize, frames: &[u8]) {
     let mut decoder = Decoder::server();
-    // decoding unmasks in place, so that each time needs a copy
-    bencher.counter(BytesCount::new(length)).with_inputs(|| frames.to_vec()).bench_local_refs(|input| {
-        decoder.decode(input, |message| drop(black_box(message)));
+    let mut input = frames.to_vec();
+    bencher.counter(BytesCount::new(length)).bench_local(|| {
+        // decoding unmasks in place. Made anew in one place, as reading does, the input is where the cache has it
+        input.copy_from_slice(black_box(frames));
+        decoder.decode(&mut input, |message| drop(black_box(message)));
     });
 }
