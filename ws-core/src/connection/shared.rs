@@ -27,9 +27,9 @@ use crate::error::{Error, TrySendError};
 use crate::message::Message;
 use crate::observer::ConnectionInfo;
 use crate::prepared::PreparedMessage;
+use crate::protocol::{Encoder, Role};
 #[cfg(feature = "deflate")]
-use crate::protocol::compress;
-use crate::protocol::{Encoder, Frame, Role};
+use crate::protocol::{Frame, compress};
 use crate::utf8::Utf8Bytes;
 
 /// A connection, as seen from all sides.
@@ -172,10 +172,10 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    fn into_frame(self) -> Cow<'a, Frame> {
+    fn encode(self, outbound: &mut Encoder) {
         match self {
-            Self::Own(message) => Cow::Owned(message.into()),
-            Self::Prepared(prepared) => Cow::Borrowed(prepared.frame()),
+            Self::Own(message) => outbound.message(message),
+            Self::Prepared(prepared) => outbound.frame(Cow::Borrowed(prepared.frame())),
         }
     }
 
@@ -368,11 +368,13 @@ impl Shared {
         if state.check_sendable().is_err() {
             return Err(message);
         }
-        #[cfg(feature = "deflate")]
-        let frame = compressed.unwrap_or_else(|| message.into_frame());
-        #[cfg(not(feature = "deflate"))]
-        let frame = message.into_frame();
-        state.push(|outbound| outbound.frame(frame));
+        state.push(|outbound| {
+            #[cfg(feature = "deflate")]
+            if let Some(frame) = compressed {
+                return outbound.frame(frame);
+            }
+            message.encode(outbound);
+        });
         state.sent = true;
         state.wake_driver();
         drop(state);

@@ -17,12 +17,11 @@ use std::mem;
 
 use bytes::Bytes;
 use bytes::buf::Limit;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::Control;
 
 use super::Role;
 #[cfg(feature = "deflate")]
 use super::deflate::Inflater;
-use super::header::{Coding, Frame, Header, HeaderReader, Kind, Open, Rules};
+use super::header::{Coding, Control, Frame, Header, HeaderReader, Kind, Open, Rules};
 use super::mask::Mask;
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
@@ -378,8 +377,6 @@ impl Decoder {
                 self.finish();
                 Ok(Event::Close(frame))
             }
-            // refused with the first byte of the header
-            Control::Reserved(code) => Err(ProtocolError::ReservedOpcode(code)),
         }
     }
 }

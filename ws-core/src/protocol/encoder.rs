@@ -22,11 +22,9 @@ use std::io::IoSlice;
 use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::Role;
-use super::header::{MAX_CONTROL, MAX_HEADER};
+use super::header::{Control, HeaderBytes, Kind, MAX_CONTROL};
 use super::mask::Mask;
 use crate::close::CloseFrame;
 use crate::message::Message;
@@ -49,7 +47,7 @@ thread_local! {
 /// anew for each connection, and which in one piece with the payload would cost a copy of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
-    pub(super) kind: Data,
+    pub(super) kind: Kind,
     /// The payload is that of permessage-deflate.
     pub(super) compressed: bool,
     pub(super) payload: Bytes,
@@ -62,8 +60,8 @@ impl From<Message> for Frame {
 }
 
 /// Whether the frame says that it is text or binary.
-pub(super) fn kind(message: &Message) -> Data {
-    if message.is_text() { Data::Text } else { Data::Binary }
+pub(super) fn kind(message: &Message) -> Kind {
+    if message.is_text() { Kind::Text } else { Kind::Binary }
 }
 
 /// The outbound buffer of a connection.
@@ -93,38 +91,40 @@ impl Encoder {
     }
 
     /// Queues `message` as one frame.
-    #[cfg(test)]
     pub(crate) fn message(&mut self, message: Message) {
-        self.frame(Cow::Owned(message.into()));
+        if message.len() < LARGE {
+            self.push_small(kind(&message), false, message.as_bytes());
+        } else {
+            self.push_large(message.into());
+        }
     }
 
     /// Queues a frame. One that is borrowed is shared if its payload is large; if it is small, not even the count of
     /// those who share it is touched.
     pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) {
-        let header = FrameHeader { rsv1: frame.compressed, ..header(OpCode::Data(frame.kind)) };
         if frame.payload.len() < LARGE {
-            self.push_small(header, &[&frame.payload]);
+            self.push_small(frame.kind, frame.compressed, &frame.payload);
         } else {
-            self.push_large(header, frame.into_owned().payload);
+            self.push_large(frame.into_owned());
         }
     }
 
     /// Queues a ping with a payload of at most 125 bytes.
     pub(crate) fn ping(&mut self, payload: &[u8]) {
-        self.push_control(Control::Ping, &[payload]);
+        self.push_control(Control::Ping, &[], payload);
     }
 
     /// Queues a pong with a payload of at most 125 bytes.
     pub(crate) fn pong(&mut self, payload: &[u8]) {
-        self.push_control(Control::Pong, &[payload]);
+        self.push_control(Control::Pong, &[], payload);
     }
 
     /// Queues a Close frame, which must be one that may be sent.
     pub(crate) fn close(&mut self, frame: Option<&CloseFrame>) {
         match frame {
-            None => self.push_control(Control::Close, &[]),
+            None => self.push_control(Control::Close, &[], &[]),
             Some(CloseFrame { code, reason }) => {
-                self.push_control(Control::Close, &[&u16::from(*code).to_be_bytes(), reason.as_bytes()]);
+                self.push_control(Control::Close, &u16::from(*code).to_be_bytes(), reason.as_bytes());
             }
         }
     }
@@ -159,27 +159,27 @@ impl Encoder {
         self.small.capacity() + self.large.capacity() * size_of::<Large>() + self.large_bytes
     }
 
-    fn push_control(&mut self, control: Control, payload: &[&[u8]]) {
-        debug_assert!(payload.iter().map(|part| part.len()).sum::<usize>() <= MAX_CONTROL);
-        self.push_small(header(OpCode::Control(control)), payload);
+    fn push_control(&mut self, control: Control, front: &[u8], back: &[u8]) {
+        let length = front.len() + back.len();
+        debug_assert!(length <= MAX_CONTROL);
+        let mask = self.mask();
+        self.push_header(&HeaderBytes::control(control, length, mask), length);
+        self.push_payload(front, back, mask);
     }
 
-    fn push_small(&mut self, header: FrameHeader, payload: &[&[u8]]) {
-        let length = payload.iter().map(|part| part.len()).sum();
-        let mut mask = self.push_header(header, length, length);
-        let start = self.small.len();
-        for part in payload {
-            self.small.extend_from_slice(part);
-        }
-        mask.apply(&mut self.small[start..]);
-        self.behind += length;
+    fn push_small(&mut self, kind: Kind, compressed: bool, payload: &[u8]) {
+        let mask = self.mask();
+        self.push_header(&HeaderBytes::data(kind, compressed, payload.len(), mask), payload.len());
+        self.push_payload(&[], payload, mask);
     }
 
-    fn push_large(&mut self, header: FrameHeader, payload: Bytes) {
-        let mut mask = self.push_header(header, payload.len(), 0);
-        let payload = match self.role {
-            Role::Server => payload,
-            Role::Client => {
+    fn push_large(&mut self, frame: Frame) {
+        let mask = self.mask();
+        let Frame { kind, compressed, payload } = frame;
+        self.push_header(&HeaderBytes::data(kind, compressed, payload.len(), mask), 0);
+        let payload = match mask {
+            None => payload,
+            Some(mut mask) => {
                 // copies what others hold too, and masks in place what was ours alone
                 let mut masked = BytesMut::from(payload);
                 mask.apply(&mut masked);
@@ -190,21 +190,31 @@ impl Encoder {
         self.large.push_back(Large { before: mem::take(&mut self.behind), payload });
     }
 
-    /// Appends a header and makes room for `following` bytes behind it. Returns the mask that it announces.
-    fn push_header(&mut self, mut header: FrameHeader, length: usize, following: usize) -> Mask {
-        let mask = match self.role {
+    /// A mask for the next frame, if ours are masked.
+    fn mask(&self) -> Option<Mask> {
+        match self.role {
             Role::Server => None,
             Role::Client => Some(Mask::random()),
-        };
-        self.make_room(MAX_HEADER + following);
-        header.mask = mask.map(Mask::key);
+        }
+    }
+
+    /// Appends a header and makes room for `following` bytes behind it.
+    fn push_header(&mut self, header: &HeaderBytes, following: usize) {
+        let header = header.as_bytes();
+        self.make_room(header.len() + following);
+        self.small.extend_from_slice(header);
+        self.behind += header.len();
+    }
+
+    /// Appends a small payload behind its header.
+    fn push_payload(&mut self, front: &[u8], back: &[u8], mask: Option<Mask>) {
         let start = self.small.len();
-        header
-            .format(length as u64, &mut self.small)
-            // the one error there is comes from the writer, and a `Vec` takes all
-            .expect("writing to memory does not fail");
-        self.behind += self.small.len() - start;
-        mask.unwrap_or_default()
+        self.small.extend_from_slice(front);
+        self.small.extend_from_slice(back);
+        if let Some(mut mask) = mask {
+            mask.apply(&mut self.small[start..]);
+        }
+        self.behind += front.len() + back.len();
     }
 
     /// Makes room for `additional` bytes at the end of `small`.
@@ -260,11 +270,6 @@ impl Encoder {
         }
         *self = Self::new(self.role);
     }
-}
-
-/// The header of a frame that is the first and the last of its message, without a mask.
-fn header(opcode: OpCode) -> FrameHeader {
-    FrameHeader { opcode, ..FrameHeader::default() }
 }
 
 impl Buf for Encoder {

@@ -36,6 +36,9 @@ impl Mask {
         let (words, tail) = rest.as_chunks_mut::<4>();
         xor_blocks(blocks, &self.repeated());
         xor_blocks(words, &self.0);
+        if tail.is_empty() {
+            return;
+        }
         for (byte, key) in tail.iter_mut().zip(self.0) {
             *byte ^= key;
         }

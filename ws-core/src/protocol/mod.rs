@@ -1,8 +1,7 @@
 //! The WebSocket protocol (RFC 6455) without I/O: bytes become messages and control events in the
 //! [`Decoder`], messages and control frames become bytes in the [`Encoder`].
 //!
-//! Headers are read and written by tungstenite's `FrameHeader`. What is built on them differs from its
-//! `WebSocketContext` in these points:
+//! It differs from tungstenite's `WebSocketContext` in these points:
 //!
 //! - It owns no stream and no read buffer. The bytes come from whoever has them, in any pieces, and an idle
 //!   decoder or encoder holds no heap memory.
