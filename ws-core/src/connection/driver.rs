@@ -619,7 +619,17 @@ impl Link {
             if !output.has_remaining() || !self.writable {
                 break;
             }
-            match poll_write_buf(Pin::new(transport), cx, &mut output) {
+            let written = if output.is_one_chunk() {
+                // a plain write takes less of the kernel's time than a vectored one
+                let written = Pin::new(transport).poll_write(cx, output.chunk());
+                written.map_ok(|count| {
+                    output.advance(count);
+                    count
+                })
+            } else {
+                poll_write_buf(Pin::new(transport), cx, &mut output)
+            };
+            match written {
                 Poll::Pending => {
                     self.writable = false;
                     self.timers.blocked(Instant::now());

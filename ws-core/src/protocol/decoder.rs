@@ -21,7 +21,7 @@ use bytes::buf::Limit;
 use super::Role;
 #[cfg(feature = "deflate")]
 use super::deflate::Inflater;
-use super::header::{Coding, Control, Frame, Header, HeaderReader, Kind, Open, Rules};
+use super::header::{Coding, Control, Frame, Header, HeaderReader, Kind, Open, Rules, whole_message};
 use super::mask::Mask;
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
@@ -145,6 +145,9 @@ impl Decoder {
     ///
     /// As soon as the peer has broken a rule or a limit; the decoder is done then.
     pub(crate) fn decode(&mut self, input: &mut [u8]) -> Result<(usize, Option<Event>), ProtocolError> {
+        if let Some((taken, message)) = self.one_frame(input).inspect_err(|_| self.finish())? {
+            return Ok((taken, Some(Event::Message(message))));
+        }
         let mut taken = 0;
         let mut event = None;
         while taken < input.len() && event.is_none() {
@@ -213,6 +216,22 @@ impl Decoder {
         }
     }
 
+    /// A message that is one frame, all of which is in `input`, with the size of both: the common case, without a step
+    /// for each part of a frame.
+    #[inline]
+    fn one_frame(&self, input: &mut [u8]) -> Result<Option<(usize, Message)>, ProtocolError> {
+        match &self.state {
+            State::Header(reader) if reader.is_empty() && self.open.is_none() => {}
+            _ => return Ok(None),
+        }
+        let Some((size, kind, length, mut mask)) = whole_message(input, self.role, &self.limits) else {
+            return Ok(None);
+        };
+        let Some(payload) = input[size..].get_mut(..length) else { return Ok(None) };
+        mask.apply(payload);
+        Ok(Some((size + length, message(kind, payload)?)))
+    }
+
     fn step(&mut self, input: &mut [u8], event: &mut Option<Event>) -> Step {
         match self.state {
             State::Header(ref mut reader) => {
@@ -275,11 +294,8 @@ impl Decoder {
     }
 
     /// A message whose payload is not in the buffer but here, whole.
-    fn whole(&mut self, kind: Kind, bytes: &[u8]) -> Result<Event, ProtocolError> {
-        let message = match kind {
-            Kind::Text => Message::Text(Utf8Bytes::copy_from_slice(bytes).map_err(not_utf8)?),
-            Kind::Binary => Message::Binary(Bytes::copy_from_slice(bytes)),
-        };
+    fn whole(&mut self, kind: Kind, payload: &[u8]) -> Result<Event, ProtocolError> {
+        let message = message(kind, payload)?;
         self.open = None;
         // nothing is in it, but room may have been made
         self.payload = PayloadBuffer::default();
@@ -379,6 +395,14 @@ impl Decoder {
             }
         }
     }
+}
+
+/// A message with a payload of its own.
+fn message(kind: Kind, payload: &[u8]) -> Result<Message, ProtocolError> {
+    Ok(match kind {
+        Kind::Text => Message::Text(Utf8Bytes::copy_from_slice(payload).map_err(not_utf8)?),
+        Kind::Binary => Message::Binary(Bytes::copy_from_slice(payload)),
+    })
 }
 
 fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {

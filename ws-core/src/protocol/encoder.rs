@@ -24,7 +24,7 @@ use std::mem;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::Role;
-use super::header::{Control, HeaderBytes, Kind, MAX_CONTROL};
+use super::header::{Control, Kind, MAX_CONTROL, MAX_HEADER, put_control, put_data};
 use super::mask::Mask;
 use crate::close::CloseFrame;
 use crate::message::Message;
@@ -153,6 +153,11 @@ impl Encoder {
         self.release();
     }
 
+    /// Whether all that is queued is in one piece.
+    pub(crate) fn is_one_chunk(&self) -> bool {
+        self.large.is_empty()
+    }
+
     /// How many bytes of memory are held, large payloads included, which may be shared.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
@@ -163,28 +168,36 @@ impl Encoder {
         let length = front.len() + back.len();
         debug_assert!(length <= MAX_CONTROL);
         let mask = self.mask();
-        self.push_header(&HeaderBytes::control(control, length, mask), length);
-        self.push_payload(front, back, mask);
+        self.push_run(length, |small| {
+            put_control(small, control, length, mask);
+            let start = small.len();
+            small.extend_from_slice(front);
+            small.extend_from_slice(back);
+            apply(mask, &mut small[start..]);
+        });
     }
 
     fn push_small(&mut self, kind: Kind, compressed: bool, payload: &[u8]) {
         let mask = self.mask();
-        self.push_header(&HeaderBytes::data(kind, compressed, payload.len(), mask), payload.len());
-        self.push_payload(&[], payload, mask);
+        self.push_run(payload.len(), |small| {
+            put_data(small, kind, compressed, payload.len(), mask);
+            let start = small.len();
+            small.extend_from_slice(payload);
+            apply(mask, &mut small[start..]);
+        });
     }
 
     fn push_large(&mut self, frame: Frame) {
         let mask = self.mask();
         let Frame { kind, compressed, payload } = frame;
-        self.push_header(&HeaderBytes::data(kind, compressed, payload.len(), mask), 0);
-        let payload = match mask {
-            None => payload,
-            Some(mut mask) => {
-                // copies what others hold too, and masks in place what was ours alone
-                let mut masked = BytesMut::from(payload);
-                mask.apply(&mut masked);
-                masked.freeze()
-            }
+        self.push_run(0, |small| put_data(small, kind, compressed, payload.len(), mask));
+        let payload = if mask.is_some() {
+            // copies what others hold too, and masks in place what was ours alone
+            let mut masked = BytesMut::from(payload);
+            apply(mask, &mut masked);
+            masked.freeze()
+        } else {
+            payload
         };
         self.large_bytes += payload.len();
         self.large.push_back(Large { before: mem::take(&mut self.behind), payload });
@@ -198,32 +211,30 @@ impl Encoder {
         }
     }
 
-    /// Appends a header and makes room for `following` bytes behind it.
-    fn push_header(&mut self, header: &HeaderBytes, following: usize) {
-        let header = header.as_bytes();
-        self.make_room(header.len() + following);
-        self.small.extend_from_slice(header);
-        self.behind += header.len();
-    }
-
-    /// Appends a small payload behind its header.
-    fn push_payload(&mut self, front: &[u8], back: &[u8], mask: Option<Mask>) {
+    /// Appends to `small`: a header, and a payload of `length` bytes.
+    #[inline]
+    fn push_run(&mut self, length: usize, push: impl FnOnce(&mut Vec<u8>)) {
+        self.make_room(MAX_HEADER + length);
         let start = self.small.len();
-        self.small.extend_from_slice(front);
-        self.small.extend_from_slice(back);
-        if let Some(mut mask) = mask {
-            mask.apply(&mut self.small[start..]);
-        }
-        self.behind += front.len() + back.len();
+        push(&mut self.small);
+        self.behind += self.small.len() - start;
     }
 
     /// Makes room for `additional` bytes at the end of `small`.
+    #[inline]
     fn make_room(&mut self, additional: usize) {
+        if self.small.capacity() - self.small.len() < additional {
+            self.make_more_room(additional);
+        }
+    }
+
+    #[cold]
+    fn make_more_room(&mut self, additional: usize) {
         if self.small.capacity() == 0 {
             self.small = SPARE.try_with(Cell::take).unwrap_or_default();
-        }
-        if self.small.capacity() - self.small.len() >= additional {
-            return;
+            if self.small.capacity() >= additional {
+                return;
+            }
         }
         // a peer that reads slowly may never let the buffer run empty. Moving no more than has left costs
         // each byte one move, and keeps the memory in proportion to what is queued
@@ -269,6 +280,12 @@ impl Encoder {
             let _ = SPARE.try_with(|spare| spare.set(small));
         }
         *self = Self::new(self.role);
+    }
+}
+
+fn apply(mask: Option<Mask>, payload: &mut [u8]) {
+    if let Some(mut mask) = mask {
+        mask.apply(payload);
     }
 }
 

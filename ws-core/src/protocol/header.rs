@@ -1,5 +1,5 @@
-//! What a frame announces, and whether it may: [`HeaderReader`] collects a header, [`Rules`] judges it, and
-//! [`HeaderBytes`] is one that is sent.
+//! What a frame announces, and whether it may: [`HeaderReader`] collects a header, [`Rules`] judges it; and the headers
+//! that are sent.
 //!
 //! Differs from tungstenite's `FrameHeader`, which reads a header from a stream and judges nothing, in that a header is
 //! judged while it arrives; to parse it twice would cost a tenth of what a small message takes. Each rule stands with
@@ -34,6 +34,8 @@ const LENGTH_64: u8 = 127;
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
+const FINAL_TEXT: u8 = FINAL | TEXT;
+const FINAL_BINARY: u8 = FINAL | BINARY;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
@@ -155,33 +157,20 @@ impl HeaderReader {
 
 impl Rules<'_> {
     /// The header at the front of `bytes` and its size, or `None` if there is more of it to come.
-    #[inline]
     fn judge(&self, bytes: &[u8]) -> Result<Option<(usize, Header)>, ProtocolError> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
         let frame = self.judge_first(first)?;
         let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
         self.judge_second(frame, second)?;
 
-        let (length, rest) = match second & LENGTH {
-            LENGTH_16 => match rest.split_first_chunk() {
-                Some((length, rest)) => (u16::from_be_bytes(*length).into(), rest),
-                None => return Ok(None),
-            },
-            LENGTH_64 => match rest.split_first_chunk() {
-                Some((length, rest)) => (u64::from_be_bytes(*length), rest),
-                None => return Ok(None),
-            },
-            length => (length.into(), rest),
-        };
+        let Some((length, rest)) = payload_length(second, rest) else { return Ok(None) };
         let length = self.judge_length(frame, length)?;
 
         let (mask, rest) = if second & MASKED == 0 {
             (Mask::default(), rest)
         } else {
-            match rest.split_first_chunk() {
-                Some((key, rest)) => (Mask::new(*key), rest),
-                None => return Ok(None),
-            }
+            let Some(mask) = mask(rest) else { return Ok(None) };
+            mask
         };
         let is_final = first & FINAL != 0;
         Ok(Some((bytes.len() - rest.len(), Header { frame, is_final, length, mask })))
@@ -261,59 +250,84 @@ fn starts_message(first: u8) -> bool {
     matches!(first & OPCODE, TEXT | BINARY)
 }
 
-/// A header of ours.
-pub(super) struct HeaderBytes {
-    bytes: [u8; MAX_HEADER],
-    len: usize,
+/// The header at the front of `bytes`, of a frame that is the whole of a message which is not compressed, with its size.
+///
+/// `None` for any other frame, for a header that is not complete, and for one that breaks a rule: [`HeaderReader`] tells
+/// which. It is there because nearly all frames are such, and small, so that the header is what they cost.
+#[inline]
+pub(super) fn whole_message(bytes: &[u8], role: Role, limits: &Limits) -> Option<(usize, Kind, usize, Mask)> {
+    let (&[first, second], rest) = bytes.split_first_chunk()?;
+    let kind = match first {
+        FINAL_TEXT => Kind::Text,
+        FINAL_BINARY => Kind::Binary,
+        _ => return None,
+    };
+    let (length, rest) = payload_length(second, rest)?;
+    let length = usize::try_from(length).ok()?;
+    if length > limits.max_frame_size.min(limits.max_message_size) {
+        return None;
+    }
+    let (mask, rest) = match (role, second & MASKED != 0) {
+        (Role::Server, true) => mask(rest)?,
+        (Role::Client, false) => (Mask::default(), rest),
+        _ => return None,
+    };
+    Some((bytes.len() - rest.len(), kind, length, mask))
 }
 
-impl HeaderBytes {
-    /// Of a frame that is the whole of a message.
-    pub(super) fn data(kind: Kind, compressed: bool, length: usize, mask: Option<Mask>) -> Self {
-        let opcode = match kind {
-            Kind::Text => TEXT,
-            Kind::Binary => BINARY,
-        };
-        Self::new(if compressed { COMPRESSED | opcode } else { opcode }, length, mask)
-    }
-
-    /// Of a control frame.
-    pub(super) fn control(control: Control, length: usize, mask: Option<Mask>) -> Self {
-        let opcode = match control {
-            Control::Close => CLOSE,
-            Control::Ping => PING,
-            Control::Pong => PONG,
-        };
-        Self::new(opcode, length, mask)
-    }
-
-    /// With the shortest form of the length, as section 5.2 wants it.
-    fn new(first: u8, length: usize, mask: Option<Mask>) -> Self {
-        let mut header = Self { bytes: [0; MAX_HEADER], len: 0 };
-        let masked = if mask.is_some() { MASKED } else { 0 };
-        match (u8::try_from(length), u16::try_from(length)) {
-            (Ok(length @ ..LENGTH_16), _) => header.push([FINAL | first, masked | length]),
-            (_, Ok(length)) => {
-                header.push([FINAL | first, masked | LENGTH_16]);
-                header.push(length.to_be_bytes());
-            }
-            _ => {
-                header.push([FINAL | first, masked | LENGTH_64]);
-                header.push((length as u64).to_be_bytes());
-            }
+/// The length of the payload that the second byte of a header begins, and what follows it.
+#[inline]
+fn payload_length(second: u8, rest: &[u8]) -> Option<(u64, &[u8])> {
+    match second & LENGTH {
+        LENGTH_16 => {
+            rest.split_first_chunk().map(|(length, rest)| (u16::from_be_bytes(*length).into(), rest))
         }
-        if let Some(mask) = mask {
-            header.push(mask.key());
+        LENGTH_64 => rest.split_first_chunk().map(|(length, rest)| (u64::from_be_bytes(*length), rest)),
+        length => Some((length.into(), rest)),
+    }
+}
+
+#[inline]
+fn mask(rest: &[u8]) -> Option<(Mask, &[u8])> {
+    rest.split_first_chunk().map(|(key, rest)| (Mask::new(*key), rest))
+}
+
+/// Appends a header of ours: of a frame that is the whole of a message.
+#[inline]
+pub(super) fn put_data(to: &mut Vec<u8>, kind: Kind, compressed: bool, length: usize, mask: Option<Mask>) {
+    let first = match kind {
+        Kind::Text => FINAL_TEXT,
+        Kind::Binary => FINAL_BINARY,
+    };
+    put(to, if compressed { first | COMPRESSED } else { first }, length, mask);
+}
+
+/// Appends a header of ours: of a control frame.
+pub(super) fn put_control(to: &mut Vec<u8>, control: Control, length: usize, mask: Option<Mask>) {
+    let opcode = match control {
+        Control::Close => CLOSE,
+        Control::Ping => PING,
+        Control::Pong => PONG,
+    };
+    put(to, FINAL | opcode, length, mask);
+}
+
+/// With the shortest form of the length, as section 5.2 wants it.
+#[inline]
+fn put(to: &mut Vec<u8>, first: u8, length: usize, mask: Option<Mask>) {
+    let masked = if mask.is_some() { MASKED } else { 0 };
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(length @ ..LENGTH_16), _) => to.extend_from_slice(&[first, masked | length]),
+        (_, Ok(length)) => {
+            let [high, low] = length.to_be_bytes();
+            to.extend_from_slice(&[first, masked | LENGTH_16, high, low]);
         }
-        header
+        _ => {
+            to.extend_from_slice(&[first, masked | LENGTH_64]);
+            to.extend_from_slice(&(length as u64).to_be_bytes());
+        }
     }
-
-    fn push<const N: usize>(&mut self, bytes: [u8; N]) {
-        self.bytes[self.len..self.len + N].copy_from_slice(&bytes);
-        self.len += N;
-    }
-
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+    if let Some(mask) = mask {
+        to.extend_from_slice(&mask.key());
     }
 }

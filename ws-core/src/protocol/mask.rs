@@ -30,19 +30,22 @@ impl Mask {
         if self.0 == [0; 4] {
             return;
         }
-        // two vector registers at a time, then words for what is short, then the odd bytes: each of these
-        // lengths is a multiple of the next and of the key's, so that the key stands right for all of them
+        // two vector registers at a time, then words for what is short, then the odd bytes: both lengths are a multiple
+        // of the key's, so that the key stands right for all of them
+        let key = self.repeated();
         let (blocks, rest) = bytes.as_chunks_mut::<32>();
-        let (words, tail) = rest.as_chunks_mut::<4>();
-        xor_blocks(blocks, &self.repeated());
-        xor_blocks(words, &self.0);
+        xor_blocks(blocks, &key);
+        let (words, tail) = rest.as_chunks_mut::<8>();
+        if let Some(key) = key.first_chunk() {
+            xor_blocks(words, key);
+        }
         if tail.is_empty() {
             return;
         }
-        for (byte, key) in tail.iter_mut().zip(self.0) {
+        for (byte, key) in tail.iter_mut().zip(key) {
             *byte ^= key;
         }
-        let odd = tail.len();
+        let odd = tail.len() % self.0.len();
         self.0.rotate_left(odd);
     }
 
