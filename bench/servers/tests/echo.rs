@@ -22,8 +22,18 @@ macro_rules! servers {
 
 servers! {
     axum: "axum" broadcast,
+    axum_tuned: "axum-tuned" broadcast,
+    fastwebsockets: "fastwebsockets",
     floor: "floor" broadcast,
+    hyper_tungstenite: "hyper-tungstenite",
+    sockudo_ws: "sockudo-ws",
+    tokio_tungstenite: "tokio-tungstenite" broadcast,
+    tokio_websockets: "tokio-websockets",
+    warp: "warp" broadcast,
     ws_axum: "ws-axum" broadcast,
+    ws_hyper: "ws-hyper",
+    ws_warp: "ws-warp",
+    yawc: "yawc",
 }
 
 fn echo(server: &Server) {
