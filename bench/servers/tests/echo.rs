@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ macro_rules! servers {
     ($($test:ident: $name:literal $($broadcast:ident)?,)*) => {$(
         #[test]
         fn $test() {
-            let server = Server::start(env!(concat!("CARGO_BIN_EXE_", $name)));
+            let server = Server::start(&mut Command::new(env!(concat!("CARGO_BIN_EXE_", $name))));
             echo(&server);
             $($broadcast(&server);)?
         }
@@ -34,6 +35,31 @@ servers! {
     ws_hyper: "ws-hyper",
     ws_warp: "ws-warp",
     yawc: "yawc",
+}
+
+/// The servers in other languages, where `setup` has installed what they need.
+#[test]
+fn other_languages() {
+    let installed = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let modules = installed.join("node/node_modules");
+
+    let gorilla = Command::new(installed.join("gorilla"));
+    let mut node = Command::new("node");
+    node.arg(scripts.join("node/server.js")).env("NODE_PATH", &modules);
+    let mut python = Command::new(installed.join("venv/bin/python"));
+    python.arg(scripts.join("python/server.py"));
+    for (mut command, needs) in
+        [(gorilla, installed.join("gorilla")), (node, modules), (python, installed.join("venv/bin/python"))]
+    {
+        if needs.exists() {
+            let server = Server::start(&mut command);
+            echo(&server);
+            broadcast(&server);
+        } else {
+            println!("not tested: there is no {}", needs.display());
+        }
+    }
 }
 
 fn echo(server: &Server) {
@@ -97,8 +123,8 @@ struct Server {
 }
 
 impl Server {
-    fn start(program: &str) -> Self {
-        let mut process = Command::new(program).stdout(Stdio::piped()).spawn().unwrap();
+    fn start(command: &mut Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("listening on ").unwrap().to_owned();
