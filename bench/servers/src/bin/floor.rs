@@ -150,7 +150,7 @@ enum Next {
     Turn,
     /// Read the rest of a payload, and send `message` if the fragment is the last.
     Payload { missing: usize, mask: [u8; 4], is_final: bool },
-    /// Send `message`.
+    /// Answer `message`, which is long.
     Message,
     /// End the connection.
     End,
@@ -257,23 +257,34 @@ impl Connection {
                     let next = Next::Payload { missing, mask, is_final: header.is_final };
                     return Ok((taken, Some(next)));
                 }
-                if header.is_final {
+                if header.is_final && self.message.len() > READ_BUFFER {
                     return Ok((taken, Some(Next::Message)));
+                }
+                if header.is_final {
+                    self.answer(output, self.opcode, &self.message[FRONT..]);
+                    self.message.clear();
                 }
                 continue;
             }
-            match (header.opcode, &self.subscription) {
-                (PONG, _) => {}
-                (PING, _) => put_frame(output, PONG, payload),
-                (CLOSE, _) => {
+            match header.opcode {
+                PONG => {}
+                PING => put_frame(output, PONG, payload),
+                CLOSE => {
                     put_frame(output, CLOSE, payload);
                     return Ok((taken, Some(Next::End)));
                 }
-                (opcode, None) => put_frame(output, opcode, payload),
-                (opcode, Some(subscription)) => subscription.hub.send(opcode, payload),
+                opcode => self.answer(output, opcode, payload),
             }
         }
         Ok((taken, None))
+    }
+
+    /// Answers a short message.
+    fn answer(&self, output: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+        match &self.subscription {
+            Some(subscription) => subscription.hub.send(opcode, payload),
+            None => put_frame(output, opcode, payload),
+        }
     }
 
     /// Makes room in `message`.
