@@ -1,5 +1,6 @@
-//! As `axum`, tuned for little memory: the buffers of a connection are as small as the documentation of tungstenite
-//! recommends for many connections, and a message is written when it is sent.
+//! As `axum`, tuned for little memory as far as its documentation goes, and messages stay as fast as without, but for long
+//! ones: the read buffer, which tungstenite recommends to make small for many connections, has 1 KiB in place of 128 KiB,
+//! and a message is written when it is sent.
 
 use axum::Router;
 use axum::extract::State;
@@ -22,7 +23,7 @@ async fn main() -> std::io::Result<()> {
 
 fn tuned(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
     upgrade
-        .read_buffer_size(4096)
+        .read_buffer_size(1024)
         .write_buffer_size(0)
         .max_message_size(MAX_MESSAGE_SIZE)
         .max_frame_size(MAX_MESSAGE_SIZE)

@@ -30,6 +30,9 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// The size of the buffer that a thread reads to: a message of 16 KiB and its header.
 const READ_BUFFER: usize = (16 << 10) + MAX_HEADER;
 
+/// The most of a long message that is read at once, so that it is unmasked while it is in the processor's cache.
+const CHUNK: usize = 128 << 10;
+
 /// The longest header of a frame.
 const MAX_HEADER: usize = 14;
 
@@ -304,11 +307,10 @@ impl Connection {
     async fn read_payload(&mut self, mut missing: usize, mut mask: [u8; 4]) -> io::Result<()> {
         while missing > 0 {
             let start = self.message.len();
-            let read = self.stream.read_buf(&mut (&mut self.message).limit(missing)).await?;
+            let read = self.stream.read_buf(&mut (&mut self.message).limit(missing.min(CHUNK))).await?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            // now, while it is in the processor's cache
             mask = unmask(&mut self.message[start..], mask);
             missing -= read;
         }
