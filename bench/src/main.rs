@@ -1,3 +1,122 @@
 //! Runs the servers in turn, and writes what they take.
 
-fn main() {}
+mod load;
+mod process;
+mod scenario;
+mod servers;
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use lexopt::prelude::*;
+
+use crate::{
+    load::{Figures, Options},
+    process::Process,
+};
+
+const USAGE: &str = "\
+ws-bench load --scenario NAME (--server NAME | --address IP:PORT --pid PID)
+    [--seconds S] [--idle-seconds S] [--connections N] [--threads N]
+    Puts one server under the load of one scenario, and prints what it took.";
+
+fn main() -> Result<()> {
+    let mut arguments = lexopt::Parser::from_env();
+    process::raise_file_limit()?;
+    let cpu = process::leave_a_cpu_to_servers()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let command = arguments.next()?;
+    match command {
+        Some(Value(command)) if command == "load" => runtime.block_on(load_one(arguments, cpu)),
+        Some(Long("help") | Short('h')) => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("no command\n\n{USAGE}"),
+    }
+}
+
+async fn load_one(mut arguments: lexopt::Parser, cpu: Option<usize>) -> Result<()> {
+    let (mut server, mut scenario, mut address, mut pid) = (None, None, None, None);
+    let mut options = Options::default();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("server") => server = Some(find_server(&arguments.value()?.string()?)?),
+            Long("scenario") => scenario = Some(find_scenario(&arguments.value()?.string()?)?),
+            Long("address") => address = Some(arguments.value()?.parse::<SocketAddr>()?),
+            Long("pid") => pid = Some(Process(arguments.value()?.parse()?)),
+            Long("seconds") => options.window = seconds(&mut arguments)?,
+            Long("idle-seconds") => options.idle = seconds(&mut arguments)?,
+            Long("connections") => options.connections = Some(arguments.value()?.parse()?),
+            Long("threads") => options.threads = arguments.value()?.parse()?,
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    let scenario = scenario.context("no --scenario")?;
+    let figures = match (server, address, pid) {
+        (Some(server), None, None) => {
+            let running = server.start(cpu).await?;
+            let figures = load::measure(running.address, running.process, scenario, &options).await;
+            let ended = running.kill().await;
+            let figures = figures?;
+            ended?;
+            figures
+        }
+        (None, Some(address), Some(pid)) => load::measure(address, pid, scenario, &options).await?,
+        _ => bail!("either --server, or --address and --pid"),
+    };
+    println!("{}\n{}", in_words(&figures, scenario.unit()), serde_json::to_string(&figures)?);
+    Ok(())
+}
+
+fn find_server(name: &str) -> Result<&'static servers::Server> {
+    servers::find(name).with_context(|| {
+        let names: Vec<_> = servers::SERVERS.iter().map(|server| server.name).collect();
+        format!("no server {name:?}; there are {}", names.join(", "))
+    })
+}
+
+fn find_scenario(name: &str) -> Result<&'static scenario::Scenario> {
+    scenario::find(name).with_context(|| {
+        let names: Vec<_> = scenario::SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        format!("no scenario {name:?}; there are {}", names.join(", "))
+    })
+}
+
+fn seconds(arguments: &mut lexopt::Parser) -> Result<Duration> {
+    let value = arguments.value()?.parse()?;
+    Duration::try_from_secs_f64(value).with_context(|| format!("{value} is no number of seconds"))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "to be read by people")]
+fn in_words(figures: &Figures, unit: &str) -> String {
+    match figures {
+        Figures::Throughput(figures) => {
+            let count = figures.count as f64;
+            format!(
+                "{:.3} µs of CPU per {unit}, {:.0} per second, p50 {:.0} µs, p99 {:.0} µs; the server was busy \
+                 {:.0} % of a CPU, the load generator {:.0} %",
+                figures.server_cpu / count * 1e6,
+                count / figures.seconds,
+                figures.p50,
+                figures.p99,
+                figures.server_cpu / figures.seconds * 100.0,
+                figures.generator_cpu / figures.seconds * 100.0,
+            )
+        }
+        Figures::Idle(figures) => {
+            let connections = figures.connections as f64;
+            let resident = |bytes: u64| (bytes as f64 - figures.resident_before as f64) / connections;
+            format!(
+                "{:.1} µs of CPU to open a connection, {:.0} B of memory when open, {:.0} B when idle; {:.0} ms of \
+                 CPU and {} pings in {:.1} s",
+                figures.opening_cpu / connections * 1e6,
+                resident(figures.resident_open),
+                resident(figures.resident_after),
+                figures.cpu * 1e3,
+                figures.pings,
+                figures.seconds,
+            )
+        }
+    }
+}
