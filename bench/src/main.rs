@@ -1,24 +1,41 @@
 //! Runs the servers in turn, and writes what they take.
 
+mod charts;
 mod load;
+mod matrix;
 mod process;
+mod report;
+mod results;
 mod scenario;
 mod servers;
+mod targets;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
 
 use crate::{
     load::{Figures, Options},
+    matrix::Plan,
     process::Process,
+    results::Results,
 };
 
 const USAGE: &str = "\
 ws-bench load --scenario NAME (--server NAME | --address IP:PORT --pid PID)
     [--seconds S] [--idle-seconds S] [--connections N] [--threads N]
-    Puts one server under the load of one scenario, and prints what it took.";
+    Puts one server under the load of one scenario, and prints what it took.
+ws-bench run [--rounds N] [--servers A,B] [--scenarios A,B] [--seconds S] [--idle-seconds S]
+    [--idle-connections N] [--threads N] [--json FILE] [--report FILE] [--charts FOLDER]
+    Measures all servers in turn. Writes the samples, the report and its charts where it is told.
+ws-bench report --json FILE [--report FILE] [--charts FOLDER]
+    Writes the report of samples once more.";
 
 fn main() -> Result<()> {
     let mut arguments = lexopt::Parser::from_env();
@@ -28,6 +45,8 @@ fn main() -> Result<()> {
     let command = arguments.next()?;
     match command {
         Some(Value(command)) if command == "load" => runtime.block_on(load_one(arguments, cpu)),
+        Some(Value(command)) if command == "run" => runtime.block_on(run(arguments, cpu)),
+        Some(Value(command)) if command == "report" => report_again(arguments),
         Some(Long("help") | Short('h')) => {
             println!("{USAGE}");
             Ok(())
@@ -67,6 +86,80 @@ async fn load_one(mut arguments: lexopt::Parser, cpu: Option<usize>) -> Result<(
     };
     println!("{}\n{}", in_words(&figures, scenario.unit()), serde_json::to_string(&figures)?);
     Ok(())
+}
+
+/// Where results go.
+#[derive(Default)]
+struct Files {
+    report: Option<PathBuf>,
+    charts: Option<PathBuf>,
+}
+
+impl Files {
+    fn write(&self, results: &Results) -> Result<()> {
+        let analysis = Path::new(env!("CARGO_MANIFEST_DIR")).join("ANALYSIS.md");
+        let report = report::markdown(results, fs::read_to_string(analysis).ok().as_deref());
+        match &self.report {
+            Some(file) => write(file, &report)?,
+            None => println!("{report}"),
+        }
+        if let Some(folder) = &self.charts {
+            fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+            write(&folder.join("cpu.svg"), &charts::cpu(results))?;
+            write(&folder.join("memory.svg"), &charts::memory(results))?;
+        }
+        Ok(())
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+}
+
+async fn run(mut arguments: lexopt::Parser, cpu: Option<usize>) -> Result<()> {
+    let mut files = Files::default();
+    let mut plan = Plan {
+        servers: servers::SERVERS.iter().collect(),
+        scenarios: scenario::SCENARIOS.iter().collect(),
+        rounds: 5,
+        options: Options::default(),
+        idle_connections: None,
+        json: None,
+    };
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("rounds") => plan.rounds = arguments.value()?.parse()?,
+            Long("servers") => plan.servers = list(&mut arguments, find_server)?,
+            Long("scenarios") => plan.scenarios = list(&mut arguments, find_scenario)?,
+            Long("seconds") => plan.options.window = seconds(&mut arguments)?,
+            Long("idle-seconds") => plan.options.idle = seconds(&mut arguments)?,
+            Long("idle-connections") => plan.idle_connections = Some(arguments.value()?.parse()?),
+            Long("threads") => plan.options.threads = arguments.value()?.parse()?,
+            Long("json") => plan.json = Some(arguments.value()?.into()),
+            Long("report") => files.report = Some(arguments.value()?.into()),
+            Long("charts") => files.charts = Some(arguments.value()?.into()),
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    files.write(&matrix::run(&plan, cpu).await?)
+}
+
+fn report_again(mut arguments: lexopt::Parser) -> Result<()> {
+    let (mut json, mut files) = (None, Files::default());
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("json") => json = Some(PathBuf::from(arguments.value()?)),
+            Long("report") => files.report = Some(arguments.value()?.into()),
+            Long("charts") => files.charts = Some(arguments.value()?.into()),
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    files.write(&Results::load(&json.context("no --json")?)?)
+}
+
+/// Names with commas between them.
+fn list<T>(arguments: &mut lexopt::Parser, find: fn(&str) -> Result<T>) -> Result<Vec<T>> {
+    arguments.value()?.string()?.split(',').map(find).collect()
 }
 
 fn find_server(name: &str) -> Result<&'static servers::Server> {

@@ -3,20 +3,21 @@
 use std::{
     env,
     ffi::OsString,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStdout},
     time::timeout,
 };
 
-use crate::process::Process;
+use crate::{process::Process, results::output};
 
 /// How long a server may take to say where it listens, and to end when it is killed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,14 +61,18 @@ pub(crate) struct Server {
 /// All of them, in the order of the report.
 pub(crate) const SERVERS: &[Server] = &[
     Server { broadcast: true, keepalive: true, ..rust("floor", Kind::Floor, &["tokio"]) },
-    Server { broadcast: true, keepalive: true, ..rust("ws-axum", Kind::Ours, &["ws-axum", "axum"]) },
-    Server { broadcast: true, keepalive: true, ..rust("ws-hyper", Kind::Ours, &["ws-hyper", "hyper"]) },
-    Server { broadcast: true, keepalive: true, ..rust("ws-warp", Kind::Ours, &["ws-warp", "warp"]) },
-    Server { broadcast: true, ..rust("axum", Kind::RustPeer, &["axum", "tungstenite"]) },
-    rust("axum-tuned", Kind::RustPeer, &["axum", "tungstenite"]),
-    rust("warp", Kind::RustPeer, &["warp"]),
+    Server {
+        broadcast: true,
+        keepalive: true,
+        ..rust("ws-axum", Kind::Ours, &["ws-axum", "ws-hub", "axum"])
+    },
+    Server { keepalive: true, ..rust("ws-hyper", Kind::Ours, &["ws-hyper", "hyper"]) },
+    Server { keepalive: true, ..rust("ws-warp", Kind::Ours, &["ws-warp", "warp"]) },
+    Server { broadcast: true, ..rust("axum", Kind::RustPeer, &["axum", "tokio-tungstenite"]) },
+    Server { broadcast: true, ..rust("axum-tuned", Kind::RustPeer, &["axum", "tokio-tungstenite"]) },
+    Server { broadcast: true, ..rust("warp", Kind::RustPeer, &["warp", "tokio-tungstenite"]) },
     rust("hyper-tungstenite", Kind::RustPeer, &["hyper-tungstenite"]),
-    rust("tokio-tungstenite", Kind::RustPeer, &["tokio-tungstenite"]),
+    Server { broadcast: true, ..rust("tokio-tungstenite", Kind::RustPeer, &["tokio-tungstenite"]) },
     rust("fastwebsockets", Kind::RustPeer, &["fastwebsockets"]),
     rust("tokio-websockets", Kind::RustPeer, &["tokio-websockets"]),
     rust("yawc", Kind::RustPeer, &["yawc"]),
@@ -112,6 +117,32 @@ impl Server {
         })
     }
 
+    /// What it is made with.
+    pub(crate) fn version(&self) -> String {
+        const NODE: &str =
+            "console.log(`ws ${require('ws/package.json').version}, Node.js ${process.version}`)";
+        const PYTHON: &str = "import websockets, platform; \
+            print(f'websockets {websockets.__version__}, Python {platform.python_version()}')";
+        let installed = installed().unwrap_or_default();
+        match self.program {
+            Program::Rust => {
+                let versions = self.packages.iter().map(|package| format!("{package} {}", locked(package)));
+                versions.collect::<Vec<_>>().join(", ")
+            }
+            Program::Built(_) => fs::read_to_string(installed.join("gorilla.version"))
+                .unwrap_or("unknown".into())
+                .trim()
+                .into(),
+            Program::Node(_) => {
+                let mut node = Command::new("node");
+                output(node.env("NODE_PATH", installed.join("node/node_modules")).args(["-e", NODE]))
+            }
+            Program::Python(_) => {
+                output(Command::new(installed.join("venv/bin/python")).args(["-c", PYTHON]))
+            }
+        }
+    }
+
     /// Starts it, on this CPU if there is one to itself.
     pub(crate) async fn start(&self, cpu: Option<usize>) -> Result<Running> {
         let mut words: Vec<OsString> = Vec::new();
@@ -119,7 +150,7 @@ impl Server {
             words.extend(["taskset".into(), "-c".into(), cpu.to_string().into()]);
         }
         words.extend(self.files()?.into_iter().map(PathBuf::into_os_string));
-        let mut child = Command::new(&words[0])
+        let mut child = tokio::process::Command::new(&words[0])
             .args(&words[1..])
             .env("NODE_PATH", installed()?.join("node/node_modules"))
             .stdin(Stdio::null())
@@ -168,6 +199,17 @@ fn installed() -> Result<PathBuf> {
         // this program is in `release` or `debug` of the target directory
         None => Ok(env::current_exe()?.ancestors().nth(2).context("no target directory")?.join("bench")),
     }
+}
+
+/// The version of a package that cargo has built, or this repository's; several if it is there more than once.
+fn locked(package: &str) -> String {
+    let name = format!("name = \"{package}\"\n");
+    let versions = include_str!("../Cargo.lock").split("[[package]]\n").filter_map(|entry| {
+        let rest = entry.strip_prefix(&name)?;
+        let version = rest.strip_prefix("version = \"")?.split('"').next()?;
+        Some(if rest.contains("source = ") { version } else { "of this repository" })
+    });
+    versions.collect::<Vec<_>>().join(" and ")
 }
 
 fn find_in_path(program: &str) -> PathBuf {
