@@ -12,6 +12,7 @@ mod targets;
 
 use std::{
     fs,
+    io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -84,8 +85,9 @@ async fn load_one(mut arguments: lexopt::Parser, cpu: Option<usize>) -> Result<(
         (None, Some(address), Some(pid)) => load::measure(address, pid, scenario, &options).await?,
         _ => bail!("either --server, or --address and --pid"),
     };
-    println!("{}\n{}", in_words(&figures, scenario.unit()), serde_json::to_string(&figures)?);
-    Ok(())
+    let (words, json) = (in_words(&figures, scenario.unit()), serde_json::to_string(&figures)?);
+    // an error in place of a panic, where the reader wants the first line only
+    writeln!(io::stdout(), "{words}\n{json}").context("writing the figures")
 }
 
 /// Where results go.

@@ -37,16 +37,17 @@ fn circumstances(report: &mut String, results: &Results) {
     let pinning = if circumstances.pinned {
         "Each server has one CPU to itself, and the load generator the others"
     } else {
-        "There is only one CPU: the servers share it with the load generator, which makes them seem slower than they are"
+        "There is only one CPU: the servers share it with the load generator, which disturbs them"
     };
     let _ = write!(
         report,
-        "Measured on {} with {} CPUs ({}), {}, {}.\n\n\
-         {pinning}; they talk over the loopback interface. Servers take turns in {} rounds, with a fresh process each\n\
-         time; after a warm-up the window is {} s. What is compared is the CPU time of the server's process, its system\n\
-         calls included, per message: the median of the rounds, and the least and the most. All answers are checked byte\n\
-         by byte. `floor` has no WebSocket library: it knows where the messages end, unmasks and writes them back. It is\n\
-         what the sockets take.\n\n\
+        "Measured on {} with {} CPUs ({}), {}, {}. The load average was {} before.\n\n\
+         {pinning}.\n\
+         They talk over the loopback interface. The servers take turns, rounds: {}, with a fresh process each time; after\n\
+         a warm-up the window is {} s. What is compared is the CPU time of the server's process per message, its system\n\
+         calls included: the median of the rounds, the least and the most. All answers are checked byte by byte. `floor`\n\
+         has no WebSocket library: it knows where the messages end, unmasks them and writes them back. It is what the\n\
+         sockets take. Where a server is not busy nearly all the time, something else was the limit.\n\n\
          ![CPU per message](charts/cpu.svg)\n\n![Memory per idle connection](charts/memory.svg)\n\n\
          | server | made with |\n|---|---|\n",
         circumstances.date,
@@ -54,6 +55,7 @@ fn circumstances(report: &mut String, results: &Results) {
         circumstances.cpu,
         circumstances.kernel,
         circumstances.rustc,
+        circumstances.load_before,
         circumstances.rounds,
         circumstances.seconds,
     );
@@ -258,7 +260,7 @@ mod tests {
     fn the_report_tells_ratios_targets_memory_and_failures() {
         let report = markdown(&results(), Some("## Where the time goes\n"));
         for line in [
-            "Measured on 2026-01-02 with 4 CPUs (Made-up CPU), Linux 6.0, rustc 1.95.0.",
+            "Measured on 2026-01-02 with 4 CPUs (Made-up CPU), Linux 6.0, rustc 1.95.0. The load average was 0.10 before.",
             "Not measured, because not installed: gorilla.",
             "| server | 16 B, 1 in flight |",
             "| **ws-axum** | 1.10 |",

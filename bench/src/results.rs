@@ -26,6 +26,8 @@ pub(crate) struct Circumstances {
     pub(crate) cpus: usize,
     /// Whether the servers have a CPU that the load generator leaves to them.
     pub(crate) pinned: bool,
+    /// The load average of the last minute before the run: how quiet the machine was.
+    pub(crate) load_before: String,
     pub(crate) kernel: String,
     pub(crate) rustc: String,
     pub(crate) rounds: usize,
@@ -54,6 +56,7 @@ pub(crate) enum Outcome {
 impl Circumstances {
     pub(crate) fn now(plan: &Plan, pinned: bool, servers: &[&Server]) -> Self {
         let cpu_info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let processors = || cpu_info.lines().filter_map(|line| line.split_once(':'));
         let cpu = processors().find(|(key, _)| key.trim() == "model name");
         Self {
@@ -61,6 +64,7 @@ impl Circumstances {
             cpu: cpu.map_or("unknown", |(_, model)| model.trim()).into(),
             cpus: processors().filter(|(key, _)| key.trim() == "processor").count(),
             pinned,
+            load_before: load.split(' ').next().unwrap_or("unknown").into(),
             kernel: output(Command::new("uname").arg("-sr")),
             rustc: output(Command::new("rustc").arg("--version")),
             rounds: plan.rounds,

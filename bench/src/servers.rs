@@ -78,7 +78,7 @@ pub(crate) const SERVERS: &[Server] = &[
     rust("yawc", Kind::RustPeer, &["yawc"]),
     rust("sockudo-ws", Kind::RustPeer, &["sockudo-ws"]),
     other("gorilla", Program::Built("gorilla"), false),
-    other("ws (Node.js)", Program::Node("node/server.mjs"), false),
+    other("ws (Node.js)", Program::Node("node/server.js"), false),
     other("websockets (Python)", Program::Python("python/server.py"), true),
 ];
 
@@ -103,7 +103,11 @@ impl Server {
 
     /// Whether what it is started from is there.
     pub(crate) fn is_built(&self) -> Result<bool> {
-        Ok(self.files()?.iter().all(|file| file.exists()))
+        let library = match self.program {
+            Program::Node(_) => Some(installed()?.join("node/node_modules/ws")),
+            Program::Rust | Program::Built(_) | Program::Python(_) => None,
+        };
+        Ok(self.files()?.iter().chain(&library).all(|file| file.exists()))
     }
 
     /// The program and its argument.
