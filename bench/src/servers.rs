@@ -133,10 +133,13 @@ impl Server {
                 let versions = self.packages.iter().map(|package| format!("{package} {}", locked(package)));
                 versions.collect::<Vec<_>>().join(", ")
             }
-            Program::Built(_) => fs::read_to_string(installed.join("gorilla.version"))
-                .unwrap_or("unknown".into())
-                .trim()
-                .into(),
+            // the packages of the distribution
+            Program::Built(_) => output(Command::new("dpkg-query").args([
+                "--show",
+                "--showformat=${Package} ${source:Upstream-Version} ",
+                "golang-github-gorilla-websocket-dev",
+                "golang-go",
+            ])),
             Program::Node(_) => {
                 let mut node = Command::new("node");
                 output(node.env("NODE_PATH", installed.join("node/node_modules")).args(["-e", NODE]))
