@@ -3,7 +3,6 @@
 use std::{
     env,
     ffi::OsString,
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
