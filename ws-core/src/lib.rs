@@ -79,6 +79,7 @@ pub mod layer;
 pub mod message;
 pub mod observer;
 pub mod origin;
+mod pool;
 pub mod prepared;
 mod protocol;
 #[cfg(feature = "testing")]

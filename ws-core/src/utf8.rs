@@ -16,10 +16,13 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::mem;
 use std::ops::Deref;
 
 use bytes::buf::Limit;
 use bytes::{BufMut, Bytes};
+
+use crate::pool::{self, LongPayload};
 
 /// UTF-8 text in shared memory: cloning it copies no text.
 ///
@@ -88,43 +91,79 @@ pub struct InvalidUtf8;
 #[derive(Debug, Default)]
 pub(crate) struct PayloadBuffer {
     bytes: Vec<u8>,
-    // Invariant: `bytes[..valid]` is valid UTF-8. Only `validate` moves it, and what is in front of it cannot be
-    // changed: the two ways to the bytes are `append_limited`, which writes behind the end, and `unvalidated_mut`.
+    /// Where the payload begins in `bytes`.
+    front: usize,
+    /// Whether `bytes` is of the pool, and the message not complete.
+    lent: bool,
+    // Invariant: `bytes[front..front + valid]` is valid UTF-8. Only `validate` moves it, and what is in front of it cannot
+    // be changed: the two ways to the bytes are `append_limited`, which writes behind the end, and `unvalidated_mut`;
+    // `front` moves only while there is no payload.
     valid: usize,
 }
 
 impl PayloadBuffer {
     /// How many bytes there are.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - self.front
     }
 
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len() == 0
     }
 
-    /// How many bytes of memory are held.
+    /// How many bytes there is memory for.
     pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.capacity() - self.front
+    }
+
+    /// How many bytes of memory are held that are not lent: the pool bounds those.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn owned(&self) -> usize {
+        if self.lent { 0 } else { self.bytes.capacity() }
+    }
+
+    /// At the start of a message of `length` bytes or more: if that is long, takes memory that was kept, if there is some.
+    pub(crate) fn begin(&mut self, length: usize) {
+        if length < pool::LONG || self.bytes.capacity() > 0 {
+            return;
+        }
+        if let Some(kept) = pool::borrow(pool::FRONT + length) {
+            self.bytes = kept;
+            self.lent = true;
+        }
+        self.front = pool::FRONT;
+        self.bytes.resize(self.front, 0);
     }
 
     /// Makes room for `additional` more bytes, and no more than that.
     pub(crate) fn reserve_exact(&mut self, additional: usize) {
-        self.bytes.reserve_exact(additional);
+        if self.bytes.capacity() - self.bytes.len() < additional {
+            self.settle();
+            self.bytes.reserve_exact(additional);
+        }
     }
 
     /// Gives back the room that is left.
     pub(crate) fn shrink_to_fit(&mut self) {
+        self.settle();
         self.bytes.shrink_to_fit();
+    }
+
+    /// The memory is no longer the pool's.
+    fn settle(&mut self) {
+        if mem::take(&mut self.lent) {
+            pool::settle(self.bytes.capacity());
+        }
     }
 
     /// Appends `bytes`.
     pub(crate) fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.reserve_exact(bytes.len());
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// A place to read up to `limit` more bytes into.
+    /// A place to read up to `limit` more bytes into, for which there is room.
     pub(crate) fn append_limited(&mut self, limit: usize) -> Limit<&mut Vec<u8>> {
         (&mut self.bytes).limit(limit)
     }
@@ -136,7 +175,7 @@ impl PayloadBuffer {
     /// If `from` lies in the validated front, or behind the end.
     pub(crate) fn unvalidated_mut(&mut self, from: usize) -> &mut [u8] {
         assert!(from >= self.valid, "bytes that passed validation are not changed");
-        &mut self.bytes[from..]
+        &mut self.bytes[self.front + from..]
     }
 
     /// Validates what was appended since the last call; a code point that is not complete is left for the next.
@@ -145,8 +184,8 @@ impl PayloadBuffer {
     ///
     /// At the first byte that no further bytes could make valid.
     pub(crate) fn validate(&mut self) -> Result<(), InvalidUtf8> {
-        match simdutf8::compat::from_utf8(&self.bytes[self.valid..]) {
-            Ok(_) => self.valid = self.bytes.len(),
+        match simdutf8::compat::from_utf8(&self.bytes[self.front + self.valid..]) {
+            Ok(_) => self.valid = self.len(),
             Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
             Err(_) => return Err(InvalidUtf8),
         }
@@ -160,16 +199,28 @@ impl PayloadBuffer {
     /// If the last code point is not complete.
     pub(crate) fn into_text(mut self) -> Result<Utf8Bytes, InvalidUtf8> {
         self.validate()?;
-        if self.valid == self.bytes.len() {
-            Ok(Utf8Bytes { bytes: self.bytes.into() })
+        if self.valid == self.len() {
+            Ok(Utf8Bytes { bytes: self.into_bytes() })
         } else {
             Err(InvalidUtf8)
         }
     }
 
     /// The whole as bytes.
-    pub(crate) fn into_bytes(self) -> Bytes {
-        self.bytes.into()
+    pub(crate) fn into_bytes(mut self) -> Bytes {
+        self.settle();
+        let bytes = mem::take(&mut self.bytes);
+        if bytes.capacity() < pool::LONG && self.front == 0 {
+            bytes.into()
+        } else {
+            Bytes::from_owner(LongPayload::new(bytes, self.front))
+        }
+    }
+}
+
+impl Drop for PayloadBuffer {
+    fn drop(&mut self) {
+        self.settle();
     }
 }
 

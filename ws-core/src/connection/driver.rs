@@ -30,6 +30,7 @@ use crate::close::{CloseCode, CloseFrame, Side};
 use crate::error::{Error, ProtocolError, Timeout};
 use crate::handler::Outcome;
 use crate::message::Message;
+use crate::pool;
 use crate::protocol::{Decoder, Encoder, Event, Role};
 use crate::tracker::{Registration, Signal};
 
@@ -397,6 +398,7 @@ impl Link {
 
     /// Does what is due.
     fn keep_time(&mut self, cx: &mut Context<'_>) {
+        pool::give_back_old();
         self.sync(cx);
         let now = Instant::now();
         while self.stage < Stage::Over

@@ -34,6 +34,8 @@ use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
 const AHEAD: usize = 16 * 1024;
 /// The least room that is worth a read of its own.
 const MIN_READ: usize = 4 * 1024;
+/// The most that is read at once: what has come is unmasked while the processor has it at hand.
+const MAX_READ: usize = 128 * 1024;
 /// Unused memory that is not worth a reallocation.
 const SMALL_SLACK: usize = 1024;
 
@@ -167,7 +169,7 @@ impl Decoder {
         }
         make_room(&mut self.payload, frame, &self.limits, frame.missing.min(MIN_READ));
         let spare = self.payload.capacity() - self.payload.len();
-        Some(self.payload.append_limited(spare.min(frame.missing)))
+        Some(self.payload.append_limited(spare.min(frame.missing).min(MAX_READ)))
     }
 
     /// Takes the `n` bytes that were read to where [`direct`](Self::direct) said.
@@ -203,7 +205,7 @@ impl Decoder {
         };
         #[cfg(feature = "deflate")]
         let control = control + self.inflater.as_deref().map_or(0, size_of_val);
-        self.payload.capacity() + control
+        self.payload.owned() + control
     }
 
     fn finish(&mut self) {
@@ -423,6 +425,9 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
 /// it.
 fn make_room(payload: &mut PayloadBuffer, frame: &DataFrame, limits: &Limits, least: usize) {
     let arrived = payload.len();
+    if arrived == 0 {
+        payload.begin(frame.missing);
+    }
     if payload.capacity() - arrived >= least {
         return;
     }
