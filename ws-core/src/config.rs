@@ -44,6 +44,7 @@ pub(crate) struct ConnectionConfig {
 
 impl ConnectionConfig {
     /// Calls the observer, if there is one. Its panic is not ours: it is logged by the panic hook, and goes no further.
+    #[inline]
     pub(crate) fn observe(&self, tell: impl FnOnce(&dyn Observer)) {
         if let Some(observer) = &self.observer {
             let _ = std::panic::catch_unwind(AssertUnwindSafe(|| tell(observer.as_ref())));

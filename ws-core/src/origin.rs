@@ -220,6 +220,9 @@ impl OriginPolicy {
     }
 
     fn check_origin(&self, value: &HeaderValue, parts: &Parts) -> Result<(), Denied> {
+        if matches!(self.rule, Rule::SameOrigin) && self.is_plainly_same(value, parts) {
+            return Ok(());
+        }
         let origin =
             Origin::parse(value.as_bytes()).map_err(|problem| Denied::MalformedOrigin(problem.description()));
         match &self.rule {
@@ -244,6 +247,18 @@ impl OriginPolicy {
         }
     }
 
+    /// Whether the origin is letter for letter what this server was asked by, as browsers send it: it is parsed once
+    /// then, and not taken apart and put together.
+    fn is_plainly_same(&self, value: &HeaderValue, parts: &Parts) -> bool {
+        let origin = value.as_bytes();
+        let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        authority.is_some_and(|authority| {
+            self.forwarded(&parts.headers, &X_FORWARDED_PROTO).is_none()
+                && self.requested_authority(parts).is_ok_and(|(_, own)| own == authority)
+                && Host::parse(authority).is_ok()
+        })
+    }
+
     /// The origin of this server's own pages, as far as the request tells; the rest is taken from `origin`,
     /// which it is to be compared with.
     fn own_origin(&self, origin: &Origin, parts: &Parts) -> Result<Tuple, Denied> {
@@ -261,8 +276,14 @@ impl OriginPolicy {
 
     /// The host that the request is for.
     fn requested_host(&self, parts: &Parts) -> Result<Host, Denied> {
+        let (header, authority) = self.requested_authority(parts)?;
+        Host::parse(authority).map_err(|problem| Denied::host(header, problem))
+    }
+
+    /// The host and port, as they stand there, with the name of the header.
+    fn requested_authority<'a>(&self, parts: &'a Parts) -> Result<(&'static str, &'a [u8]), Denied> {
         if let Some(value) = self.forwarded(&parts.headers, &X_FORWARDED_HOST) {
-            return Host::parse(value).map_err(|problem| Denied::host("X-Forwarded-Host", problem));
+            return Ok(("X-Forwarded-Host", value));
         }
         let mut values = parts.headers.get_all(&HOST).iter();
         let header = values.next();
@@ -272,11 +293,10 @@ impl OriginPolicy {
         // `:authority` of HTTP/2; in HTTP/1.1 a target in absolute form, which outranks `Host` (RFC 9112
         // section 3.2.2)
         if let Some(authority) = parts.uri.authority() {
-            return Host::parse(authority.as_str().as_bytes())
-                .map_err(|problem| Denied::host(":authority", problem));
+            return Ok((":authority", authority.as_str().as_bytes()));
         }
         let header = header.ok_or(Denied::Host { header: "Host", problem: "it is missing" })?;
-        Host::parse(header.as_bytes()).map_err(|problem| Denied::host("Host", problem))
+        Ok(("Host", header.as_bytes()))
     }
 
     /// The scheme that the client used, if a proxy is trusted to know.
@@ -293,7 +313,7 @@ impl OriginPolicy {
 
     /// The first entry of a header that a proxy sets, if proxies are trusted.
     fn forwarded<'a>(&self, headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-        let value = headers.get(name).filter(|_| self.trust_forwarded)?;
+        let value = self.trust_forwarded.then(|| headers.get(name)).flatten()?;
         value.as_bytes().split(|&byte| byte == b',').next().map(<[u8]>::trim_ascii)
     }
 }

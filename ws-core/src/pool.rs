@@ -17,7 +17,7 @@ pub(crate) const LONG: usize = 32 * 1024;
 
 /// Where the payload begins in the memory of a long message: memory of its own begins close to the start of a page, and
 /// from there the kernel copies more slowly than from a little behind it.
-pub(crate) const FRONT: usize = 64;
+pub(crate) const FRONT: u8 = 64;
 
 /// Bytes that are kept or lent.
 const MOST: usize = 48 * 1024 * 1024;
@@ -25,8 +25,9 @@ const MOST: usize = 48 * 1024 * 1024;
 /// How long a buffer is kept for a message that does not come.
 const KEEP: Duration = Duration::from_secs(10);
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { spare: Vec::new(), spare_bytes: 0, lent_bytes: 0 });
+static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 
+#[derive(Debug)]
 struct Pool {
     /// In the order in which they came, with the time.
     spare: Vec<(Instant, Vec<u8>)>,
@@ -35,9 +36,36 @@ struct Pool {
 }
 
 impl Pool {
+    const fn new() -> Self {
+        Self { spare: Vec::new(), spare_bytes: 0, lent_bytes: 0 }
+    }
+
     fn lock() -> MutexGuard<'static, Self> {
         // nothing that is done with it locked leaves it halfway
         POOL.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The smallest that fits, if one does without too much of it unused.
+    fn borrow(&mut self, length: usize) -> Option<Vec<u8>> {
+        let fits = length..=length.saturating_add(length / 4);
+        let (index, _) = (self.spare.iter().enumerate())
+            .map(|(index, (_, buffer))| (index, buffer.capacity()))
+            .filter(|(_, capacity)| fits.contains(capacity))
+            .min_by_key(|(_, capacity)| *capacity)?;
+        let (_, buffer) = self.spare.remove(index);
+        self.spare_bytes -= buffer.capacity();
+        self.lent_bytes += buffer.capacity();
+        Some(buffer)
+    }
+
+    /// Returns it if there is no room for it.
+    fn keep(&mut self, buffer: Vec<u8>, now: Instant) -> Option<Vec<u8>> {
+        if self.spare_bytes + self.lent_bytes + buffer.capacity() > MOST {
+            return Some(buffer);
+        }
+        self.spare_bytes += buffer.capacity();
+        self.spare.push((now, buffer));
+        None
     }
 
     /// Takes out what has been there for long.
@@ -47,25 +75,11 @@ impl Pool {
         self.spare_bytes -= old.iter().map(|(_, buffer)| buffer.capacity()).sum::<usize>();
         old
     }
-
-    fn remove(&mut self, index: usize) -> Vec<u8> {
-        let (_, buffer) = self.spare.remove(index);
-        self.spare_bytes -= buffer.capacity();
-        buffer
-    }
 }
 
-/// An empty buffer for `length` bytes, or up to a quarter more, if there is one. It is lent until
-/// [`settle`](settle) is told of it.
+/// An empty buffer for `length` bytes, or up to a quarter more, if there is one. It is lent until [`settle`] is told of it.
 pub(crate) fn borrow(length: usize) -> Option<Vec<u8>> {
-    let mut pool = Pool::lock();
-    let fits = length..=length + length / 4;
-    let (index, _) = (pool.spare.iter().enumerate())
-        .filter(|(_, (_, buffer))| fits.contains(&buffer.capacity()))
-        .min_by_key(|(_, (_, buffer))| buffer.capacity())?;
-    let buffer = pool.remove(index);
-    pool.lent_bytes += buffer.capacity();
-    Some(buffer)
+    Pool::lock().borrow(length)
 }
 
 /// A message for which `capacity` bytes were lent is complete, or will not be.
@@ -76,14 +90,12 @@ pub(crate) fn settle(capacity: usize) {
 /// Keeps the memory of a long message for the next one.
 fn keep(mut buffer: Vec<u8>) {
     buffer.clear();
+    let now = Instant::now();
     let mut pool = Pool::lock();
-    if pool.spare_bytes + pool.lent_bytes + buffer.capacity() <= MOST {
-        pool.spare_bytes += buffer.capacity();
-        pool.spare.push((Instant::now(), buffer));
-    }
-    let old = pool.take_old(Instant::now());
+    let surplus = (pool.keep(buffer, now), pool.take_old(now));
     drop(pool);
-    drop(old);
+    // gives memory back to the system, which takes its time
+    drop(surplus);
 }
 
 /// Gives back what nothing has wanted for long.
@@ -117,5 +129,54 @@ impl AsRef<[u8]> for LongPayload {
 impl Drop for LongPayload {
     fn drop(&mut self) {
         keep(std::mem::take(&mut self.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(capacity: usize) -> Vec<u8> {
+        Vec::with_capacity(capacity)
+    }
+
+    #[test]
+    fn what_was_kept_is_lent_to_a_message_of_about_that_length() {
+        let mut pool = Pool::new();
+        let now = Instant::now();
+        let (small, large) = (buffer(1000), buffer(1200));
+        let addresses = [small.as_ptr(), large.as_ptr()];
+        assert!(pool.keep(large, now).is_none() && pool.keep(small, now).is_none());
+
+        assert_eq!(pool.borrow(799), None, "a quarter of it would be unused");
+        assert_eq!(pool.borrow(1201), None);
+        assert_eq!(pool.borrow(usize::MAX), None);
+        let lent = [pool.borrow(990).unwrap(), pool.borrow(990).unwrap()];
+        assert_eq!(lent.each_ref().map(Vec::as_ptr), addresses);
+        assert_eq!(pool.borrow(990), None);
+    }
+
+    #[test]
+    fn what_is_kept_and_lent_is_bounded() {
+        let mut pool = Pool::new();
+        let now = Instant::now();
+        assert!(pool.keep(buffer(MOST / 2), now).is_none());
+        assert!(pool.keep(buffer(MOST / 2), now).is_none());
+        assert!(pool.keep(buffer(1), now).is_some());
+        let lent = pool.borrow(MOST / 2).unwrap();
+        assert!(pool.keep(buffer(1), now).is_some());
+        pool.lent_bytes -= lent.capacity();
+        assert!(pool.keep(buffer(1), now).is_none());
+    }
+
+    #[test]
+    fn what_nothing_wants_is_given_back() {
+        let mut pool = Pool::new();
+        let now = Instant::now();
+        assert!(pool.keep(buffer(1000), now).is_none());
+        assert!(pool.keep(buffer(2000), now + KEEP / 2).is_none());
+        assert!(pool.take_old(now + KEEP / 2).is_empty());
+        assert_eq!(pool.take_old(now + KEEP).len(), 1);
+        assert_eq!((pool.spare.len(), pool.spare_bytes), (1, 2000));
     }
 }

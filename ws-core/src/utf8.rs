@@ -91,8 +91,8 @@ pub struct InvalidUtf8;
 #[derive(Debug, Default)]
 pub(crate) struct PayloadBuffer {
     bytes: Vec<u8>,
-    /// Where the payload begins in `bytes`.
-    front: usize,
+    /// Where the payload begins in `bytes`; a byte, as each idle connection has one.
+    front: u8,
     /// Whether `bytes` is of the pool, and the message not complete.
     lent: bool,
     // Invariant: `bytes[front..front + valid]` is valid UTF-8. Only `validate` moves it, and what is in front of it cannot
@@ -102,9 +102,13 @@ pub(crate) struct PayloadBuffer {
 }
 
 impl PayloadBuffer {
+    fn front(&self) -> usize {
+        self.front.into()
+    }
+
     /// How many bytes there are.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.front
+        self.bytes.len() - self.front()
     }
 
     /// Whether there are none.
@@ -114,13 +118,13 @@ impl PayloadBuffer {
 
     /// How many bytes there is memory for.
     pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity() - self.front
+        self.bytes.capacity() - self.front()
     }
 
     /// How many bytes of memory are held that are not lent: the pool bounds those.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn owned(&self) -> usize {
-        if self.lent { 0 } else { self.bytes.capacity() }
+        if self.lent { 0 } else { self.capacity() }
     }
 
     /// At the start of a message of `length` bytes or more: if that is long, takes memory that was kept, if there is some.
@@ -128,12 +132,15 @@ impl PayloadBuffer {
         if length < pool::LONG || self.bytes.capacity() > 0 {
             return;
         }
-        if let Some(kept) = pool::borrow(pool::FRONT + length) {
-            self.bytes = kept;
-            self.lent = true;
-        }
         self.front = pool::FRONT;
-        self.bytes.resize(self.front, 0);
+        match pool::borrow(length.saturating_add(self.front())) {
+            Some(kept) => {
+                self.bytes = kept;
+                self.lent = true;
+            }
+            None => self.bytes.reserve_exact(self.front()),
+        }
+        self.bytes.resize(self.front(), 0);
     }
 
     /// Makes room for `additional` more bytes, and no more than that.
@@ -175,7 +182,8 @@ impl PayloadBuffer {
     /// If `from` lies in the validated front, or behind the end.
     pub(crate) fn unvalidated_mut(&mut self, from: usize) -> &mut [u8] {
         assert!(from >= self.valid, "bytes that passed validation are not changed");
-        &mut self.bytes[self.front + from..]
+        let from = self.front() + from;
+        &mut self.bytes[from..]
     }
 
     /// Validates what was appended since the last call; a code point that is not complete is left for the next.
@@ -184,7 +192,7 @@ impl PayloadBuffer {
     ///
     /// At the first byte that no further bytes could make valid.
     pub(crate) fn validate(&mut self) -> Result<(), InvalidUtf8> {
-        match simdutf8::compat::from_utf8(&self.bytes[self.front + self.valid..]) {
+        match simdutf8::compat::from_utf8(&self.bytes[self.front() + self.valid..]) {
             Ok(_) => self.valid = self.len(),
             Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
             Err(_) => return Err(InvalidUtf8),
@@ -199,21 +207,17 @@ impl PayloadBuffer {
     /// If the last code point is not complete.
     pub(crate) fn into_text(mut self) -> Result<Utf8Bytes, InvalidUtf8> {
         self.validate()?;
-        if self.valid == self.len() {
-            Ok(Utf8Bytes { bytes: self.into_bytes() })
-        } else {
-            Err(InvalidUtf8)
-        }
+        if self.valid == self.len() { Ok(Utf8Bytes { bytes: self.into_bytes() }) } else { Err(InvalidUtf8) }
     }
 
     /// The whole as bytes.
     pub(crate) fn into_bytes(mut self) -> Bytes {
         self.settle();
         let bytes = mem::take(&mut self.bytes);
-        if bytes.capacity() < pool::LONG && self.front == 0 {
+        if self.front == 0 && bytes.capacity() < pool::LONG {
             bytes.into()
         } else {
-            Bytes::from_owner(LongPayload::new(bytes, self.front))
+            Bytes::from_owner(LongPayload::new(bytes, self.front()))
         }
     }
 }

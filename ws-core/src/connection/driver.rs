@@ -11,7 +11,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -22,7 +22,7 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::Span;
 
 use super::input::{Input, READ_SIZE};
-use super::shared::{Ending, Interest, Phase, Shared, State, Wakes, borrow_queue, return_queue};
+use super::shared::{Ending, Phase, Shared, State, Wakes, enqueue, return_queue};
 use super::socket::WebSocket;
 use super::timers::{Alarm, Due, Timers};
 use super::transport::Transport;
@@ -95,7 +95,7 @@ where
         {
             match catch_unwind(AssertUnwindSafe(|| handler(socket))) {
                 Ok(future) => this.handler.set(Handler::Running(future)),
-                Err(panic) => this.link.handler_panicked(panic.as_ref(), cx),
+                Err(panic) => this.link.handler_panicked(panic.as_ref()),
             }
         }
         if let HandlerProjection::Running(future) = this.handler.as_mut().project() {
@@ -107,9 +107,9 @@ where
             // what it held of the socket goes first, so that the end finds no receiver
             let dropped = catch_unwind(AssertUnwindSafe(|| this.handler.set(Handler::Done)));
             match outcome.and_then(|outcome| dropped.map(|()| outcome)) {
-                Ok(Ok(())) => this.link.handler_returned(cx),
-                Ok(Err(error)) => this.link.handler_failed(error.as_ref(), cx),
-                Err(panic) => this.link.handler_panicked(panic.as_ref(), cx),
+                Ok(Ok(())) => this.link.handler_returned(),
+                Ok(Err(error)) => this.link.handler_failed(error.as_ref()),
+                Err(panic) => this.link.handler_panicked(panic.as_ref()),
             }
         }
     }
@@ -128,7 +128,7 @@ where
 
         let mut this = self.as_mut().project();
         this.link.wake_up(cx);
-        if this.link.is_aborted(cx) {
+        if this.link.is_aborted() {
             this.handler.set(Handler::Done);
             return Poll::Ready(());
         }
@@ -289,14 +289,14 @@ impl Link {
     }
 
     /// Whether a drain asks for the end at once. If it asks for an orderly one, that begins.
-    fn is_aborted(&mut self, cx: &mut Context<'_>) -> bool {
+    fn is_aborted(&mut self) -> bool {
         match self.registration.as_mut().and_then(Registration::take_signal) {
             Some(Signal::Close(frame)) => {
-                self.change(cx, |state| state.close(Some(*frame)));
+                self.change(|state| state.close(Some(*frame)));
                 false
             }
             Some(Signal::Abort) => {
-                self.over(Side::Local, None, cx);
+                self.over(Side::Local, None);
                 true
             }
             None => false,
@@ -304,19 +304,19 @@ impl Link {
     }
 
     /// Changes the shared state, wakes whom that concerns, and follows.
-    fn change(&mut self, cx: &mut Context<'_>, change: impl FnOnce(&mut State) -> Wakes) {
+    fn change(&mut self, change: impl FnOnce(&mut State) -> Wakes) {
         let wakes = change(&mut self.shared.lock());
-        self.handler_turn |= wakes.wake_others(cx.waker());
-        self.sync(cx);
+        wakes.wake();
+        self.sync();
     }
 
     /// Brings this side and the shared state together: counts what was written, follows the closing.
-    fn sync(&mut self, cx: &mut Context<'_>) {
-        self.sync_output(cx, None);
+    fn sync(&mut self) {
+        self.sync_output(None);
     }
 
     /// As `sync`; also fetches what was queued.
-    fn sync_output(&mut self, cx: &mut Context<'_>, output: Option<&mut Encoder>) {
+    fn sync_output(&mut self, output: Option<&mut Encoder>) {
         if self.stage == Stage::Over {
             return;
         }
@@ -324,13 +324,8 @@ impl Link {
         let config = &self.shared.config;
         let mut state = self.shared.lock();
         state.changed = false;
-        if self.uncounted > 0 {
-            state.written += std::mem::take(&mut self.uncounted) as u64;
-            state.wake(Interest::Written, &mut wakes);
-            if state.buffered() < config.outbound_bytes as u64 {
-                state.wake(Interest::Room, &mut wakes);
-            }
-        }
+        state.wrote(std::mem::take(&mut self.uncounted), config, &mut wakes);
+        state.answer_ping(&mut self.unanswered, self.writable, config);
         if std::mem::take(&mut state.sent) && config.idle_timeout.is_some() {
             self.timers.message(Instant::now());
         }
@@ -338,12 +333,6 @@ impl Link {
         if std::mem::take(&mut state.pinged) && !self.timers.awaits_pong() {
             self.ping_end = Some(state.queued);
             self.timers.pinged(Instant::now());
-        }
-        if self.writable
-            && state.buffered() < config.outbound_bytes as u64
-            && let Some(payload) = self.unanswered.take()
-        {
-            state.pong(&payload);
         }
         if let Some(output) = output {
             state.outbound.drain_into(output);
@@ -355,8 +344,9 @@ impl Link {
             Phase::Ending(_) => Stage::Ending,
             Phase::Closing | Phase::Over => Stage::Closing,
         };
+        self.handler_turn |= std::mem::take(&mut state.handler_turn);
         drop(state);
-        self.handler_turn |= wakes.wake_others(cx.waker());
+        wakes.wake();
 
         if reached > self.stage {
             self.stage = reached;
@@ -399,7 +389,7 @@ impl Link {
     /// Does what is due.
     fn keep_time(&mut self, cx: &mut Context<'_>) {
         pool::give_back_old();
-        self.sync(cx);
+        self.sync();
         let now = Instant::now();
         while self.stage < Stage::Over
             && let Some(due) = self.timers.due(&self.shared.config, now)
@@ -409,24 +399,24 @@ impl Link {
                     if self.paused {
                         self.ask_kernel();
                     }
-                    self.change(cx, State::keepalive_ping);
+                    self.change(State::keepalive_ping);
                 }
                 Due::Idle => {
                     let frame = CloseFrame::new(CloseCode::GOING_AWAY, "idle timeout");
-                    self.change(cx, |state| state.close(Some(frame)));
+                    self.change(|state| state.close(Some(frame)));
                 }
                 // silences of our own making
                 Due::GiveUp(Timeout::Keepalive) if self.paused => match self.kernels_error() {
-                    Some(error) => self.peer_gone(Some(error), cx),
+                    Some(error) => self.peer_gone(Some(error)),
                     None => self.timers.ping_passed(),
                 },
                 Due::GiveUp(Timeout::Message) if self.paused => self.timers.message_excused(now),
-                Due::GiveUp(timeout @ Timeout::Message) => self.fail(CloseCode::POLICY, timeout.into(), cx),
+                Due::GiveUp(timeout @ Timeout::Message) => self.fail(CloseCode::POLICY, timeout.into()),
                 Due::GiveUp(timeout) => self.give_up(timeout, cx),
                 Due::End => match self.stage {
-                    Stage::Ending => self.change(cx, State::settle),
-                    Stage::Closing => self.over(Side::Remote, Some(Timeout::Close.into()), cx),
-                    _ => self.over(Side::Local, None, cx),
+                    Stage::Ending => self.change(State::settle),
+                    Stage::Closing => self.over(Side::Remote, Some(Timeout::Close.into())),
+                    _ => self.over(Side::Local, None),
                 },
             }
         }
@@ -446,7 +436,7 @@ impl Link {
 
     /// Reads and decodes until there is nothing more, no room, or the others have waited long enough.
     fn read(&mut self, cx: &mut Context<'_>, budget: &mut usize) {
-        let mut messages = borrow_queue();
+        let mut messages = VecDeque::new();
         while *budget > 0 {
             match self.stage {
                 Stage::Open if !self.has_room() => {
@@ -469,23 +459,23 @@ impl Link {
                 Ok(None) => {}
                 Ok(Some(Event::Message(message))) => self.message_received(message, &mut messages),
                 Ok(Some(Event::Ping(payload))) => self.ping_received(payload),
-                Ok(Some(Event::Pong(payload))) => self.pong_received(&payload, cx),
+                Ok(Some(Event::Pong(payload))) => self.pong_received(&payload),
                 // what came before the end is delivered first
                 Ok(Some(Event::Close(frame))) => {
-                    self.deliver(&mut messages, cx);
+                    self.deliver(&mut messages);
                     self.input.clear();
-                    self.change(cx, |state| state.close_received(frame));
+                    self.change(|state| state.close_received(frame));
                 }
                 Err(broken) => {
-                    self.deliver(&mut messages, cx);
+                    self.deliver(&mut messages);
                     match broken {
-                        Broken::Protocol(error) => self.fail(error.close_code(), error.into(), cx),
-                        Broken::Transport(error) => self.peer_gone(error, cx),
+                        Broken::Protocol(error) => self.fail(error.close_code(), error.into()),
+                        Broken::Transport(error) => self.peer_gone(error),
                     }
                 }
             }
         }
-        self.deliver(&mut messages, cx);
+        self.deliver(&mut messages);
         return_queue(messages);
     }
 
@@ -537,90 +527,84 @@ impl Link {
         if let Some((messages_left, bytes_left)) = &mut self.room {
             *messages_left = messages_left.saturating_sub(1);
             *bytes_left = bytes_left.saturating_sub(message.len());
-            messages.push_back(message);
+            enqueue(messages, message);
         }
     }
 
     fn ping_received(&mut self, payload: Bytes) {
-        let mut state = self.shared.lock();
-        if !self.writable || state.buffered() >= self.shared.config.outbound_bytes as u64 {
-            // answers must not pile up: the newest will do (RFC 6455 section 5.5.3)
-            self.unanswered = Some(payload);
-        } else {
-            self.unanswered = None;
-            state.pong(&payload);
-        }
+        // answers must not pile up: the newest will do (RFC 6455 section 5.5.3)
+        self.unanswered = Some(payload);
+        self.shared.lock().answer_ping(&mut self.unanswered, self.writable, &self.shared.config);
     }
 
-    fn pong_received(&mut self, payload: &[u8], cx: &mut Context<'_>) {
+    fn pong_received(&mut self, payload: &[u8]) {
         let mut wakes = Wakes::default();
         let round_trip = self.shared.lock().pong_received(payload, &mut wakes);
-        self.handler_turn |= wakes.wake_others(cx.waker());
+        wakes.wake();
         if let Some(round_trip) = round_trip {
             self.shared.config.observe(|observer| observer.on_pong(self.shared.info.id, round_trip));
         }
     }
 
     /// Hands messages to the receiver.
-    fn deliver(&mut self, messages: &mut VecDeque<Message>, cx: &mut Context<'_>) {
+    fn deliver(&mut self, messages: &mut VecDeque<Message>) {
         if messages.is_empty() {
             return;
         }
         let mut wakes = Wakes::default();
-        self.room = self.shared.deliver(messages, &mut wakes);
-        self.handler_turn |= wakes.wake_others(cx.waker());
+        let (room, handler_turn) = self.shared.deliver(messages, &mut wakes);
+        self.room = room;
+        self.handler_turn |= handler_turn;
+        wakes.wake();
     }
 
     /// The peer broke a rule. It is told so when the handler has taken what came before.
-    fn fail(&mut self, code: CloseCode, error: Error, cx: &mut Context<'_>) {
+    fn fail(&mut self, code: CloseCode, error: Error) {
         tracing::debug!(%error, "connection failed");
         self.input.clear();
         self.failed = true;
         let frame = CloseFrame::new(code, error.to_string());
-        self.change(cx, |state| state.end(Ending::Failure(frame, error)));
+        self.change(|state| state.end(Ending::Failure(frame, error)));
     }
 
     /// The peer is not there, or does not read: what can be told it at once is, and nothing is waited for.
     fn give_up(&mut self, timeout: Timeout, cx: &mut Context<'_>) {
-        self.timed_out(timeout, cx);
+        self.timed_out(timeout);
         self.write(cx);
         if let Some(transport) = &mut self.transport {
             let _ = Pin::new(transport).poll_shutdown(cx);
         }
-        self.over(Side::Local, None, cx);
+        self.over(Side::Local, None);
     }
 
-    fn timed_out(&mut self, timeout: Timeout, cx: &mut Context<'_>) {
+    fn timed_out(&mut self, timeout: Timeout) {
         tracing::debug!(error = %timeout, "connection given up");
         self.failed = true;
         let frame = CloseFrame::new(CloseCode::INTERNAL_ERROR, timeout.to_string());
-        self.change(cx, |state| state.fail(frame, timeout.into()));
+        self.change(|state| state.fail(frame, timeout.into()));
     }
 
     /// The peer's end of the stream has come, or an error in its place.
-    fn peer_gone(&mut self, error: Option<io::Error>, cx: &mut Context<'_>) {
+    fn peer_gone(&mut self, error: Option<io::Error>) {
         if self.kernel_asked
             && self.stage == Stage::Open
             && error.as_ref().is_some_and(|error| is_unacknowledged(error.kind()))
         {
             // keepalive's own verdict, by the kernel's mouth
-            self.timed_out(Timeout::Keepalive, cx);
-            return self.over(Side::Local, None, cx);
+            self.timed_out(Timeout::Keepalive);
+            return self.over(Side::Local, None);
         }
         let error = (self.stage < Stage::ShuttingDown).then_some(Error::Disconnected(error));
-        self.over(Side::Remote, error, cx);
+        self.over(Side::Remote, error);
     }
 
     /// Writes all that was queued, in as few calls as it takes.
     fn write(&mut self, cx: &mut Context<'_>) {
         let mut output =
             self.unwritten.take().map_or_else(|| Encoder::new(self.role), |unwritten| *unwritten);
-        loop {
-            self.sync_output(cx, Some(&mut output));
+        self.sync_output(Some(&mut output));
+        while output.has_remaining() && self.writable {
             let Some(transport) = &mut self.transport else { return };
-            if !output.has_remaining() || !self.writable {
-                break;
-            }
             let written = if output.is_one_chunk() {
                 // a plain write takes less of the kernel's time than a vectored one
                 let written = Pin::new(transport).poll_write(cx, output.chunk());
@@ -637,9 +621,15 @@ impl Link {
                     self.timers.blocked(Instant::now());
                     self.dismiss_kernel();
                 }
-                Poll::Ready(Ok(0)) => return self.peer_gone(Some(io::ErrorKind::WriteZero.into()), cx),
-                Poll::Ready(Err(error)) => return self.peer_gone(Some(error), cx),
-                Poll::Ready(Ok(written)) => self.wrote(written),
+                Poll::Ready(Ok(0)) => return self.peer_gone(Some(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Err(error)) => return self.peer_gone(Some(error)),
+                Poll::Ready(Ok(written)) => {
+                    self.wrote(written);
+                    if self.unanswered.is_some() {
+                        // before the handler fills the room that has become free
+                        self.sync_output(Some(&mut output));
+                    }
+                }
             }
         }
         if output.has_remaining() {
@@ -655,7 +645,7 @@ impl Link {
             match Pin::new(transport).poll_flush(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.unflushed = false,
-                Poll::Ready(Err(error)) => self.peer_gone(Some(error), cx),
+                Poll::Ready(Err(error)) => self.peer_gone(Some(error)),
             }
         }
     }
@@ -694,7 +684,7 @@ impl Link {
     }
 
     /// The connection is over: all that it held is given back.
-    fn over(&mut self, by: Side, error: Option<Error>, cx: &mut Context<'_>) {
+    fn over(&mut self, by: Side, error: Option<Error>) {
         if self.transport.take().is_none() {
             return;
         }
@@ -706,20 +696,16 @@ impl Link {
             registration.release_slot();
         }
         let (wakes, closed) = self.shared.lock().over(by, error, self.role);
-        self.handler_turn |= wakes.wake_others(cx.waker());
+        wakes.wake();
         tracing::debug!(by = ?closed.by, code = %closed.code(), reason = closed.reason(), "connection over");
         self.shared.config.observe(|observer| observer.on_close(&self.shared.info, &closed));
     }
 
-    fn handler_returned(&mut self, cx: &mut Context<'_>) {
-        self.change(cx, State::handler_done);
+    fn handler_returned(&mut self) {
+        self.change(State::handler_done);
     }
 
-    fn handler_failed(
-        &mut self,
-        error: &(dyn std::error::Error + Send + Sync + 'static),
-        cx: &mut Context<'_>,
-    ) {
+    fn handler_failed(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         let error = error as &(dyn std::error::Error + 'static);
         if self.stage == Stage::Open {
             tracing::error!(error, "handler failed");
@@ -727,23 +713,26 @@ impl Link {
             // most often what it was told of the end, handed on
             tracing::debug!(error, "handler failed after the end of the connection");
         }
-        self.change(cx, State::handler_failed);
+        self.change(State::handler_failed);
     }
 
-    fn handler_panicked(&mut self, panic: &(dyn Any + Send), cx: &mut Context<'_>) {
+    fn handler_panicked(&mut self, panic: &(dyn Any + Send)) {
         let message = panic
             .downcast_ref::<&str>()
             .copied()
             .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("a value that is not a string");
         tracing::error!(message, "handler panicked");
-        self.change(cx, State::handler_failed);
+        self.change(State::handler_failed);
     }
 
     /// Whether another round would do something. If not, buffers are given back, and the others are to wake the task.
     fn is_busy(&mut self) -> bool {
+        let mut wakes = Wakes::default();
         let mut state = self.shared.lock();
+        state.wrote(std::mem::take(&mut self.uncounted), &self.shared.config, &mut wakes);
         let changed = state.changed && self.stage < Stage::Over;
+        self.handler_turn |= std::mem::take(&mut state.handler_turn);
         let to_read = match self.stage {
             Stage::Open => self.has_room(),
             Stage::Closing => !self.answered,
@@ -758,6 +747,8 @@ impl Link {
             state.driver_sleeps();
             self.input.park();
         }
+        drop(state);
+        wakes.wake();
         busy
     }
 }
@@ -773,7 +764,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         let span = self.span.clone();
         let _entered = span.enter();
-        self.over(Side::Local, None, &mut Context::from_waker(Waker::noop()));
+        self.over(Side::Local, None);
         let _waker = self.shared.lock().driver_gone();
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
 #[cfg(all(test, shuttle))]
 use shuttle::sync::{Mutex, MutexGuard};
 use slab::Slab;
@@ -48,14 +48,16 @@ thread_local! {
 /// The longest queue that is kept for the next connection.
 const MAX_SPARE: usize = 64;
 
-/// An empty queue for messages, most often with room.
-pub(super) fn borrow_queue() -> VecDeque<Message> {
-    SPARE.try_with(Cell::take).unwrap_or_default()
+/// Appends to a queue that is empty at first, and takes one with room then.
+pub(super) fn enqueue(queue: &mut VecDeque<Message>, message: Message) {
+    if queue.capacity() == 0 {
+        *queue = SPARE.try_with(Cell::take).unwrap_or_default();
+    }
+    queue.push_back(message);
 }
 
-/// Gives a queue back; what is in it is dropped.
-pub(super) fn return_queue(mut queue: VecDeque<Message>) {
-    queue.clear();
+/// Gives an empty queue back.
+pub(super) fn return_queue(queue: VecDeque<Message>) {
     if (1..=MAX_SPARE).contains(&queue.capacity()) {
         // there is none to keep it where the thread is about to end
         let _ = SPARE.try_with(|spare| spare.set(queue));
@@ -115,7 +117,9 @@ pub(super) struct State {
     pub(super) inbound_bytes: usize,
     /// Whether there is somebody to take messages.
     pub(super) receiver: bool,
+    /// Whom to wake for it, while it waits.
     receiver_waker: Option<Waker>,
+    receiver_waits: bool,
     /// A message was taken, and the next one not yet asked for: its answer may be under way.
     in_hand: bool,
     heartbeat: Option<Box<Heartbeat>>,
@@ -144,6 +148,8 @@ pub(super) struct State {
 
     waiters: Slab<(Interest, Waker)>,
     driver: Option<Waker>,
+    /// What the handler waits for has happened, since the driver looked.
+    pub(super) handler_turn: bool,
     /// The driver looks at this state before it sleeps: it need not be woken.
     driver_awake: bool,
     /// Something was changed for the driver since it looked.
@@ -231,42 +237,23 @@ impl Place {
     }
 }
 
-/// Wakers to call when the lock is free again. The driver's own stands for the handler's turn: the driver is awake.
+/// Wakers to call when the lock is free again: of those in other tasks, of whom there are none most often. The handler is
+/// in the driver's, which is told by [`State::handler_turn`].
 #[derive(Default)]
-pub(super) struct Wakes {
-    first: Option<Waker>,
-    rest: Vec<Waker>,
-}
+#[must_use = "those who wait are to be woken"]
+pub(super) struct Wakes(Vec<Waker>);
 
 impl Wakes {
-    fn push(&mut self, waker: Waker) {
-        if self.first.is_none() {
-            self.first = Some(waker);
+    fn push(&mut self, waker: &Waker, driver: Option<&Waker>, handler_turn: &mut bool) {
+        if driver.is_some_and(|driver| driver.will_wake(waker)) {
+            *handler_turn = true;
         } else {
-            self.rest.push(waker);
+            self.0.push(waker.clone());
         }
     }
 
-    fn into_iter(self) -> impl Iterator<Item = Waker> {
-        self.first.into_iter().chain(self.rest)
-    }
-
-    /// From outside of the driver's task.
     pub(super) fn wake(self) {
-        self.into_iter().for_each(Waker::wake);
-    }
-
-    /// From the driver's task: returns whether its own handler is to be polled.
-    pub(super) fn wake_others(self, driver: &Waker) -> bool {
-        let mut own = false;
-        for waker in self.into_iter() {
-            if waker.will_wake(driver) {
-                own = true;
-            } else {
-                waker.wake();
-            }
-        }
-        own
+        self.0.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -333,6 +320,7 @@ impl Shared {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
+        state.receiver_waits = true;
         Poll::Pending
     }
 
@@ -475,19 +463,21 @@ impl Shared {
         }
     }
 
-    /// Hands what has come to the receiver, but for heartbeats, which are answered.
+    /// Hands what has come to the receiver, but for heartbeats, which are answered. Returns how much more there is room
+    /// for, and whether the handler has something to do.
     pub(super) fn deliver(
         &self,
         messages: &mut VecDeque<Message>,
         wakes: &mut Wakes,
-    ) -> Option<(usize, usize)> {
+    ) -> (Option<(usize, usize)>, bool) {
         let mut state = self.lock();
         let answered = state.deliver(messages, &self.config, wakes);
         let bytes = state.heartbeat.as_ref().map_or(0, |heartbeat| heartbeat.answer.len());
         let room = state.room(&self.config);
+        let handler_turn = std::mem::take(&mut state.handler_turn);
         drop(state);
         self.observe_sent(answered, bytes);
-        room
+        (room, handler_turn)
     }
 
     /// Begins the closing handshake, if it has not begun.
@@ -606,6 +596,7 @@ impl State {
             inbound_bytes: 0,
             receiver: true,
             receiver_waker: None,
+            receiver_waits: false,
             in_hand: false,
             heartbeat: None,
             outbound: Encoder::new(role),
@@ -622,6 +613,7 @@ impl State {
             latency: None,
             waiters: Slab::new(),
             driver: None,
+            handler_turn: false,
             driver_awake: false,
             changed: false,
         }
@@ -723,6 +715,17 @@ impl State {
         }
     }
 
+    /// The transport took so many bytes.
+    pub(super) fn wrote(&mut self, bytes: usize, config: &ConnectionConfig, wakes: &mut Wakes) {
+        if bytes > 0 {
+            self.written += bytes as u64;
+            self.wake(Interest::Written, wakes);
+            if self.buffered() < config.outbound_bytes as u64 {
+                self.wake(Interest::Room, wakes);
+            }
+        }
+    }
+
     /// Encodes into the outbound buffer, and counts.
     pub(super) fn push(&mut self, encode: impl FnOnce(&mut Encoder)) {
         let before = self.outbound.remaining();
@@ -750,10 +753,19 @@ impl State {
         Wakes::default()
     }
 
-    /// Queues the answer to a ping.
-    pub(super) fn pong(&mut self, payload: &[u8]) {
-        if self.check_sendable().is_ok() {
-            self.push(|outbound| outbound.pong(payload));
+    /// Queues the answer to a ping with this payload, if there is room for it.
+    pub(super) fn answer_ping(
+        &mut self,
+        payload: &mut Option<Bytes>,
+        writable: bool,
+        config: &ConnectionConfig,
+    ) {
+        if writable
+            && self.buffered() < config.outbound_bytes as u64
+            && let Some(payload) = payload.take()
+            && self.check_sendable().is_ok()
+        {
+            self.push(|outbound| outbound.pong(&payload));
         }
     }
 
@@ -796,14 +808,16 @@ impl State {
     pub(super) fn wake(&mut self, interest: Interest, wakes: &mut Wakes) {
         for (_, (of, waker)) in &self.waiters {
             if *of == interest {
-                wakes.push(waker.clone());
+                wakes.push(waker, self.driver.as_ref(), &mut self.handler_turn);
             }
         }
     }
 
     pub(super) fn wake_receiver(&mut self, wakes: &mut Wakes) {
-        if let Some(waker) = self.receiver_waker.take() {
-            wakes.push(waker);
+        if std::mem::take(&mut self.receiver_waits)
+            && let Some(waker) = &self.receiver_waker
+        {
+            wakes.push(waker, self.driver.as_ref(), &mut self.handler_turn);
         }
     }
 
@@ -811,7 +825,7 @@ impl State {
         let mut wakes = Wakes::default();
         self.wake_receiver(&mut wakes);
         for (_, (_, waker)) in &self.waiters {
-            wakes.push(waker.clone());
+            wakes.push(waker, self.driver.as_ref(), &mut self.handler_turn);
         }
         wakes
     }

@@ -161,6 +161,11 @@ impl Timers {
 
     /// When to look again.
     pub(super) fn next(&self, config: &ConnectionConfig) -> Option<Instant> {
+        let quiet = self.pinged_since.or(self.blocked_since).or(self.message_since).is_none();
+        if quiet && !self.ending && config.idle_timeout.is_none() {
+            // nearly always, and after every turn
+            return self.last_inbound.checked_add(self.ping_interval?);
+        }
         self.deadlines(config).into_iter().filter_map(|(at, _)| at).min()
     }
 }

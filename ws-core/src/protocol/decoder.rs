@@ -74,7 +74,8 @@ pub(crate) struct Decoder {
 enum State {
     Header(HeaderReader),
     Data(DataFrame),
-    Control(ControlFrame),
+    /// On the heap for as long as a frame is split, which is seldom, and not in every idle connection.
+    Control(Box<ControlFrame>),
     Done,
 }
 
@@ -93,8 +94,7 @@ struct DataFrame {
     mask: Mask,
 }
 
-/// A control frame may stand between the fragments of a message, so its payload has a place of its own. That
-/// is on the heap for as long as a frame is split, which is seldom, and not in every idle connection.
+/// A control frame may stand between the fragments of a message, so its payload has a place of its own.
 #[derive(Debug)]
 struct ControlFrame {
     control: Control,
@@ -200,7 +200,7 @@ impl Decoder {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
         let control = match &self.state {
-            State::Control(frame) => frame.payload.capacity(),
+            State::Control(frame) => frame.payload.capacity() + size_of::<ControlFrame>(),
             _ => 0,
         };
         #[cfg(feature = "deflate")]
@@ -255,7 +255,7 @@ impl Decoder {
                 self.data(frame, input, event)
             }
             State::Control(ref mut frame) => {
-                let frame = ControlFrame { payload: mem::take(&mut frame.payload), ..*frame };
+                let frame = ControlFrame { payload: mem::take(&mut frame.payload), ..**frame };
                 self.state = State::default();
                 self.control(frame, input, event)
             }
@@ -375,7 +375,7 @@ impl Decoder {
         *event = if frame.missing > 0 {
             frame.payload.reserve_exact(n + frame.missing);
             frame.payload.extend_from_slice(bytes);
-            self.state = State::Control(frame);
+            self.state = State::Control(Box::new(frame));
             None
         } else if frame.payload.is_empty() {
             Some(self.control_event(frame.control, bytes)?)
