@@ -5,7 +5,6 @@
 //! and what is sent together leaves together.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::future::{Future, Ready};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +21,8 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::Span;
 
 use super::input::{Input, READ_SIZE};
-use super::shared::{Ending, Phase, Shared, State, Wakes, enqueue, return_queue};
+use super::queue::Queue;
+use super::shared::{Ending, Phase, Shared, State, Wakes};
 use super::socket::WebSocket;
 use super::timers::{Alarm, Due, Timers};
 use super::transport::Transport;
@@ -124,7 +124,8 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let span = self.link.span.clone();
-        let _entered = span.enter();
+        // what nobody listens to is not worth the time of every turn
+        let _entered = (!span.is_disabled()).then(|| span.enter());
 
         let mut this = self.as_mut().project();
         this.link.wake_up(cx);
@@ -436,7 +437,7 @@ impl Link {
 
     /// Reads and decodes until there is nothing more, no room, or the others have waited long enough.
     fn read(&mut self, cx: &mut Context<'_>, budget: &mut usize) {
-        let mut messages = VecDeque::new();
+        let mut messages = Queue::default();
         while *budget > 0 {
             match self.stage {
                 Stage::Open if !self.has_room() => {
@@ -476,7 +477,6 @@ impl Link {
             }
         }
         self.deliver(&mut messages);
-        return_queue(messages);
     }
 
     /// Reads what one call gives, and takes that from the budget.
@@ -514,7 +514,7 @@ impl Link {
         Ok(event)
     }
 
-    fn message_received(&mut self, message: Message, messages: &mut VecDeque<Message>) {
+    fn message_received(&mut self, message: Message, messages: &mut Queue) {
         // what comes behind our own Close frame is nobody's
         if self.stage != Stage::Open {
             return;
@@ -527,7 +527,7 @@ impl Link {
         if let Some((messages_left, bytes_left)) = &mut self.room {
             *messages_left = messages_left.saturating_sub(1);
             *bytes_left = bytes_left.saturating_sub(message.len());
-            enqueue(messages, message);
+            messages.push(message);
         }
     }
 
@@ -547,12 +547,12 @@ impl Link {
     }
 
     /// Hands messages to the receiver.
-    fn deliver(&mut self, messages: &mut VecDeque<Message>) {
+    fn deliver(&mut self, messages: &mut Queue) {
         if messages.is_empty() {
             return;
         }
         let mut wakes = Wakes::default();
-        let (room, handler_turn) = self.shared.deliver(messages, &mut wakes);
+        let (room, handler_turn) = self.shared.deliver(std::mem::take(messages), &mut wakes);
         self.room = room;
         self.handler_turn |= handler_turn;
         wakes.wake();

@@ -8,6 +8,7 @@ mod driver;
 mod input;
 #[cfg(all(test, shuttle))]
 mod interleavings;
+mod queue;
 mod shared;
 mod socket;
 mod timers;

@@ -4,8 +4,6 @@
 //! call of the handler, or while a waker that is not the driver's is called.
 
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError};
 #[cfg(not(all(test, shuttle)))]
@@ -19,6 +17,7 @@ use shuttle::sync::{Mutex, MutexGuard};
 use slab::Slab;
 use tokio::time::Instant;
 
+use super::queue::Queue;
 use crate::close::{CloseCode, CloseFrame, Closed, Side};
 #[cfg(feature = "deflate")]
 use crate::config::Deflate;
@@ -38,30 +37,6 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<ConnectionConfig>,
     pub(crate) negotiated: Negotiated,
     state: Mutex<State>,
-}
-
-thread_local! {
-    /// A queue that a connection gave back. Those that are idle hold none.
-    static SPARE: Cell<VecDeque<Message>> = const { Cell::new(VecDeque::new()) };
-}
-
-/// The longest queue that is kept for the next connection.
-const MAX_SPARE: usize = 64;
-
-/// Appends to a queue that is empty at first, and takes one with room then.
-pub(super) fn enqueue(queue: &mut VecDeque<Message>, message: Message) {
-    if queue.capacity() == 0 {
-        *queue = SPARE.try_with(Cell::take).unwrap_or_default();
-    }
-    queue.push_back(message);
-}
-
-/// Gives an empty queue back.
-pub(super) fn return_queue(queue: VecDeque<Message>) {
-    if (1..=MAX_SPARE).contains(&queue.capacity()) {
-        // there is none to keep it where the thread is about to end
-        let _ = SPARE.try_with(|spare| spare.set(queue));
-    }
 }
 
 /// How far the connection is.
@@ -113,8 +88,7 @@ impl End {
 }
 
 pub(super) struct State {
-    pub(super) inbound: VecDeque<Message>,
-    pub(super) inbound_bytes: usize,
+    inbound: Queue,
     /// Whether there is somebody to take messages.
     pub(super) receiver: bool,
     /// Whom to wake for it, while it waits.
@@ -253,7 +227,9 @@ impl Wakes {
     }
 
     pub(super) fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
+        if !self.0.is_empty() {
+            self.0.into_iter().for_each(Waker::wake);
+        }
     }
 }
 
@@ -296,8 +272,7 @@ impl Shared {
     pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         let mut state = self.lock();
         let had_room = state.has_room(&self.config);
-        if let Some(message) = state.inbound.pop_front() {
-            state.inbound_bytes -= message.len();
+        if let Some(message) = state.inbound.pop() {
             state.in_hand = true;
             if !had_room {
                 // the driver reads on
@@ -448,7 +423,6 @@ impl Shared {
             state.heartbeat = Some(Box::new(Heartbeat { text, answer }));
             let mut inbound = std::mem::take(&mut state.inbound);
             let answered = state.answer_heartbeats(&mut inbound, &self.config);
-            state.inbound_bytes = inbound.iter().map(Message::len).sum();
             state.inbound = inbound;
             // it may have been all that came before the end
             (answered, state.settle_if_idle())
@@ -465,11 +439,7 @@ impl Shared {
 
     /// Hands what has come to the receiver, but for heartbeats, which are answered. Returns how much more there is room
     /// for, and whether the handler has something to do.
-    pub(super) fn deliver(
-        &self,
-        messages: &mut VecDeque<Message>,
-        wakes: &mut Wakes,
-    ) -> (Option<(usize, usize)>, bool) {
+    pub(super) fn deliver(&self, messages: Queue, wakes: &mut Wakes) -> (Option<(usize, usize)>, bool) {
         let mut state = self.lock();
         let answered = state.deliver(messages, &self.config, wakes);
         let bytes = state.heartbeat.as_ref().map_or(0, |heartbeat| heartbeat.answer.len());
@@ -567,7 +537,7 @@ impl Shared {
     #[cfg(fuzzing)]
     pub(super) fn waiting(&self) -> (usize, usize, u64) {
         let state = self.lock();
-        (state.inbound.len(), state.inbound_bytes, state.buffered())
+        (state.inbound.len(), state.inbound.bytes(), state.buffered())
     }
 
     /// Nobody takes messages any more: they are dropped as they come.
@@ -576,7 +546,6 @@ impl Shared {
             state.receiver = false;
             state.receiver_waker = None;
             state.in_hand = false;
-            state.inbound_bytes = 0;
             let wakes = if state.handler_done {
                 state.close(Some(CloseFrame::new(CloseCode::NORMAL, "")))
             } else {
@@ -592,8 +561,7 @@ impl Shared {
 impl State {
     fn new(role: Role) -> Self {
         Self {
-            inbound: VecDeque::new(),
-            inbound_bytes: 0,
+            inbound: Queue::default(),
             receiver: true,
             receiver_waker: None,
             receiver_waits: false,
@@ -629,7 +597,7 @@ impl State {
         (self.receiver || self.heartbeat.is_some()).then(|| {
             (
                 config.inbound_messages.saturating_sub(self.inbound.len()),
-                config.inbound_bytes.saturating_sub(self.inbound_bytes),
+                config.inbound_bytes.saturating_sub(self.inbound.bytes()),
             )
         })
     }
@@ -639,32 +607,18 @@ impl State {
     }
 
     /// Appends messages for the receiver; returns how many heartbeats among them were answered.
-    fn deliver(
-        &mut self,
-        messages: &mut VecDeque<Message>,
-        config: &ConnectionConfig,
-        wakes: &mut Wakes,
-    ) -> usize {
-        let answered = self.answer_heartbeats(messages, config);
-        if !self.receiver {
-            messages.clear();
-        }
-        if messages.is_empty() {
-            return answered;
-        }
-        self.inbound_bytes += messages.iter().map(Message::len).sum::<usize>();
-        if self.inbound.is_empty() {
-            std::mem::swap(&mut self.inbound, messages);
-        } else {
+    fn deliver(&mut self, mut messages: Queue, config: &ConnectionConfig, wakes: &mut Wakes) -> usize {
+        let answered = self.answer_heartbeats(&mut messages, config);
+        if self.receiver && !messages.is_empty() {
             self.inbound.append(messages);
+            self.wake_receiver(wakes);
         }
-        self.wake_receiver(wakes);
         answered
     }
 
     /// Takes heartbeats out of `messages`, and answers them; returns how many it answered. To one who does not read the
     /// answers they must not pile up.
-    fn answer_heartbeats(&mut self, messages: &mut VecDeque<Message>, config: &ConnectionConfig) -> usize {
+    fn answer_heartbeats(&mut self, messages: &mut Queue, config: &ConnectionConfig) -> usize {
         let Some(heartbeat) = self.heartbeat.take() else { return 0 };
         let before = messages.len();
         messages.retain(|message| message.as_text() != Some(heartbeat.text.as_str()));
@@ -806,6 +760,9 @@ impl State {
     }
 
     pub(super) fn wake(&mut self, interest: Interest, wakes: &mut Wakes) {
+        if self.waiters.is_empty() {
+            return;
+        }
         for (_, (of, waker)) in &self.waiters {
             if *of == interest {
                 wakes.push(waker, self.driver.as_ref(), &mut self.handler_turn);
@@ -951,9 +908,7 @@ impl State {
     /// The driver has looked at everything, and sleeps.
     pub(super) fn driver_sleeps(&mut self) {
         self.driver_awake = false;
-        if self.inbound.is_empty() && self.inbound.capacity() > 0 {
-            return_queue(std::mem::take(&mut self.inbound));
-        }
+        self.inbound.rest();
         if self.waiters.is_empty() && self.waiters.capacity() > 0 {
             self.waiters = Slab::new();
         }

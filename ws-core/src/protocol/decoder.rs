@@ -32,6 +32,8 @@ use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
 /// How far memory may run ahead of the bytes that have come, where those are fewer: what one read of a busy
 /// socket brings.
 const AHEAD: usize = 16 * 1024;
+/// The least memory for a message of several frames.
+const LEAST_STEP: usize = 512;
 /// The least room that is worth a read of its own.
 const MIN_READ: usize = 4 * 1024;
 /// The most that is read at once: what has come is unmasked while the processor has it at hand.
@@ -436,7 +438,7 @@ fn make_room(payload: &mut PayloadBuffer, frame: &DataFrame, limits: &Limits, le
         announced
     } else {
         // more frames follow, of which nothing is known: doubling keeps many small ones linear
-        announced.max(arrived).min(limits.max_message_size - arrived)
+        announced.max(arrived).max(LEAST_STEP).min(limits.max_message_size - arrived)
     };
     payload.reserve_exact(step.max(least));
 }
