@@ -21,7 +21,7 @@ use bytes::buf::Limit;
 use super::Role;
 #[cfg(feature = "deflate")]
 use super::deflate::Inflater;
-use super::header::{Coding, Control, Frame, Header, HeaderReader, Kind, Open, Rules, whole_message};
+use super::header::{Coding, Control, Frame, Header, HeaderReader, Kind, Open, Plain, Rules, plain};
 use super::mask::Mask;
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
@@ -149,13 +149,14 @@ impl Decoder {
     ///
     /// As soon as the peer has broken a rule or a limit; the decoder is done then.
     pub(crate) fn decode(&mut self, input: &mut [u8]) -> Result<(usize, Option<Event>), ProtocolError> {
-        if let Some((taken, message)) = self.one_frame(input).inspect_err(|_| self.finish())? {
-            return Ok((taken, Some(Event::Message(message))));
-        }
         let mut taken = 0;
         let mut event = None;
         while taken < input.len() && event.is_none() {
-            taken += self.step(&mut input[taken..], &mut event).inspect_err(|_| self.finish())?;
+            let input = &mut input[taken..];
+            taken += match self.plain_frame(input, &mut event).inspect_err(|_| self.finish())? {
+                0 => self.step(input, &mut event).inspect_err(|_| self.finish())?,
+                size => size,
+            };
         }
         Ok((taken, event))
     }
@@ -169,7 +170,13 @@ impl Decoder {
         if frame.missing < threshold || frame.coding != Coding::Plain {
             return None;
         }
-        make_room(&mut self.payload, frame, &self.limits, frame.missing.min(MIN_READ));
+        make_room(
+            &mut self.payload,
+            frame.is_final,
+            frame.missing,
+            &self.limits,
+            frame.missing.min(MIN_READ),
+        );
         let spare = self.payload.capacity() - self.payload.len();
         Some(self.payload.append_limited(spare.min(frame.missing).min(MAX_READ)))
     }
@@ -220,20 +227,45 @@ impl Decoder {
         }
     }
 
-    /// A message that is one frame, all of which is in `input`, with the size of both: the common case, without a step
-    /// for each part of a frame.
+    /// Takes a data frame which is not compressed, and all of which is in `input`, without a step for each part of it: the
+    /// common case. Takes nothing if it is another one, or if a rule is broken but that text is text: `step` says which.
     #[inline]
-    fn one_frame(&self, input: &mut [u8]) -> Result<Option<(usize, Message)>, ProtocolError> {
+    fn plain_frame(&mut self, input: &mut [u8], event: &mut Option<Event>) -> Step {
         match &self.state {
-            State::Header(reader) if reader.is_empty() && self.open.is_none() => {}
-            _ => return Ok(None),
+            State::Header(reader) if reader.is_empty() => {}
+            _ => return Ok(0),
         }
-        let Some((size, kind, length, mut mask)) = whole_message(input, self.role, &self.limits) else {
-            return Ok(None);
+        let Some((size, Plain { kind, is_final, length, mut mask })) = plain(input, self.role, &self.limits)
+        else {
+            return Ok(0);
         };
-        let Some(payload) = input[size..].get_mut(..length) else { return Ok(None) };
+        let left = self.limits.max_message_size.saturating_sub(self.payload.len());
+        let Some(payload) = input[size..].get_mut(..length).filter(|_| length <= left) else { return Ok(0) };
+        let open = match (kind, self.open) {
+            (Some(kind), None) if is_final => {
+                mask.apply(payload);
+                *event = Some(Event::Message(message(kind, payload)?));
+                return Ok(size + length);
+            }
+            (Some(kind), None) => Open { kind, coding: Coding::Plain, frames: 1 },
+            (None, Some(open))
+                if open.coding == Coding::Plain && (open.frames as usize) < self.limits.max_fragments =>
+            {
+                Open { frames: open.frames.saturating_add(1), ..open }
+            }
+            _ => return Ok(0),
+        };
+        self.open = Some(open);
         mask.apply(payload);
-        Ok(Some((size + length, message(kind, payload)?)))
+        make_room(&mut self.payload, is_final, length, &self.limits, length);
+        self.payload.extend_from_slice(payload);
+        if open.kind == Kind::Text {
+            self.payload.validate().map_err(not_utf8)?;
+        }
+        if is_final {
+            *event = Some(self.complete(open.kind)?);
+        }
+        Ok(size + length)
     }
 
     fn step(&mut self, input: &mut [u8], event: &mut Option<Event>) -> Step {
@@ -290,7 +322,7 @@ impl Decoder {
             frame.mask.apply(bytes);
             Some(self.whole(frame.kind, bytes)?)
         } else {
-            make_room(&mut self.payload, &frame, &self.limits, n);
+            make_room(&mut self.payload, frame.is_final, frame.missing, &self.limits, n);
             self.payload.extend_from_slice(bytes);
             self.appended(frame, n)?
         };
@@ -423,18 +455,18 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
     }
 }
 
-/// Makes room for `least` more bytes of `frame` and, if memory is needed for that, for a step that is worth
+/// Makes room for `least` of the `missing` bytes of a frame and, if memory is needed for that, for a step that is worth
 /// it.
-fn make_room(payload: &mut PayloadBuffer, frame: &DataFrame, limits: &Limits, least: usize) {
+fn make_room(payload: &mut PayloadBuffer, is_final: bool, missing: usize, limits: &Limits, least: usize) {
     let arrived = payload.len();
     if arrived == 0 {
-        payload.begin(frame.missing);
+        payload.begin(missing);
     }
     if payload.capacity() - arrived >= least {
         return;
     }
-    let announced = frame.missing.min(arrived.max(AHEAD));
-    let step = if frame.is_final {
+    let announced = missing.min(arrived.max(AHEAD));
+    let step = if is_final {
         announced
     } else {
         // more frames follow, of which nothing is known: doubling keeps many small ones linear

@@ -34,8 +34,6 @@ const LENGTH_64: u8 = 127;
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
-const FINAL_TEXT: u8 = FINAL | TEXT;
-const FINAL_BINARY: u8 = FINAL | BINARY;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
@@ -87,6 +85,16 @@ pub(super) struct Header {
     pub(super) frame: Frame,
     pub(super) is_final: bool,
     /// Of the payload, within the limits.
+    pub(super) length: usize,
+    pub(super) mask: Mask,
+}
+
+/// The header of a data frame that is not compressed.
+pub(super) struct Plain {
+    /// `None` if it goes on with a message.
+    pub(super) kind: Option<Kind>,
+    pub(super) is_final: bool,
+    /// Of the payload, within the limit for frames.
     pub(super) length: usize,
     pub(super) mask: Mask,
 }
@@ -250,29 +258,28 @@ fn starts_message(first: u8) -> bool {
     matches!(first & OPCODE, TEXT | BINARY)
 }
 
-/// The header at the front of `bytes`, of a frame that is the whole of a message which is not compressed, with its size.
+/// The header at the front of `bytes`, with its size, of a data frame that is not compressed.
 ///
-/// `None` for any other frame, for a header that is not complete, and for one that breaks a rule: [`HeaderReader`] tells
-/// which. It is there because nearly all frames are such, and small, so that the header is what they cost.
+/// `None` for any other frame, for a header that is not complete, and for one that breaks a rule by itself:
+/// [`HeaderReader`] tells which. Whether the frame fits to those before it is not looked at. It is there because nearly
+/// all frames are such, and small, so that the header is what they cost.
 #[inline]
-pub(super) fn whole_message(bytes: &[u8], role: Role, limits: &Limits) -> Option<(usize, Kind, usize, Mask)> {
+pub(super) fn plain(bytes: &[u8], role: Role, limits: &Limits) -> Option<(usize, Plain)> {
     let (&[first, second], rest) = bytes.split_first_chunk()?;
-    let kind = match first {
-        FINAL_TEXT => Kind::Text,
-        FINAL_BINARY => Kind::Binary,
+    let kind = match first & !FINAL {
+        TEXT => Some(Kind::Text),
+        BINARY => Some(Kind::Binary),
+        CONTINUATION => None,
         _ => return None,
     };
     let (length, rest) = payload_length(second, rest)?;
-    let length = usize::try_from(length).ok()?;
-    if length > limits.max_frame_size.min(limits.max_message_size) {
-        return None;
-    }
+    let length = usize::try_from(length).ok().filter(|length| *length <= limits.max_frame_size)?;
     let (mask, rest) = match (role, second & MASKED != 0) {
         (Role::Server, true) => mask(rest)?,
         (Role::Client, false) => (Mask::default(), rest),
         _ => return None,
     };
-    Some((bytes.len() - rest.len(), kind, length, mask))
+    Some((bytes.len() - rest.len(), Plain { kind, is_final: first & FINAL != 0, length, mask }))
 }
 
 /// The length of the payload that the second byte of a header begins, and what follows it.
@@ -295,11 +302,11 @@ fn mask(rest: &[u8]) -> Option<(Mask, &[u8])> {
 /// Appends a header of ours: of a frame that is the whole of a message.
 #[inline]
 pub(super) fn put_data(to: &mut Vec<u8>, kind: Kind, compressed: bool, length: usize, mask: Option<Mask>) {
-    let first = match kind {
-        Kind::Text => FINAL_TEXT,
-        Kind::Binary => FINAL_BINARY,
+    let opcode = match kind {
+        Kind::Text => TEXT,
+        Kind::Binary => BINARY,
     };
-    put(to, if compressed { first | COMPRESSED } else { first }, length, mask);
+    put(to, if compressed { FINAL | COMPRESSED | opcode } else { FINAL | opcode }, length, mask);
 }
 
 /// Appends a header of ours: of a control frame.
