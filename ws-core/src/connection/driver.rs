@@ -10,7 +10,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -210,7 +210,9 @@ pub(crate) struct Link {
     writable: bool,
     /// Something has happened for the handler since it was polled.
     handler_turn: bool,
-    /// The alarm does not know the task's waker.
+    /// The task's, which others know, too.
+    waker: Option<Waker>,
+    /// The alarm does not know it yet.
     new_waker: bool,
 
     input: Input,
@@ -260,6 +262,7 @@ impl Link {
             readable: true,
             writable: true,
             handler_turn: false,
+            waker: None,
             new_waker: true,
             input: Input::new(read),
             decoder: Decoder::new(role, config.limits).with(shared.negotiated),
@@ -281,7 +284,10 @@ impl Link {
         self.readable = true;
         self.writable = true;
         self.handler_turn = false;
-        if self.shared.lock().driver_wakes(cx.waker()) {
+        self.shared.driver_wakes();
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            self.shared.lock().set_driver(cx.waker());
             self.new_waker = true;
             if let Some(registration) = &self.registration {
                 registration.set_waker(cx.waker());
@@ -744,7 +750,7 @@ impl Link {
             || to_read && (self.readable || !self.input.is_empty())
             || self.writable && self.unwritten.is_some();
         if !busy {
-            state.driver_sleeps();
+            self.shared.driver_sleeps(&mut state);
             self.input.park();
         }
         drop(state);

@@ -5,6 +5,9 @@
 
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
+#[cfg(not(all(test, shuttle)))]
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 #[cfg(not(all(test, shuttle)))]
 use std::sync::{Mutex, MutexGuard};
@@ -12,6 +15,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
+#[cfg(all(test, shuttle))]
+use shuttle::sync::atomic::AtomicBool;
 #[cfg(all(test, shuttle))]
 use shuttle::sync::{Mutex, MutexGuard};
 use slab::Slab;
@@ -37,6 +42,9 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<ConnectionConfig>,
     pub(crate) negotiated: Negotiated,
     state: Mutex<State>,
+    /// The driver looks at the state before it sleeps: it need not be woken. It becomes false with the state locked, after
+    /// that look.
+    driver_awake: AtomicBool,
 }
 
 /// How far the connection is.
@@ -124,8 +132,6 @@ pub(super) struct State {
     driver: Option<Waker>,
     /// What the handler waits for has happened, since the driver looked.
     pub(super) handler_turn: bool,
-    /// The driver looks at this state before it sleeps: it need not be woken.
-    driver_awake: bool,
     /// Something was changed for the driver since it looked.
     pub(super) changed: bool,
 }
@@ -253,7 +259,13 @@ impl Shared {
         config: Arc<ConnectionConfig>,
         negotiated: Negotiated,
     ) -> Arc<Self> {
-        Arc::new(Self { info, config, negotiated, state: Mutex::new(State::new(role)) })
+        Arc::new(Self {
+            info,
+            config,
+            negotiated,
+            state: Mutex::new(State::new(role)),
+            driver_awake: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -261,11 +273,34 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The driver is polled: others need not wake it.
+    pub(super) fn driver_wakes(&self) {
+        self.driver_awake.store(true, Ordering::Relaxed);
+    }
+
+    /// The driver has looked at everything, and sleeps.
+    pub(super) fn driver_sleeps(&self, state: &mut State) {
+        self.driver_awake.store(false, Ordering::Relaxed);
+        state.rest();
+    }
+
+    /// The driver is to look at what has changed.
+    fn wake_driver(&self, state: &mut State) {
+        state.changed = true;
+        // once is enough until it is polled. If it is being polled just now, once too often
+        if !self.driver_awake.load(Ordering::Relaxed)
+            && let Some(driver) = &state.driver
+        {
+            self.driver_awake.store(true, Ordering::Relaxed);
+            driver.wake_by_ref();
+        }
+    }
+
     /// Changes the state for the user, then wakes the driver.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
-        state.wake_driver();
+        self.wake_driver(&mut state);
         result
     }
 
@@ -276,7 +311,7 @@ impl Shared {
             state.in_hand = true;
             if !had_room {
                 // the driver reads on
-                state.wake_driver();
+                self.wake_driver(&mut state);
             }
             return Poll::Ready(Some(Ok(message)));
         }
@@ -339,7 +374,7 @@ impl Shared {
             message.encode(outbound);
         });
         state.sent = true;
-        state.wake_driver();
+        self.wake_driver(&mut state);
         drop(state);
         self.observe_sent(1, bytes);
         Ok(())
@@ -582,7 +617,6 @@ impl State {
             waiters: Slab::new(),
             driver: None,
             handler_turn: false,
-            driver_awake: false,
             changed: false,
         }
     }
@@ -654,18 +688,6 @@ impl State {
         match self.phase {
             Phase::Open | Phase::Ending(_) => Ok(()),
             Phase::Closing | Phase::Over => Err(Error::Closed),
-        }
-    }
-
-    /// The driver is to look at what has changed.
-    fn wake_driver(&mut self) {
-        self.changed = true;
-        if !self.driver_awake
-            && let Some(driver) = &self.driver
-        {
-            // once is enough until it is polled
-            self.driver_awake = true;
-            driver.wake_by_ref();
         }
     }
 
@@ -888,16 +910,9 @@ impl State {
         (self.wake_all(), closed)
     }
 
-    /// The driver is polled: others need not wake it. Returns whether the waker is a new one.
-    pub(super) fn driver_wakes(&mut self, waker: &Waker) -> bool {
-        self.driver_awake = true;
-        match &mut self.driver {
-            Some(known) if known.will_wake(waker) => false,
-            driver => {
-                *driver = Some(waker.clone());
-                true
-            }
-        }
+    /// The driver has a new waker.
+    pub(super) fn set_driver(&mut self, waker: &Waker) {
+        self.driver = Some(waker.clone());
     }
 
     /// There is no driver any more: its waker would keep the memory of its task for as long as there is a `Sender`.
@@ -905,9 +920,8 @@ impl State {
         self.driver.take()
     }
 
-    /// The driver has looked at everything, and sleeps.
-    pub(super) fn driver_sleeps(&mut self) {
-        self.driver_awake = false;
+    /// Gives back the memory of what is empty.
+    fn rest(&mut self) {
         self.inbound.rest();
         if self.waiters.is_empty() && self.waiters.capacity() > 0 {
             self.waiters = Slab::new();
