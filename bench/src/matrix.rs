@@ -14,6 +14,9 @@ use crate::{
 /// More rounds of 10,000 connections add time, but no knowledge: memory hardly varies.
 const IDLE_ROUNDS: usize = 3;
 
+/// How long it is looked at how idle a server is that sends no pings, and so has nothing to do.
+const IDLE_WITHOUT_PINGS: Duration = Duration::from_secs(5);
+
 /// What is run.
 pub(crate) struct Plan {
     pub(crate) servers: Vec<&'static Server>,
@@ -85,6 +88,8 @@ async fn measure(
         options.connections = plan.idle_connections;
         if round > 0 {
             options.idle = Duration::ZERO;
+        } else if !server.keepalive {
+            options.idle = options.idle.min(IDLE_WITHOUT_PINGS);
         }
     }
     let running = server.start(cpu).await?;

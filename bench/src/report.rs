@@ -138,7 +138,8 @@ fn memory(report: &mut String, results: &Results) {
     let _ = write!(
         report,
         "\n## Idle connections\n\n\
-         {connections} connections, opened 64 at a time, and then silent for {} s. Memory is what the process grows by,\n\
+         {connections} connections, opened 64 at a time, and then silent for {} s, or for 5 s at most where the server\n\
+         sends no pings and has nothing to do. Memory is what the process grows by,\n\
          per connection. CPU and pings are those of all the connections, per minute; a server without a number of pings\n\
          sends none by itself.\n\n",
         results.circumstances.idle_seconds

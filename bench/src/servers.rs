@@ -75,7 +75,7 @@ pub(crate) const SERVERS: &[Server] = &[
     rust("fastwebsockets", Kind::RustPeer, &["fastwebsockets"]),
     rust("tokio-websockets", Kind::RustPeer, &["tokio-websockets"]),
     rust("yawc", Kind::RustPeer, &["yawc"]),
-    rust("sockudo-ws", Kind::RustPeer, &["sockudo-ws"]),
+    Server { keepalive: true, ..rust("sockudo-ws", Kind::RustPeer, &["sockudo-ws"]) },
     other("gorilla", Program::Built("gorilla"), false),
     other("ws (Node.js)", Program::Node("node/server.js"), false),
     other("websockets (Python)", Program::Python("python/server.py"), true),
