@@ -732,7 +732,8 @@ impl Link {
         self.change(State::handler_failed);
     }
 
-    /// Whether another round would do something. If not, buffers are given back, and the others are to wake the task.
+    /// Counts what was written; says whether another round would do something. If not, buffers are given back, and the
+    /// others are to wake the task.
     fn is_busy(&mut self) -> bool {
         let mut wakes = Wakes::default();
         let mut state = self.shared.lock();

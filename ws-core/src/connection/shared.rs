@@ -128,7 +128,8 @@ pub(super) struct State {
     pub(super) pinged: bool,
     latency: Option<Duration>,
 
-    waiters: Slab<(Interest, Waker)>,
+    /// Those who wait for something, whose places are its keys; `None` while there are none, as most of the time.
+    waiters: Option<Box<Slab<(Interest, Waker)>>>,
     driver: Option<Waker>,
     /// What the handler waits for has happened, since the driver looked.
     pub(super) handler_turn: bool,
@@ -565,7 +566,10 @@ impl Shared {
     /// One who waited does not any more.
     pub(super) fn forget(&self, waiter: &mut Option<Place>) {
         if let Some(place) = waiter.take() {
-            self.lock().waiters.try_remove(place.key());
+            let mut state = self.lock();
+            if let Some(waiters) = &mut state.waiters {
+                waiters.try_remove(place.key());
+            }
         }
     }
 
@@ -614,7 +618,7 @@ impl State {
             next_ping: 0,
             pinged: false,
             latency: None,
-            waiters: Slab::new(),
+            waiters: None,
             driver: None,
             handler_turn: false,
             changed: false,
@@ -772,20 +776,19 @@ impl State {
     }
 
     fn wait(&mut self, interest: Interest, waiter: &mut Option<Place>, waker: &Waker) {
-        match waiter.and_then(|place| self.waiters.get_mut(place.key())) {
+        let waiters = self.waiters.get_or_insert_default();
+        match waiter.and_then(|place| waiters.get_mut(place.key())) {
             Some((of, known)) => {
                 *of = interest;
                 known.clone_from(waker);
             }
-            None => *waiter = Some(Place::new(self.waiters.insert((interest, waker.clone())))),
+            None => *waiter = Some(Place::new(waiters.insert((interest, waker.clone())))),
         }
     }
 
     pub(super) fn wake(&mut self, interest: Interest, wakes: &mut Wakes) {
-        if self.waiters.is_empty() {
-            return;
-        }
-        for (_, (of, waker)) in &self.waiters {
+        let Some(waiters) = &self.waiters else { return };
+        for (_, (of, waker)) in waiters.iter() {
             if *of == interest {
                 wakes.push(waker, self.driver.as_ref(), &mut self.handler_turn);
             }
@@ -803,7 +806,7 @@ impl State {
     fn wake_all(&mut self) -> Wakes {
         let mut wakes = Wakes::default();
         self.wake_receiver(&mut wakes);
-        for (_, (_, waker)) in &self.waiters {
+        for (_, (_, waker)) in self.waiters.iter().flat_map(|waiters| waiters.iter()) {
             wakes.push(waker, self.driver.as_ref(), &mut self.handler_turn);
         }
         wakes
@@ -923,8 +926,8 @@ impl State {
     /// Gives back the memory of what is empty.
     fn rest(&mut self) {
         self.inbound.rest();
-        if self.waiters.is_empty() && self.waiters.capacity() > 0 {
-            self.waiters = Slab::new();
+        if self.waiters.as_ref().is_some_and(|waiters| waiters.is_empty()) {
+            self.waiters = None;
         }
         if self.pings.is_empty() && self.pings.capacity() > 0 {
             self.pings = Vec::new();

@@ -163,8 +163,9 @@ impl Decoder {
 
     /// Inside of a data frame with at least `threshold` bytes missing, which are not compressed: where to read them to.
     ///
-    /// There is room for one byte at least and for no more than is missing. Memory grows in steps, which
-    /// never run further ahead of what has arrived than that is long itself, or 16 KiB.
+    /// There is room for one byte at least and for no more than is missing. Memory that
+    /// was not kept from an earlier message grows in steps, which never run further ahead of what has arrived than that is
+    /// long itself, or 16 KiB.
     pub(crate) fn direct(&mut self, threshold: usize) -> Option<Limit<&mut Vec<u8>>> {
         let State::Data(frame) = &self.state else { return None };
         if frame.missing < threshold || frame.coding != Coding::Plain {

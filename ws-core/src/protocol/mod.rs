@@ -16,7 +16,7 @@
 //! What holds throughout:
 //!
 //! - No input can cause a panic, and memory held is bounded by what has arrived (see [`Decoder::direct`]) and
-//!   by [`Limits`](crate::config::Limits), not by what was announced. What has arrived compressed is counted as
+//!   by [`Limits`](crate::config::Limits), not by what was announced, but for what [`pool`](crate::pool) lends. What has arrived compressed is counted as
 //!   what it becomes, and needs a decompressor until its message is complete.
 //! - How a stream is cut into pieces changes nothing: the events and the error are the same.
 //! - Each byte of payload is unmasked once, in place, and before it is looked at.

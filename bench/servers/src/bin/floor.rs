@@ -24,7 +24,8 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 use ws_bench_servers::{MAX_MESSAGE_SIZE, listen};
 
-/// A peer is pinged when it has been silent for so long, and given up when it has been for twice as long.
+/// A peer is pinged when it has been silent for so long, give or take a tenth, and given up when it has been for twice as
+/// long.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// The size of the buffer that a thread reads to: a message of 16 KiB and its header.
@@ -140,6 +141,8 @@ struct Connection {
     /// Its opcode.
     opcode: u8,
     last_heard: Instant,
+    /// Differs, so that those who came together are not pinged together.
+    keepalive: Duration,
 }
 
 struct Subscription {
@@ -161,6 +164,7 @@ enum Next {
 
 impl Connection {
     fn new(stream: TcpStream, subscription: Option<Subscription>) -> Self {
+        let port = stream.peer_addr().map_or(0, |address| address.port());
         Self {
             stream,
             subscription,
@@ -169,11 +173,12 @@ impl Connection {
             message: Vec::new(),
             opcode: CONTINUATION,
             last_heard: Instant::now(),
+            keepalive: KEEPALIVE.mul_f64(0.9 + 0.2 * f64::from(port % 1000) / 1000.0),
         }
     }
 
     async fn run(mut self) -> io::Result<()> {
-        let mut silence = pin!(sleep(KEEPALIVE));
+        let mut silence = pin!(sleep(self.keepalive));
         loop {
             let next = std::future::poll_fn(|cx| self.poll_turn(cx, silence.as_mut())).await?;
             if !self.unsent.is_empty() {
@@ -342,13 +347,13 @@ impl Connection {
         loop {
             ready!(silence.as_mut().poll(cx));
             let silent = self.last_heard.elapsed();
-            if silent < KEEPALIVE {
-                silence.as_mut().reset(self.last_heard + KEEPALIVE);
-            } else if silent < 2 * KEEPALIVE {
+            if silent < self.keepalive {
+                silence.as_mut().reset(self.last_heard + self.keepalive);
+            } else if silent < 2 * self.keepalive {
                 if self.message.is_empty() {
                     self.message = Vec::new();
                 }
-                silence.as_mut().reset(self.last_heard + 2 * KEEPALIVE);
+                silence.as_mut().reset(self.last_heard + 2 * self.keepalive);
                 self.unsent = Bytes::from_static(&[0x80 | PING, 0]);
                 return Poll::Ready(Ok(Next::Turn));
             } else {
