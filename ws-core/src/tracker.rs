@@ -68,8 +68,17 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Task {
     waker: Option<Waker>,
-    signal: Option<Signal>,
-    told: bool,
+    told: Told,
+}
+
+/// What a drain has told a connection.
+#[derive(Debug, Default)]
+enum Told {
+    #[default]
+    Nothing,
+    /// It has not heard it yet.
+    Signal(Signal),
+    Heard,
 }
 
 /// What a drain asks of a connection.
@@ -204,10 +213,11 @@ impl Connections {
         let mut wakers = Vec::new();
         let mut left = 0;
         let mut tasks = self.inner.tasks();
-        for (told, (_, task)) in tasks.iter_mut().filter(|(_, task)| !task.told).enumerate() {
+        for (told, (_, task)) in
+            tasks.iter_mut().filter(|(_, task)| matches!(task.told, Told::Nothing)).enumerate()
+        {
             if told < drain.batch_size {
-                task.told = true;
-                task.signal = Some(Signal::Close(Box::new(drain.close_frame())));
+                task.told = Told::Signal(Signal::Close(Box::new(drain.close_frame())));
                 wakers.extend(task.waker.clone());
             } else {
                 left += 1;
@@ -224,7 +234,7 @@ impl Connections {
         let wakers = tasks
             .iter_mut()
             .filter_map(|(_, task)| {
-                task.signal = Some(Signal::Abort);
+                task.told = Told::Signal(Signal::Abort);
                 task.waker.clone()
             })
             .collect();
@@ -265,8 +275,9 @@ impl Slot {
     pub(crate) fn register(self) -> Registration {
         let inner = Arc::clone(&self.inner);
         let mut tasks = inner.tasks();
-        let signal = inner.aborted.load(Ordering::Relaxed).then_some(Signal::Abort);
-        let key = tasks.insert(Task { signal, ..Task::default() });
+        let aborted = inner.aborted.load(Ordering::Relaxed);
+        let told = if aborted { Told::Signal(Signal::Abort) } else { Told::Nothing };
+        let key = tasks.insert(Task { waker: None, told });
         drop(tasks);
         // it may have missed the signals of a drain, but the drain sees it at its next look
         inner.changed.notify_waiters();
@@ -305,12 +316,20 @@ impl Registration {
             return None;
         }
         self.epoch = epoch;
-        self.inner.tasks().get_mut(self.key)?.signal.take()
+        let mut tasks = self.inner.tasks();
+        let told = &mut tasks.get_mut(self.key)?.told;
+        match std::mem::replace(told, Told::Heard) {
+            Told::Signal(signal) => Some(signal),
+            unchanged => {
+                *told = unchanged;
+                None
+            }
+        }
     }
 
     /// Whether the connection is to end at once; other signals stay for [`take_signal`](Self::take_signal).
     pub(crate) fn is_aborted(&self) -> bool {
-        self.inner.tasks().get(self.key).is_some_and(|task| matches!(task.signal, Some(Signal::Abort)))
+        self.inner.tasks().get(self.key).is_some_and(|task| matches!(task.told, Told::Signal(Signal::Abort)))
     }
 
     /// The connection is over: its slot is free, while its handler may still run.
