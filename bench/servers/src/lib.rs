@@ -1,5 +1,7 @@
 //! What the servers have in common.
 
+pub mod axum_ws;
+
 use std::io::{self, Write as _};
 
 use hyper::body::{Body, Incoming};
