@@ -1077,6 +1077,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_an_origin_is_refused_also_where_the_host_is_the_same() {
+        for origin in NOT_ORIGINS.iter().filter(|text| !text.contains(',')) {
+            let host = origin.rsplit("//").next().unwrap_or_default();
+            assert!(is_malformed(&judge(&OriginPolicy::same_origin(), origin, host)), "{origin:?}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_that_a_trusted_proxy_tells_counts_also_where_the_host_is_the_same() {
+        let judge = |policy: OriginPolicy, scheme: &[u8]| {
+            policy.check(&parts(&[
+                ("origin", b"https://example.com"),
+                ("host", b"example.com"),
+                ("x-forwarded-proto", scheme),
+            ]))
+        };
+        assert_eq!(judge(OriginPolicy::same_origin().trust_forwarded(), b"https"), Ok(()));
+        assert!(judge(OriginPolicy::same_origin().trust_forwarded(), b"http").is_err());
+        assert_eq!(judge(OriginPolicy::same_origin(), b"http"), Ok(()), "nobody is trusted");
+    }
+
+    #[test]
     fn eight_kilobytes_of_origin_are_refused_in_a_short_text() {
         let policy = OriginPolicy::same_origin();
         for filling in ["a", "a.", ".", ":", "[", "://", "1"] {
