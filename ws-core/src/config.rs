@@ -131,6 +131,9 @@ macro_rules! connection_knobs {
 
         /// The largest message, in bytes, over all its fragments and after decompression; a larger one closes the
         /// connection with 1009 before memory is taken for it. Default 1 MiB.
+        ///
+        /// The memory of messages from 32 KiB on is kept for the next ones when they are dropped: 48 MiB at most in the
+        /// process, and each for some ten seconds, until a connection's timer or another such message gives it back.
         pub fn max_message_size(self, bytes: usize) -> Self {
             self.set_connection(|config| config.limits.max_message_size = bytes)
         }

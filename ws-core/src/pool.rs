@@ -4,9 +4,10 @@
 //! it is a fault, and is filled with zeros. So a message that is dropped leaves its memory here, and the next one of about
 //! that length is read to where the last one was.
 //!
-//! What is kept is bounded, [`MOST`] in the whole process, and given back when nothing has wanted it for [`KEEP`]. A
-//! buffer is as large as the message that it is lent for, before that has come: what is lent for messages under way counts
-//! against the same bound, so that no more than that can be held by peers who announce much and send little.
+//! What is kept is bounded, [`MOST`] in the whole process, and given back when nothing has wanted it for [`KEEP`]: by the
+//! next long message that is dropped, or the next timer of any connection, since a pool has no clock of its own. A buffer is
+//! as large as the message that it is lent for, before that has come: what is lent for messages under way counts against the
+//! same bound, so that no more than that can be held by peers who announce much and send little.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
