@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::Span;
 
-use super::input::{Input, READ_SIZE};
+use super::input::{FRAME_COST, Input, READ_SIZE};
 use super::queue::Queue;
 use super::shared::{Ending, Phase, Shared, State, Wakes};
 use super::socket::WebSocket;
@@ -37,12 +37,9 @@ use crate::tracker::{Registration, Signal};
 /// Rounds in one poll, after which the other tasks of the thread have their turn.
 const ROUNDS: usize = 16;
 
-/// Bytes read in one poll, over all of its rounds. A runtime's thread looks for what has come in for its other connections
+/// Bytes read in one poll, over all of its rounds, and [`FRAME_COST`] for each frame. A runtime's thread looks for what has come in for its other connections
 /// only after some dozens of polls, so a flood that makes each of them long is felt by all.
-const READ_BUDGET: usize = 64 * 1024;
-
-/// What a frame takes of that budget besides: the smallest ones cost by their number, not by their bytes.
-const FRAME_COST: usize = 64;
+const READ_BUDGET: u32 = 64 * 1024;
 
 /// How long bytes are read and dropped after our end of the stream was closed: closing with bytes unread would make
 /// the kernel answer with a reset, which can overtake the Close frame.
@@ -133,11 +130,11 @@ where
             this.handler.set(Handler::Done);
             return Poll::Ready(());
         }
-        let mut budget = READ_BUDGET;
+        this.link.budget = READ_BUDGET;
         for round in 0..ROUNDS {
             let this = self.as_mut().project();
             // first what has come, then whether it came in time: the task itself may be late
-            this.link.read(cx, &mut budget);
+            this.link.read(cx);
             if this.alarm.take_fired() {
                 this.link.keep_time(cx);
             }
@@ -155,7 +152,7 @@ where
                 if !this.alarm.arm(this.link.next_deadline(), new_waker, cx) {
                     return Poll::Pending;
                 }
-            } else if budget == 0 {
+            } else if this.link.budget == 0 {
                 break;
             }
         }
@@ -216,6 +213,8 @@ pub(crate) struct Link {
     new_waker: bool,
 
     input: Input,
+    /// What is left of [`READ_BUDGET`].
+    budget: u32,
     decoder: Decoder,
     /// How many more messages may wait for the handler, and how many more bytes; `None` if there is nobody to take any.
     room: Option<(usize, usize)>,
@@ -265,6 +264,7 @@ impl Link {
             waker: None,
             new_waker: true,
             input: Input::new(read),
+            budget: 0,
             decoder: Decoder::new(role, config.limits).with(shared.negotiated),
             room: Some((config.inbound_messages, config.inbound_bytes)),
             paused: false,
@@ -333,7 +333,11 @@ impl Link {
         state.changed = false;
         state.wrote(std::mem::take(&mut self.uncounted), config, &mut wakes);
         state.answer_ping(&mut self.unanswered, self.writable, config);
-        if std::mem::take(&mut state.sent) && config.idle_timeout.is_some() {
+        if !state.lent.is_none() {
+            self.input = std::mem::take(&mut state.lent);
+            self.budget = state.lent_budget;
+        }
+        if std::mem::take(&mut state.exchanged) && config.idle_timeout.is_some() {
             self.timers.message(Instant::now());
         }
         // the answer to an earlier one has its deadline, which a handler that pings must not postpone
@@ -442,9 +446,9 @@ impl Link {
     }
 
     /// Reads and decodes until there is nothing more, no room, or the others have waited long enough.
-    fn read(&mut self, cx: &mut Context<'_>, budget: &mut usize) {
+    fn read(&mut self, cx: &mut Context<'_>) {
         let mut messages = Queue::default();
-        while *budget > 0 {
+        while self.budget > 0 {
             match self.stage {
                 Stage::Open if !self.has_room() => {
                     self.paused = true;
@@ -455,10 +459,14 @@ impl Link {
                 _ => break,
             }
             let came = if !self.input.is_empty() {
-                *budget = budget.saturating_sub(FRAME_COST);
+                self.budget = self.budget.saturating_sub(FRAME_COST);
                 self.decode()
             } else if self.readable {
-                self.read_once(cx, budget)
+                let came = self.read_once(cx);
+                if messages.is_empty() && self.lend() {
+                    break;
+                }
+                came
             } else {
                 break;
             };
@@ -486,7 +494,7 @@ impl Link {
     }
 
     /// Reads what one call gives, and takes that from the budget.
-    fn read_once(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> Result<Option<Event>, Broken> {
+    fn read_once(&mut self, cx: &mut Context<'_>) -> Result<Option<Event>, Broken> {
         let Some(transport) = &mut self.transport else { return Ok(None) };
         let transport = Pin::new(transport);
         let direct = if self.stage == Stage::Lingering { None } else { self.decoder.direct(READ_SIZE) };
@@ -501,7 +509,7 @@ impl Link {
             Poll::Ready(Ok(0)) => return Err(Broken::Transport(None)),
             Poll::Ready(Err(error)) => return Err(Broken::Transport(Some(error))),
             Poll::Ready(Ok(read)) => {
-                *budget = budget.saturating_sub(read);
+                self.budget = self.budget.saturating_sub(u32::try_from(read).unwrap_or(u32::MAX));
                 self.timers.inbound(Instant::now());
                 if is_direct {
                     let event = self.decoder.advance(read)?;
@@ -511,6 +519,17 @@ impl Link {
             }
         }
         Ok(None)
+    }
+
+    /// Lends the handler what was read: it is spared the queue, and each message is made when the one before it is done with.
+    /// Says whether it takes it.
+    fn lend(&mut self) -> bool {
+        let lends = self.stage == Stage::Open
+            && !self.input.is_empty()
+            && !self.decoder.in_message()
+            && self.shared.lend(&mut self.input, self.budget);
+        self.handler_turn |= lends;
+        lends
     }
 
     fn decode(&mut self) -> Result<Option<Event>, Broken> {

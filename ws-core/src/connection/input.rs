@@ -11,47 +11,82 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
+use crate::config::Limits;
+use crate::message::Message;
+use crate::protocol::{Role, whole_message};
+
 /// How much is read at once: large enough for many small messages, small enough for the first-level cache.
 pub(super) const READ_SIZE: usize = 16 * 1024;
 
+/// What a frame costs besides its bytes, in bytes: the smallest ones take their time by their number.
+pub(super) const FRAME_COST: u32 = 64;
+
 thread_local! {
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SCRATCH: Cell<Option<Box<Buffer>>> = const { Cell::new(None) };
 }
 
+/// A pointer, as it moves to and fro between the driver and the receiver.
 #[derive(Debug, Default)]
-pub(super) struct Input {
+pub(super) struct Input(Option<Box<Buffer>>);
+
+#[derive(Debug, Default)]
+struct Buffer {
     bytes: Vec<u8>,
     /// How many of them were taken.
     taken: usize,
 }
 
+impl Buffer {
+    fn unread(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.taken..]
+    }
+}
+
 impl Input {
     /// What came in before the connection was ours.
     pub(super) fn new(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.to_vec(), taken: 0 }
+        Self((!bytes.is_empty()).then(|| Box::new(Buffer { bytes: bytes.to_vec(), taken: 0 })))
     }
 
+    /// Whether it is nowhere, or with somebody else.
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether nothing is left to decode.
     pub(super) fn is_empty(&self) -> bool {
-        self.taken == self.bytes.len()
+        self.0.as_ref().is_none_or(|buffer| buffer.taken == buffer.bytes.len())
     }
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.0.as_ref().map_or(0, |buffer| buffer.bytes.capacity())
     }
 
     /// What is to be decoded.
     pub(super) fn unread(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.taken..]
+        self.0.as_mut().map_or(&mut [], |buffer| buffer.unread())
     }
 
     /// The first `count` bytes of what was to be decoded are.
     pub(super) fn take(&mut self, count: usize) {
-        self.taken += count;
+        if let Some(buffer) = &mut self.0 {
+            buffer.taken += count;
+        }
     }
 
     pub(super) fn clear(&mut self) {
-        self.taken = self.bytes.len();
+        if let Some(buffer) = &mut self.0 {
+            buffer.taken = buffer.bytes.len();
+        }
+    }
+
+    /// The next message, if it is whole in here, see [`whole_message`].
+    pub(super) fn take_message(&mut self, role: Role, limits: &Limits) -> Option<Message> {
+        let buffer = self.0.as_mut()?;
+        let (size, message) = whole_message(buffer.unread(), role, limits)?;
+        buffer.taken += size;
+        Some(message)
     }
 
     /// Reads once; there must be nothing left to decode. 0 bytes are the end.
@@ -61,26 +96,26 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         debug_assert!(self.is_empty(), "bytes would be lost");
-        if self.bytes.capacity() < READ_SIZE {
-            self.bytes = SCRATCH.take();
-        }
-        self.bytes.clear();
-        self.taken = 0;
-        self.bytes.reserve_exact(READ_SIZE);
-        poll_read_buf(transport, cx, &mut self.bytes)
+        // what is left of bytes that waited is too small
+        self.0.take_if(|buffer| buffer.bytes.capacity() < READ_SIZE);
+        let buffer = self.0.get_or_insert_with(|| SCRATCH.take().unwrap_or_default());
+        buffer.bytes.clear();
+        buffer.taken = 0;
+        buffer.bytes.reserve_exact(READ_SIZE);
+        poll_read_buf(transport, cx, &mut buffer.bytes)
     }
 
     /// Keeps no more than what is left to decode.
     pub(super) fn park(&mut self) {
-        if self.taken == 0 && self.bytes.len() == self.bytes.capacity() {
-            // nothing is held, or no more than what is left since it was parked before
+        // unless that is all there is, as where it was parked before
+        let Some(mut buffer) =
+            self.0.take_if(|buffer| buffer.taken > 0 || buffer.bytes.len() < buffer.bytes.capacity())
+        else {
             return;
-        }
-        let left = self.unread().to_vec();
-        let bytes = std::mem::replace(&mut self.bytes, left);
-        self.taken = 0;
-        if bytes.capacity() == READ_SIZE {
-            SCRATCH.set(bytes);
+        };
+        *self = Self::new(buffer.unread());
+        if buffer.bytes.capacity() == READ_SIZE {
+            SCRATCH.set(Some(buffer));
         }
     }
 }

@@ -22,11 +22,12 @@ use shuttle::sync::{Mutex, MutexGuard};
 use slab::Slab;
 use tokio::time::Instant;
 
+use super::input::{FRAME_COST, Input};
 use super::queue::Queue;
 use crate::close::{CloseCode, CloseFrame, Closed, Side};
 #[cfg(feature = "deflate")]
 use crate::config::Deflate;
-use crate::config::{ConnectionConfig, Negotiated};
+use crate::config::{ConnectionConfig, Limits, Negotiated};
 use crate::error::{Error, TrySendError};
 use crate::message::Message;
 use crate::observer::ConnectionInfo;
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) info: ConnectionInfo,
     pub(crate) config: Arc<ConnectionConfig>,
     pub(crate) negotiated: Negotiated,
+    pub(super) role: Role,
     state: Mutex<State>,
     /// The driver looks at the state before it sleeps: it need not be woken. It becomes false with the state locked, after
     /// that look.
@@ -97,6 +99,11 @@ impl End {
 
 pub(super) struct State {
     inbound: Queue,
+    /// What has come and is not decoded: the handler, when it waits for nothing else, takes messages from there itself. It
+    /// is lent for a turn of the handler's, and what is left goes through the driver's hands.
+    pub(super) lent: Input,
+    /// How much decoding that turn has time for.
+    pub(super) lent_budget: u32,
     /// Whether there is somebody to take messages.
     pub(super) receiver: bool,
     /// Whom to wake for it, while it waits.
@@ -111,8 +118,8 @@ pub(super) struct State {
     /// Bytes that were queued, and that the transport took, since the connection opened.
     pub(super) queued: u64,
     pub(super) written: u64,
-    /// A message was queued since the driver looked.
-    pub(super) sent: bool,
+    /// A message was queued, or taken from what was lent, since the driver looked.
+    pub(super) exchanged: bool,
 
     pub(super) phase: Phase,
     /// The peer's Close frame has come.
@@ -264,6 +271,7 @@ impl Shared {
             info,
             config,
             negotiated,
+            role,
             state: Mutex::new(State::new(role)),
             driver_awake: AtomicBool::new(false),
         })
@@ -305,8 +313,25 @@ impl Shared {
         result
     }
 
+    /// Lends the handler what has come, if it waits for a message, and nothing stands before that.
+    pub(super) fn lend(&self, input: &mut Input, budget: u32) -> bool {
+        let mut state = self.lock();
+        let lends = state.is_handler_receiving();
+        if lends {
+            state.receiver_waits = false;
+            state.lent = std::mem::take(input);
+            state.lent_budget = budget;
+        }
+        lends
+    }
+
     pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         let mut state = self.lock();
+        if let Some(message) = state.take_lent(self.role, &self.config.limits) {
+            drop(state);
+            self.config.observe(|observer| observer.on_message_received(self.info.id, message.len()));
+            return Poll::Ready(Some(Ok(message)));
+        }
         let had_room = state.has_room(&self.config);
         if let Some(message) = state.inbound.pop() {
             state.in_hand = true;
@@ -374,7 +399,7 @@ impl Shared {
             }
             message.encode(outbound);
         });
-        state.sent = true;
+        state.exchanged = true;
         self.wake_driver(&mut state);
         drop(state);
         self.observe_sent(1, bytes);
@@ -601,6 +626,8 @@ impl State {
     fn new(role: Role) -> Self {
         Self {
             inbound: Queue::default(),
+            lent: Input::default(),
+            lent_budget: 0,
             receiver: true,
             receiver_waker: None,
             receiver_waits: false,
@@ -609,7 +636,7 @@ impl State {
             outbound: Encoder::new(role),
             queued: 0,
             written: 0,
-            sent: false,
+            exchanged: false,
             phase: Phase::Open,
             peer_closed: false,
             end: None,
@@ -644,6 +671,27 @@ impl State {
         self.room(config).is_none_or(|(messages, bytes)| messages > 0 && bytes > 0)
     }
 
+    /// Whether the driver's own handler waits for a message, and would be given the next one as it comes.
+    fn is_handler_receiving(&self) -> bool {
+        let waker = self.receiver_waker.as_ref().filter(|_| self.receiver_waits);
+        waker.zip(self.driver.as_ref()).is_some_and(|(receiver, driver)| driver.will_wake(receiver))
+            && self.inbound.is_empty()
+            && self.heartbeat.is_none()
+            && matches!(self.phase, Phase::Open)
+    }
+
+    /// The next message of what was lent.
+    fn take_lent(&mut self, role: Role, limits: &Limits) -> Option<Message> {
+        if self.lent_budget == 0 || self.heartbeat.is_some() {
+            return None;
+        }
+        let message = self.lent.take_message(role, limits)?;
+        self.lent_budget = self.lent_budget.saturating_sub(FRAME_COST);
+        self.in_hand = true;
+        self.exchanged = true;
+        Some(message)
+    }
+
     /// Appends messages for the receiver; returns how many heartbeats among them were answered.
     fn deliver(&mut self, mut messages: Queue, config: &ConnectionConfig, wakes: &mut Wakes) -> usize {
         let answered = self.answer_heartbeats(&mut messages, config);
@@ -664,7 +712,7 @@ impl State {
         for _ in messages.len()..before {
             if self.check_sendable().is_ok() && self.buffered() < config.outbound_bytes as u64 {
                 self.push(|outbound| outbound.frame(Cow::Borrowed(heartbeat.answer.frame())));
-                self.sent = true;
+                self.exchanged = true;
                 answered += 1;
             }
         }

@@ -1,9 +1,9 @@
 //! [`Decoder`]: bytes in, messages and control events out.
 //!
-//! There are two ways in. [`decode`](Decoder::decode) takes bytes from a buffer that belongs to the caller,
+//! There are three ways in. [`decode`](Decoder::decode) takes bytes from a buffer that belongs to the caller,
 //! such as a worker thread's scratch buffer; a message that is whole in there is copied out once, into an
 //! allocation of its size. [`direct`](Decoder::direct) and [`advance`](Decoder::advance) are for the rest of
-//! a large frame, which is read to where it will stay.
+//! a large frame, which is read to where it will stay. [`whole_message`] takes what needs no decoder.
 //!
 //! Invariants, for whoever changes this file:
 //!
@@ -432,6 +432,23 @@ impl Decoder {
             }
         }
     }
+}
+
+/// Takes a message from the front of `input` that is whole in there, in one frame, and not compressed: the common case.
+/// Returns how many bytes it takes, too. `None` if it is anything else, or breaks a rule: [`Decoder::decode`] says which.
+///
+/// It is for one who stands between two messages.
+pub(crate) fn whole_message(input: &mut [u8], role: Role, limits: &Limits) -> Option<(usize, Message)> {
+    let (size, Plain { kind, is_final, length, mask }) = plain(input, role, limits)?;
+    let kind = kind.filter(|_| is_final && length <= limits.max_message_size)?;
+    let payload = input[size..].get_mut(..length)?;
+    mask.clone().apply(payload);
+    let message = message(kind, payload).ok();
+    if message.is_none() {
+        // as it was, for the decoder to find
+        mask.clone().apply(payload);
+    }
+    Some((size + length, message?))
 }
 
 /// A message with a payload of its own.

@@ -35,7 +35,7 @@ pub(crate) mod properties;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decoder::{Decoder, Event};
+pub(crate) use decoder::{Decoder, Event, whole_message};
 #[cfg(feature = "deflate")]
 pub(crate) use deflate::{Setting, compress};
 pub(crate) use encoder::{Encoder, Frame};
