@@ -131,20 +131,31 @@ where
             return Poll::Ready(());
         }
         this.link.budget = READ_BUDGET;
-        for round in 0..ROUNDS {
+        // whether there is something to write, or somebody to tell
+        let mut changed = true;
+        for _ in 0..ROUNDS {
             let this = self.as_mut().project();
             // first what has come, then whether it came in time: the task itself may be late
-            this.link.read(cx);
+            changed |= this.link.read(cx);
             if this.alarm.take_fired() {
                 this.link.keep_time(cx);
+                changed = true;
             }
-            if std::mem::take(&mut this.link.handler_turn) || round == 0 {
+            if std::mem::take(&mut this.link.handler_turn) {
                 self.as_mut().poll_handler(cx);
+                changed = true;
             }
             let this = self.as_mut().project();
-            this.link.write(cx);
-            this.link.close_transport(cx);
-            if !this.link.is_busy() {
+            if changed {
+                this.link.write(cx);
+                this.link.close_transport(cx);
+            }
+            changed = false;
+            if this.link.is_busy() {
+                if this.link.budget == 0 {
+                    break;
+                }
+            } else if this.link.sleep() {
                 if this.link.stage == Stage::Over && matches!(*this.handler, Handler::Done) {
                     return Poll::Ready(());
                 }
@@ -152,8 +163,8 @@ where
                 if !this.alarm.arm(this.link.next_deadline(), new_waker, cx) {
                     return Poll::Pending;
                 }
-            } else if this.link.budget == 0 {
-                break;
+            } else {
+                changed = true;
             }
         }
         cx.waker().wake_by_ref();
@@ -283,7 +294,8 @@ impl Link {
     fn wake_up(&mut self, cx: &mut Context<'_>) {
         self.readable = true;
         self.writable = true;
-        self.handler_turn = false;
+        // it may have been woken for it
+        self.handler_turn = true;
         self.shared.driver_wakes();
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
@@ -445,8 +457,10 @@ impl Link {
         self.room.is_none_or(|(messages, bytes)| messages > 0 && bytes > 0)
     }
 
-    /// Reads and decodes until there is nothing more, no room, or the others have waited long enough.
-    fn read(&mut self, cx: &mut Context<'_>) {
+    /// Reads and decodes until there is nothing more, no room, or the others have waited long enough. Says whether
+    /// something has come that they are to know of.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut came = false;
         let mut messages = Queue::default();
         while self.budget > 0 {
             match self.stage {
@@ -458,19 +472,20 @@ impl Link {
                 Stage::Lingering => self.input.clear(),
                 _ => break,
             }
-            let came = if !self.input.is_empty() {
+            let event = if !self.input.is_empty() {
                 self.budget = self.budget.saturating_sub(FRAME_COST);
                 self.decode()
             } else if self.readable {
-                let came = self.read_once(cx);
+                let event = self.read_once(cx);
                 if messages.is_empty() && self.lend() {
                     break;
                 }
-                came
+                event
             } else {
                 break;
             };
-            match came {
+            came |= !matches!(event, Ok(None));
+            match event {
                 Ok(None) => {}
                 Ok(Some(Event::Message(message))) => self.message_received(message, &mut messages),
                 Ok(Some(Event::Ping(payload))) => self.ping_received(payload),
@@ -491,6 +506,7 @@ impl Link {
             }
         }
         self.deliver(&mut messages);
+        came
     }
 
     /// Reads what one call gives, and takes that from the budget.
@@ -751,31 +767,34 @@ impl Link {
         self.change(State::handler_failed);
     }
 
-    /// Counts what was written; says whether another round would do something. If not, buffers are given back, and the
-    /// others are to wake the task.
-    fn is_busy(&mut self) -> bool {
-        let mut wakes = Wakes::default();
-        let mut state = self.shared.lock();
-        state.wrote(std::mem::take(&mut self.uncounted), &self.shared.config, &mut wakes);
-        let changed = state.changed && self.stage < Stage::Over;
-        self.handler_turn |= std::mem::take(&mut state.handler_turn);
+    /// Whether another round would do something, as far as this side knows.
+    fn is_busy(&self) -> bool {
         let to_read = match self.stage {
             Stage::Open => self.has_room(),
             Stage::Closing => !self.answered,
             Stage::Lingering => true,
             Stage::Ending | Stage::ShuttingDown | Stage::Over => false,
         };
-        let busy = changed
-            || self.handler_turn
+        self.handler_turn
             || to_read && (self.readable || !self.input.is_empty())
-            || self.writable && self.unwritten.is_some();
-        if !busy {
+            || self.writable && self.unwritten.is_some()
+    }
+
+    /// Counts what was written. Says whether the others have nothing to do either: then buffers are given back, and they
+    /// are to wake the task.
+    fn sleep(&mut self) -> bool {
+        let mut wakes = Wakes::default();
+        let mut state = self.shared.lock();
+        state.wrote(std::mem::take(&mut self.uncounted), &self.shared.config, &mut wakes);
+        self.handler_turn = std::mem::take(&mut state.handler_turn);
+        let sleeps = !(self.handler_turn || state.changed && self.stage < Stage::Over);
+        if sleeps {
             self.shared.driver_sleeps(&mut state);
             self.input.park();
         }
         drop(state);
         wakes.wake();
-        busy
+        sleeps
     }
 }
 
