@@ -380,6 +380,8 @@ impl Shared {
     }
 
     /// Queues a message, unless the connection is closed: then gives it back.
+    #[expect(clippy::inline_always, reason = "the message is moved less: a tenth of what a small one takes")]
+    #[inline(always)]
     fn push_message<'a>(
         &self,
         state: MutexGuard<'_, State>,
@@ -402,7 +404,7 @@ impl Shared {
         state.exchanged = true;
         self.wake_driver(&mut state);
         drop(state);
-        self.observe_sent(1, bytes);
+        self.observe_sent(bytes);
         Ok(())
     }
 
@@ -489,13 +491,12 @@ impl Shared {
             (answered, state.settle_if_idle())
         });
         wakes.wake();
-        self.observe_sent(answered, bytes);
+        (0..answered).for_each(|_| self.observe_sent(bytes));
     }
 
-    fn observe_sent(&self, messages: usize, bytes: usize) {
-        for _ in 0..messages {
-            self.config.observe(|observer| observer.on_message_sent(self.info.id, bytes));
-        }
+    #[inline]
+    fn observe_sent(&self, bytes: usize) {
+        self.config.observe(|observer| observer.on_message_sent(self.info.id, bytes));
     }
 
     /// Hands what has come to the receiver, but for heartbeats, which are answered. Returns how much more there is room
@@ -507,7 +508,7 @@ impl Shared {
         let room = state.room(&self.config);
         let handler_turn = std::mem::take(&mut state.handler_turn);
         drop(state);
-        self.observe_sent(answered, bytes);
+        (0..answered).for_each(|_| self.observe_sent(bytes));
         (room, handler_turn)
     }
 
@@ -589,6 +590,7 @@ impl Shared {
     }
 
     /// One who waited does not any more.
+    #[inline]
     pub(super) fn forget(&self, waiter: &mut Option<Place>) {
         if let Some(place) = waiter.take() {
             let mut state = self.lock();

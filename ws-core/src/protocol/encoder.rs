@@ -91,6 +91,7 @@ impl Encoder {
     }
 
     /// Queues `message` as one frame.
+    #[inline]
     pub(crate) fn message(&mut self, message: Message) {
         if message.len() < LARGE {
             self.push_small(kind(&message), false, message.as_bytes());
@@ -177,6 +178,7 @@ impl Encoder {
         });
     }
 
+    #[inline]
     fn push_small(&mut self, kind: Kind, compressed: bool, payload: &[u8]) {
         let mask = self.mask();
         self.push_run(payload.len(), |small| {
