@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::future::{Future, Ready};
 use std::io;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tracing::Span;
 
 use super::input::{FRAME_COST, Input, READ_SIZE};
 use super::queue::Queue;
-use super::shared::{Ending, Phase, Shared, State, Wakes};
+use super::shared::{Ending, Phase, Room, Shared, State, Wakes};
 use super::socket::WebSocket;
 use super::timers::{Alarm, Due, Timers};
 use super::transport::Transport;
@@ -121,8 +122,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let span = self.link.span.clone();
-        // what nobody listens to is not worth the time of every turn
-        let _entered = (!span.is_disabled()).then(|| span.enter());
+        let _entered = span.as_deref().map(Span::enter);
 
         let mut this = self.as_mut().project();
         this.link.wake_up(cx);
@@ -207,7 +207,8 @@ pub(crate) struct Link {
     /// `None` when the connection is over.
     transport: Option<Transport>,
     registration: Option<Registration>,
-    span: Span,
+    /// `None` where nobody listens to it.
+    span: Option<Arc<Span>>,
     stage: Stage,
     /// The peer is not asked for its Close frame: it does not speak the protocol, or does not speak.
     failed: bool,
@@ -227,8 +228,8 @@ pub(crate) struct Link {
     /// What is left of [`READ_BUDGET`].
     budget: u32,
     decoder: Decoder,
-    /// How many more messages may wait for the handler, and how many more bytes; `None` if there is nobody to take any.
-    room: Option<(usize, usize)>,
+    /// What may still wait for the handler.
+    room: Room,
     /// Reading has stopped for want of room.
     paused: bool,
     /// The kernel watches over the pings in that time.
@@ -241,9 +242,9 @@ pub(crate) struct Link {
     /// The transport has not been flushed since something was written.
     unflushed: bool,
     /// The newest ping that could not be answered, because the peer takes nothing.
-    unanswered: Option<Bytes>,
+    unanswered: Option<Box<Bytes>>,
     /// A ping of ours waits behind what the transport has not taken yet, up to this byte.
-    ping_end: Option<u64>,
+    ping_end: Option<NonZeroU64>,
 
     timers: Timers,
 }
@@ -265,7 +266,7 @@ impl Link {
             role,
             transport: Some(transport),
             registration,
-            span,
+            span: (!span.is_disabled()).then(|| Arc::new(span)),
             stage: Stage::Open,
             failed: false,
             answered: false,
@@ -277,7 +278,7 @@ impl Link {
             input: Input::new(read),
             budget: 0,
             decoder: Decoder::new(role, config.limits).with(shared.negotiated),
-            room: Some((config.inbound_messages, config.inbound_bytes)),
+            room: Room { messages: config.inbound_messages, bytes: config.inbound_bytes },
             paused: false,
             kernel_asked: false,
             unwritten: None,
@@ -344,7 +345,7 @@ impl Link {
         let mut state = self.shared.lock();
         state.changed = false;
         state.wrote(std::mem::take(&mut self.uncounted), config, &mut wakes);
-        state.answer_ping(&mut self.unanswered, self.writable, config);
+        self.unanswered.take_if(|payload| state.answer_ping(payload, self.writable, config));
         if !state.lent.is_none() {
             self.input = std::mem::take(&mut state.lent);
             self.budget = state.lent_budget;
@@ -354,7 +355,7 @@ impl Link {
         }
         // the answer to an earlier one has its deadline, which a handler that pings must not postpone
         if std::mem::take(&mut state.pinged) && !self.timers.awaits_pong() {
-            self.ping_end = Some(state.queued);
+            self.ping_end = NonZeroU64::new(state.queued);
             self.timers.pinged(Instant::now());
         }
         if let Some(output) = output {
@@ -375,7 +376,7 @@ impl Link {
             self.stage = reached;
             self.timers.end_within(self.shared.config.close_timeout, Instant::now());
         }
-        if self.paused && self.has_room() {
+        if self.paused && !self.room.is_full() {
             self.paused = false;
             self.timers.resumed(Instant::now());
             self.dismiss_kernel();
@@ -453,10 +454,6 @@ impl Link {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.room.is_none_or(|(messages, bytes)| messages > 0 && bytes > 0)
-    }
-
     /// Reads and decodes until there is nothing more, no room, or the others have waited long enough. Says whether
     /// something has come that they are to know of.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
@@ -464,7 +461,7 @@ impl Link {
         let mut messages = Queue::default();
         while self.budget > 0 {
             match self.stage {
-                Stage::Open if !self.has_room() => {
+                Stage::Open if self.room.is_full() => {
                     self.paused = true;
                     break;
                 }
@@ -565,17 +562,14 @@ impl Link {
             self.timers.message(Instant::now());
         }
         config.observe(|observer| observer.on_message_received(self.shared.info.id, message.len()));
-        if let Some((messages_left, bytes_left)) = &mut self.room {
-            *messages_left = messages_left.saturating_sub(1);
-            *bytes_left = bytes_left.saturating_sub(message.len());
-            messages.push(message);
-        }
+        self.room.fill(message.len());
+        messages.push(message);
     }
 
     fn ping_received(&mut self, payload: Bytes) {
         // answers must not pile up: the newest will do (RFC 6455 section 5.5.3)
-        self.unanswered = Some(payload);
-        self.shared.lock().answer_ping(&mut self.unanswered, self.writable, &self.shared.config);
+        let answered = self.shared.lock().answer_ping(&payload, self.writable, &self.shared.config);
+        self.unanswered = (!answered).then(|| Box::new(payload));
     }
 
     fn pong_received(&mut self, payload: &[u8]) {
@@ -702,7 +696,7 @@ impl Link {
         if let Some(end) = self.ping_end {
             // the peer has time to answer from when the ping is on its way, while what is before it goes out
             self.timers.pinged(Instant::now());
-            if self.shared.lock().written + self.uncounted as u64 >= end {
+            if self.shared.lock().written + self.uncounted as u64 >= end.get() {
                 self.ping_end = None;
             }
         }
@@ -770,7 +764,7 @@ impl Link {
     /// Whether another round would do something, as far as this side knows.
     fn is_busy(&self) -> bool {
         let to_read = match self.stage {
-            Stage::Open => self.has_room(),
+            Stage::Open => !self.room.is_full(),
             Stage::Closing => !self.answered,
             Stage::Lingering => true,
             Stage::Ending | Stage::ShuttingDown | Stage::Over => false,
@@ -808,7 +802,7 @@ impl Drop for Link {
     /// If the task was dropped before its time, as when its runtime shuts down, those in other tasks who wait learn it.
     fn drop(&mut self) {
         let span = self.span.clone();
-        let _entered = span.enter();
+        let _entered = span.as_deref().map(Span::enter);
         self.over(Side::Local, None);
         let _waker = self.shared.lock().driver_gone();
     }

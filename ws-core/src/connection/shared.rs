@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Buf as _;
 #[cfg(all(test, shuttle))]
 use shuttle::sync::atomic::AtomicBool;
 #[cfg(all(test, shuttle))]
@@ -225,6 +225,25 @@ impl Place {
     }
 }
 
+/// How many more messages may come in before the receiver takes one, and how many more bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+impl Room {
+    pub(super) fn is_full(self) -> bool {
+        self.messages == 0 || self.bytes == 0
+    }
+
+    /// A message of so many bytes comes in.
+    pub(super) fn fill(&mut self, bytes: usize) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
 /// Wakers to call when the lock is free again: of those in other tasks, of whom there are none most often. The handler is
 /// in the driver's, which is told by [`State::handler_turn`].
 #[derive(Default)]
@@ -332,10 +351,10 @@ impl Shared {
             self.config.observe(|observer| observer.on_message_received(self.info.id, message.len()));
             return Poll::Ready(Some(Ok(message)));
         }
-        let had_room = state.has_room(&self.config);
+        let was_full = state.room(&self.config).is_full();
         if let Some(message) = state.inbound.pop() {
             state.in_hand = true;
-            if !had_room {
+            if was_full {
                 // the driver reads on
                 self.wake_driver(&mut state);
             }
@@ -501,7 +520,7 @@ impl Shared {
 
     /// Hands what has come to the receiver, but for heartbeats, which are answered. Returns how much more there is room
     /// for, and whether the handler has something to do.
-    pub(super) fn deliver(&self, messages: Queue, wakes: &mut Wakes) -> (Option<(usize, usize)>, bool) {
+    pub(super) fn deliver(&self, messages: Queue, wakes: &mut Wakes) -> (Room, bool) {
         let mut state = self.lock();
         let answered = state.deliver(messages, &self.config, wakes);
         let bytes = state.heartbeat.as_ref().map_or(0, |heartbeat| heartbeat.answer.len());
@@ -659,18 +678,16 @@ impl State {
         self.queued - self.written
     }
 
-    /// How many more messages may wait for the receiver, and how many more bytes; `None` if nobody looks at them.
-    pub(super) fn room(&self, config: &ConnectionConfig) -> Option<(usize, usize)> {
-        (self.receiver || self.heartbeat.is_some()).then(|| {
-            (
-                config.inbound_messages.saturating_sub(self.inbound.len()),
-                config.inbound_bytes.saturating_sub(self.inbound.bytes()),
-            )
-        })
-    }
-
-    pub(super) fn has_room(&self, config: &ConnectionConfig) -> bool {
-        self.room(config).is_none_or(|(messages, bytes)| messages > 0 && bytes > 0)
+    /// How many more messages may wait for the receiver, and how many more bytes: any, if nobody looks at them.
+    pub(super) fn room(&self, config: &ConnectionConfig) -> Room {
+        if self.receiver || self.heartbeat.is_some() {
+            Room {
+                messages: config.inbound_messages.saturating_sub(self.inbound.len()),
+                bytes: config.inbound_bytes.saturating_sub(self.inbound.bytes()),
+            }
+        } else {
+            Room { messages: usize::MAX, bytes: usize::MAX }
+        }
     }
 
     /// Whether the driver's own handler waits for a message, and would be given the next one as it comes.
@@ -783,20 +800,13 @@ impl State {
         Wakes::default()
     }
 
-    /// Queues the answer to a ping with this payload, if there is room for it.
-    pub(super) fn answer_ping(
-        &mut self,
-        payload: &mut Option<Bytes>,
-        writable: bool,
-        config: &ConnectionConfig,
-    ) {
-        if writable
-            && self.buffered() < config.outbound_bytes as u64
-            && let Some(payload) = payload.take()
-            && self.check_sendable().is_ok()
-        {
-            self.push(|outbound| outbound.pong(&payload));
+    /// Queues the answer to a ping with this payload, if there is room for it; says whether there was.
+    pub(super) fn answer_ping(&mut self, payload: &[u8], writable: bool, config: &ConnectionConfig) -> bool {
+        let has_room = writable && self.buffered() < config.outbound_bytes as u64;
+        if has_room && self.check_sendable().is_ok() {
+            self.push(|outbound| outbound.pong(payload));
         }
+        has_room
     }
 
     /// A pong answers the ping of this number and those before it (RFC 6455 section 5.5.3); returns the round trip.

@@ -176,18 +176,16 @@ impl Timers {
 pub(super) struct Alarm {
     #[pin]
     sleep: Option<Sleep>,
-    /// When it will fire; `None` when it has, or was never set.
-    armed: Option<Instant>,
+    /// It has not fired since it was set, and the task's waker is the one it knows.
+    armed: bool,
 }
 
 impl Alarm {
     /// Whether it has fired since the last call.
     pub(super) fn take_fired(self: Pin<&mut Self>) -> bool {
         let this = self.project();
-        let fired = this.armed.is_some() && this.sleep.as_pin_mut().is_some_and(|sleep| sleep.is_elapsed());
-        if fired {
-            *this.armed = None;
-        }
+        let fired = *this.armed && this.sleep.as_pin_mut().is_some_and(|sleep| sleep.is_elapsed());
+        *this.armed &= !fired;
         fired
     }
 
@@ -199,19 +197,16 @@ impl Alarm {
         cx: &mut Context<'_>,
     ) -> bool {
         let mut this = self.project();
-        if new_waker {
-            *this.armed = None;
-        }
+        *this.armed &= !new_waker;
         let Some(at) = at else { return false };
-        let early_enough = this.armed.is_some_and(|armed| armed <= at);
-        if early_enough {
+        if *this.armed && this.sleep.as_ref().as_pin_ref().is_some_and(|sleep| sleep.deadline() <= at) {
             return false;
         }
         match this.sleep.as_mut().as_pin_mut() {
             Some(sleep) => sleep.reset(at),
             None => this.sleep.set(Some(sleep_until(at))),
         }
-        *this.armed = Some(at);
+        *this.armed = true;
         match this.sleep.as_pin_mut() {
             // a task that has spent its budget would be told to come back, and the timer not be set
             Some(sleep) => pin!(unconstrained(sleep)).poll(cx).is_ready(),

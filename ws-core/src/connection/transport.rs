@@ -26,7 +26,7 @@ pub(crate) enum Transport {
     #[cfg(unix)]
     Unix(UnixStream),
     /// TLS, an HTTP/2 stream, or whatever else a server was given.
-    Upgraded(TokioIo<Upgraded>),
+    Upgraded(Box<TokioIo<Upgraded>>),
     /// A client's TLS.
     #[cfg(feature = "rustls")]
     Tls(Box<TlsStream<Self>>),
@@ -56,7 +56,7 @@ impl Transport {
             Ok((stream, read)) => return (Self::Unix(stream.into_inner()), read),
             Err(upgraded) => upgraded,
         };
-        (Self::Upgraded(TokioIo::new(upgraded)), Bytes::new())
+        (Self::Upgraded(Box::new(TokioIo::new(upgraded))), Bytes::new())
     }
 
     pub(crate) fn from_tcp(stream: TcpStream) -> Self {
