@@ -351,14 +351,15 @@ impl Shared {
             self.config.observe(|observer| observer.on_message_received(self.info.id, message.len()));
             return Poll::Ready(Some(Ok(message)));
         }
-        let was_full = state.room(&self.config).is_full();
-        if let Some(message) = state.inbound.pop() {
+        if !state.inbound.is_empty() {
+            let was_full = state.room(&self.config).is_full();
+            let message = state.inbound.pop();
             state.in_hand = true;
             if was_full {
                 // the driver reads on
                 self.wake_driver(&mut state);
             }
-            return Poll::Ready(Some(Ok(message)));
+            return Poll::Ready(message.map(Ok));
         }
         state.in_hand = false;
         if matches!(state.phase, Phase::Ending(_)) {

@@ -317,13 +317,14 @@ impl Buf for Encoder {
     }
 
     fn advance(&mut self, count: usize) {
-        assert!(count <= self.remaining(), "no more leaves than is queued");
+        let remaining = self.remaining();
+        assert!(count <= remaining, "no more leaves than is queued");
+        if count == remaining {
+            return self.release();
+        }
         let mut left = count;
         while left > 0 {
             left -= self.advance_in_chunk(left);
-        }
-        if !self.has_remaining() {
-            self.release();
         }
     }
 }
