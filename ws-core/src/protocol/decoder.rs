@@ -434,14 +434,18 @@ impl Decoder {
     }
 }
 
-/// Takes a message from the front of `input` that is whole in there, in one frame, and not compressed: the common case.
-/// Returns how many bytes it takes, too. `None` if it is anything else, or breaks a rule: [`Decoder::decode`] says which.
+/// Takes a message from the front of `input` that is whole in there, without a control frame inside of it, and not
+/// compressed: the common case. Returns how many bytes it takes, too. `None` if it is anything else, or breaks a rule:
+/// [`Decoder::decode`] says which.
 ///
 /// It is for one who stands between two messages.
 pub(crate) fn whole_message(input: &mut [u8], role: Role, limits: &Limits) -> Option<(usize, Message)> {
     let (size, Plain { kind, is_final, length, mask }) = plain(input, role, limits)?;
-    let kind = kind.filter(|_| is_final && length <= limits.max_message_size)?;
-    let payload = input[size..].get_mut(..length)?;
+    let kind = kind?;
+    if !is_final {
+        return whole_fragments(kind, input, role, limits);
+    }
+    let payload = input[size..].get_mut(..length).filter(|_| length <= limits.max_message_size)?;
     mask.clone().apply(payload);
     let message = message(kind, payload).ok();
     if message.is_none() {
@@ -449,6 +453,47 @@ pub(crate) fn whole_message(input: &mut [u8], role: Role, limits: &Limits) -> Op
         mask.clone().apply(payload);
     }
     Some((size + length, message?))
+}
+
+/// A message of several frames. They are looked at twice, so that its memory is taken once, when it is known how much.
+#[inline(never)]
+fn whole_fragments(kind: Kind, input: &[u8], role: Role, limits: &Limits) -> Option<(usize, Message)> {
+    let frame = |at: usize| {
+        let (size, header) = plain(&input[at..], role, limits)?;
+        let payload = input[at + size..].get(..header.length)?;
+        Some((header, payload, at + size + payload.len()))
+    };
+    let (mut frames, mut length, mut end) = (0, 0, 0);
+    loop {
+        let (header, payload, next) = frame(end)?;
+        frames += 1;
+        length += payload.len();
+        end = next;
+        if header.kind.is_some() != (frames == 1)
+            || frames > limits.max_fragments
+            || length > limits.max_message_size
+        {
+            return None;
+        }
+        if header.is_final {
+            break;
+        }
+    }
+    let mut payload = Vec::with_capacity(length);
+    let mut at = 0;
+    while at < end {
+        let (mut header, part, next) = frame(at)?;
+        let start = payload.len();
+        payload.extend_from_slice(part);
+        header.mask.apply(&mut payload[start..]);
+        at = next;
+    }
+    let payload = Bytes::from(payload);
+    let message = match kind {
+        Kind::Text => Message::Text(Utf8Bytes::try_from(payload).ok()?),
+        Kind::Binary => Message::Binary(payload),
+    };
+    Some((end, message))
 }
 
 /// A message with a payload of its own.
