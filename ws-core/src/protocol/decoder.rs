@@ -455,45 +455,34 @@ pub(crate) fn whole_message(input: &mut [u8], role: Role, limits: &Limits) -> Op
     Some((size + length, message?))
 }
 
-/// A message of several frames. They are looked at twice, so that its memory is taken once, when it is known how much.
-#[inline(never)]
+/// A message of several frames.
 fn whole_fragments(kind: Kind, input: &[u8], role: Role, limits: &Limits) -> Option<(usize, Message)> {
-    let frame = |at: usize| {
-        let (size, header) = plain(&input[at..], role, limits)?;
-        let payload = input[at + size..].get(..header.length)?;
-        Some((header, payload, at + size + payload.len()))
-    };
-    let (mut frames, mut length, mut end) = (0, 0, 0);
-    loop {
-        let (header, payload, next) = frame(end)?;
-        frames += 1;
-        length += payload.len();
-        end = next;
-        if header.kind.is_some() != (frames == 1)
-            || frames > limits.max_fragments
-            || length > limits.max_message_size
-        {
+    let mut payload = Vec::with_capacity(input.len());
+    let mut rest = input;
+    for frames in 1..=limits.max_fragments {
+        let (size, mut header) = plain(rest, role, limits)?;
+        if header.kind.is_some() != (frames == 1) {
             return None;
         }
-        if header.is_final {
-            break;
-        }
-    }
-    let mut payload = Vec::with_capacity(length);
-    let mut at = 0;
-    while at < end {
-        let (mut header, part, next) = frame(at)?;
+        let (part, behind) = rest[size..].split_at_checked(header.length)?;
         let start = payload.len();
         payload.extend_from_slice(part);
         header.mask.apply(&mut payload[start..]);
-        at = next;
+        rest = behind;
+        if payload.len() > limits.max_message_size {
+            return None;
+        }
+        if header.is_final {
+            payload.shrink_to_fit();
+            let payload = Bytes::from(payload);
+            let message = match kind {
+                Kind::Text => Message::Text(Utf8Bytes::try_from(payload).ok()?),
+                Kind::Binary => Message::Binary(payload),
+            };
+            return Some((input.len() - rest.len(), message));
+        }
     }
-    let payload = Bytes::from(payload);
-    let message = match kind {
-        Kind::Text => Message::Text(Utf8Bytes::try_from(payload).ok()?),
-        Kind::Binary => Message::Binary(payload),
-    };
-    Some((end, message))
+    None
 }
 
 /// A message with a payload of its own.
