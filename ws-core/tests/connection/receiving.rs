@@ -1,12 +1,14 @@
 //! `recv` and its kin: order, bounds, and what a handler that does not receive costs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, interval, sleep};
-use ws_core::{Message, WebSocket, WebSocketLayer};
+use ws_core::{ConnectionId, Message, Observer, WebSocket, WebSocketLayer};
 
-use crate::support::{Frame, HOUR, ask, numbers, open, open_default, received, serve, settle, soon};
+use crate::support::{Frame, HOUR, SECOND, ask, numbers, open, open_default, received, serve, settle, soon};
 
 #[tokio::test(start_paused = true)]
 async fn a_recv_that_is_cancelled_by_select_loses_nothing() {
@@ -135,4 +137,158 @@ async fn a_message_that_drips_in_is_whole_at_last() {
     }
     assert_eq!(socket.recv().await.unwrap().unwrap(), Message::from("drip"));
     assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_at_once_is_received_in_order_whatever_stands_in_between() {
+    let (peer, answer) =
+        ask(&WebSocketLayer::new(), async |mut socket: WebSocket| received(&mut socket).await);
+    peer.send_all(&[
+        Frame::text("one"),
+        Frame::text(""),
+        Frame::new(0x01, "tw"),
+        Frame::new(0x00, ""),
+        Frame::new(0x80, "o"),
+        Frame::ping(b"between messages"),
+        Frame::text("three"),
+        Frame::new(0x01, "fo"),
+        Frame::ping(b"between fragments"),
+        Frame::new(0x80, "ur"),
+        Frame::text("five".repeat(10_000)),
+        Frame::text("six"),
+        Frame::close(1000, ""),
+    ]);
+    let five = "five".repeat(10_000);
+    assert_eq!(answer.get().await, ["one", "", "two", "three", "four", &five, "six"]);
+    let pongs = [Frame::pong(b"between messages"), Frame::pong(b"between fragments")];
+    assert_eq!(peer.rest().await, [pongs.as_slice(), &[Frame::close(1000, "")]].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_behind_messages_is_answered_though_the_handler_has_taken_one_only() {
+    let (peer, answer) = ask(&WebSocketLayer::new(), async |mut socket: WebSocket| {
+        socket.recv().await.unwrap().unwrap();
+        sleep(HOUR).await;
+        received(&mut socket).await
+    });
+    peer.send_all(&numbers(3));
+    peer.send(&Frame::ping(b"still there?"));
+    settle().await;
+    assert_eq!(peer.seen(), [Frame::pong(b"still there?")]);
+    peer.send(&Frame::close(1000, ""));
+    assert_eq!(answer.get().await, ["1", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_at_once_is_received_by_a_task_that_takes_over() {
+    let (peer, answer) = ask(&WebSocketLayer::new(), async |mut socket: WebSocket| {
+        let first = socket.recv().await.unwrap().unwrap();
+        let rest = tokio::spawn(async move { received(&mut socket).await });
+        (first, rest.await.unwrap())
+    });
+    peer.send_all(&numbers(4));
+    peer.send(&Frame::close(1000, ""));
+    let (first, rest) = answer.get().await;
+    assert_eq!((first.as_text(), rest), (Some("0"), ["1", "2", "3"].map(str::to_owned).to_vec()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn text_that_is_none_ends_the_connection_behind_the_messages_before_it() {
+    for broken in
+        [vec![Frame::new(0x81, [0xff])], vec![Frame::new(0x01, "€".as_bytes()), Frame::new(0x80, [0xc3])]]
+    {
+        let (peer, answer) =
+            ask(&WebSocketLayer::new(), async |mut socket: WebSocket| received(&mut socket).await);
+        peer.send_all(&numbers(2));
+        peer.send_all(&broken);
+        peer.send(&Frame::text("behind"));
+        assert_eq!(answer.get().await, ["0", "1", "error: text is not UTF-8"]);
+        assert_eq!(peer.next().await.map(|close| close.close_code()), Some(1007));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_hold_for_what_came_at_once() {
+    let layer = WebSocketLayer::new().max_message_size(10).max_frame_size(8).max_fragments(3);
+    let fragments = |parts: &[&str]| -> Vec<Frame> {
+        let last = parts.len() - 1;
+        let first_byte = |index| u8::from(index == 0) | if index == last { 0x80 } else { 0 };
+        parts.iter().enumerate().map(|(index, part)| Frame::new(first_byte(index), *part)).collect()
+    };
+    for (broken, error) in [
+        (fragments(&["123456789"]), "frame over the limit of 8 bytes"),
+        (fragments(&["12345", "67890", "1"]), "message over the limit of 10 bytes"),
+        (fragments(&["1", "2", "3", "4"]), "message in more than 3 fragments"),
+    ] {
+        let (peer, answer) = ask(&layer, async |mut socket: WebSocket| received(&mut socket).await);
+        peer.send_all(&fragments(&["12345", "67890"]));
+        peer.send_all(&fragments(&["1", "2", "3"]));
+        peer.send_all(&broken);
+        assert_eq!(answer.get().await, ["1234567890", "123", &format!("error: {error}")]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_is_agreed_on_counts_for_what_came_with_it() {
+    let (peer, answer) = ask(&WebSocketLayer::new(), async |mut socket: WebSocket| {
+        socket.recv().await.unwrap().unwrap();
+        socket.sender().answer_heartbeat("ping", "pong");
+        received(&mut socket).await
+    });
+    peer.send_all(&[Frame::text("agree"), Frame::text("ping"), Frame::text("hello"), Frame::close(1000, "")]);
+    assert_eq!(answer.get().await, ["hello"]);
+    assert_eq!(peer.rest().await, [Frame::text("pong"), Frame::close(1000, "")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_a_waiting_handler_takes_resets_the_idle_timeout() {
+    let layer = WebSocketLayer::new().ping_interval(None).idle_timeout(100 * SECOND);
+    let (peer, answer) = ask(&layer, async |mut socket: WebSocket| received(&mut socket).await);
+    let start = Instant::now();
+    for frame in numbers(3) {
+        sleep(60 * SECOND).await;
+        peer.send(&frame);
+    }
+    assert_eq!(answer.get().await, ["0", "1", "2"]);
+    assert_eq!(start.elapsed().as_secs(), 280);
+}
+
+/// Counts messages.
+struct Received(Arc<AtomicUsize>);
+
+impl Observer for Received {
+    fn on_message_received(&self, _: ConnectionId, bytes: usize) {
+        self.0.fetch_add(1_000 + bytes, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_observed_once_whoever_takes_it() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let layer = WebSocketLayer::new().observer(Received(Arc::clone(&count)));
+    let (peer, answer) = ask(&layer, async |mut socket: WebSocket| received(&mut socket).await);
+    peer.send_all(&[Frame::text("a"), Frame::text("b"), Frame::ping(b""), Frame::text("c")]);
+    peer.send(&Frame::close(1000, ""));
+    answer.get().await;
+    assert_eq!(count.load(Ordering::Relaxed), 3_003);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_takes_all_there_is_does_not_keep_the_thread() {
+    let (peer, answer) = ask(&WebSocketLayer::new(), async |mut socket: WebSocket| {
+        let others = tokio::spawn(async {
+            for _ in 0..10 {
+                tokio::spawn(async {}).await.unwrap();
+            }
+        });
+        let mut received = 0;
+        while !others.is_finished() {
+            socket.recv().await.unwrap().unwrap();
+            received += 1;
+        }
+        received
+    });
+    peer.send_all(&vec![Frame::binary(""); 100_000]);
+    let received = answer.get().await;
+    assert!(received < 20_000, "{received} messages were received before the others had ten turns");
 }

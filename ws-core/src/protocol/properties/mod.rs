@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bytes::{Buf, BufMut};
 
-use super::{Decoder, Encoder, Event, Frame, Role};
+use super::{Decoder, Encoder, Event, Frame, Role, whole_message};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
@@ -47,8 +47,8 @@ impl Setup {
         self.decode_in_pieces(stream, false, || usize::MAX)
     }
 
-    /// Decodes `stream` in pieces, through `direct` and `advance` wherever that is possible if it is to be `straight`,
-    /// and sees to it that memory stays bounded.
+    /// Decodes `stream` in pieces, through `direct` and `advance` or `whole_message` wherever that is possible if it is to be
+    /// `straight`, and sees to it that memory stays bounded.
     pub(crate) fn decode_in_pieces(
         &self,
         stream: &[u8],
@@ -66,7 +66,9 @@ impl Setup {
                 place.put_slice(&rest[..n]);
                 decoder.advance(n).map(|event| events.extend(event))
             } else {
-                decode_all(&mut decoder, &mut rest[..n].to_vec(), &mut events)
+                let mut piece = rest[..n].to_vec();
+                let whole = if straight { self.take_whole(&decoder, &mut piece, &mut events) } else { 0 };
+                decode_all(&mut decoder, &mut piece[whole..], &mut events)
             };
             rest = &rest[n..];
             self.check_memory(&decoder, stream.len() - rest.len());
@@ -78,6 +80,18 @@ impl Setup {
             assert!(!decoder.in_message());
         }
         Outcome { events, error: result.err() }
+    }
+
+    /// Takes the messages that need no decoder from the front of `input`. Returns how many bytes they take.
+    fn take_whole(&self, decoder: &Decoder, input: &mut [u8], events: &mut Vec<Event>) -> usize {
+        let mut taken = 0;
+        if !decoder.in_message() && !matches!(events.last(), Some(Event::Close(_))) {
+            while let Some((size, message)) = whole_message(&mut input[taken..], self.role, &self.limits) {
+                events.push(Event::Message(message));
+                taken += size;
+            }
+        }
+        taken
     }
 
     fn check_memory(&self, decoder: &Decoder, arrived: usize) {
