@@ -8,7 +8,9 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, interval, sleep};
 use ws_core::{ConnectionId, Message, Observer, WebSocket, WebSocketLayer};
 
-use crate::support::{Frame, HOUR, SECOND, ask, numbers, open, open_default, received, serve, settle, soon};
+use crate::support::{
+    Answer, Frame, HOUR, Peer, SECOND, ask, numbers, open, open_default, received, serve, settle, soon,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_recv_that_is_cancelled_by_select_loses_nothing() {
@@ -139,10 +141,22 @@ async fn a_message_that_drips_in_is_whole_at_last() {
     assert!(start.elapsed() < Duration::from_secs(1));
 }
 
+/// As [`ask`], with a handler that has begun and waits.
+async fn ask_waiting<F, Fut, T>(layer: &WebSocketLayer, handler: F) -> (Peer, Answer<T>)
+where
+    F: FnOnce(WebSocket) -> Fut + Send + 'static,
+    Fut: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    let asked = ask(layer, handler);
+    settle().await;
+    asked
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_came_at_once_is_received_in_order_whatever_stands_in_between() {
     let (peer, answer) =
-        ask(&WebSocketLayer::new(), async |mut socket: WebSocket| received(&mut socket).await);
+        ask_waiting(&WebSocketLayer::new(), async |mut socket: WebSocket| received(&mut socket).await).await;
     peer.send_all(&[
         Frame::text("one"),
         Frame::text(""),
@@ -166,11 +180,12 @@ async fn what_came_at_once_is_received_in_order_whatever_stands_in_between() {
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_behind_messages_is_answered_though_the_handler_has_taken_one_only() {
-    let (peer, answer) = ask(&WebSocketLayer::new(), async |mut socket: WebSocket| {
+    let (peer, answer) = ask_waiting(&WebSocketLayer::new(), async |mut socket: WebSocket| {
         socket.recv().await.unwrap().unwrap();
         sleep(HOUR).await;
         received(&mut socket).await
-    });
+    })
+    .await;
     peer.send_all(&numbers(3));
     peer.send(&Frame::ping(b"still there?"));
     settle().await;
@@ -181,11 +196,12 @@ async fn a_ping_behind_messages_is_answered_though_the_handler_has_taken_one_onl
 
 #[tokio::test(start_paused = true)]
 async fn what_came_at_once_is_received_by_a_task_that_takes_over() {
-    let (peer, answer) = ask(&WebSocketLayer::new(), async |mut socket: WebSocket| {
+    let (peer, answer) = ask_waiting(&WebSocketLayer::new(), async |mut socket: WebSocket| {
         let first = socket.recv().await.unwrap().unwrap();
         let rest = tokio::spawn(async move { received(&mut socket).await });
         (first, rest.await.unwrap())
-    });
+    })
+    .await;
     peer.send_all(&numbers(4));
     peer.send(&Frame::close(1000, ""));
     let (first, rest) = answer.get().await;
@@ -198,7 +214,8 @@ async fn text_that_is_none_ends_the_connection_behind_the_messages_before_it() {
         [vec![Frame::new(0x81, [0xff])], vec![Frame::new(0x01, "€".as_bytes()), Frame::new(0x80, [0xc3])]]
     {
         let (peer, answer) =
-            ask(&WebSocketLayer::new(), async |mut socket: WebSocket| received(&mut socket).await);
+            ask_waiting(&WebSocketLayer::new(), async |mut socket: WebSocket| received(&mut socket).await)
+                .await;
         peer.send_all(&numbers(2));
         peer.send_all(&broken);
         peer.send(&Frame::text("behind"));
@@ -220,7 +237,8 @@ async fn limits_hold_for_what_came_at_once() {
         (fragments(&["12345", "67890", "1"]), "message over the limit of 10 bytes"),
         (fragments(&["1", "2", "3", "4"]), "message in more than 3 fragments"),
     ] {
-        let (peer, answer) = ask(&layer, async |mut socket: WebSocket| received(&mut socket).await);
+        let (peer, answer) =
+            ask_waiting(&layer, async |mut socket: WebSocket| received(&mut socket).await).await;
         peer.send_all(&fragments(&["12345", "67890"]));
         peer.send_all(&fragments(&["1", "2", "3"]));
         peer.send_all(&broken);
@@ -230,11 +248,12 @@ async fn limits_hold_for_what_came_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_that_is_agreed_on_counts_for_what_came_with_it() {
-    let (peer, answer) = ask(&WebSocketLayer::new(), async |mut socket: WebSocket| {
+    let (peer, answer) = ask_waiting(&WebSocketLayer::new(), async |mut socket: WebSocket| {
         socket.recv().await.unwrap().unwrap();
         socket.sender().answer_heartbeat("ping", "pong");
         received(&mut socket).await
-    });
+    })
+    .await;
     peer.send_all(&[Frame::text("agree"), Frame::text("ping"), Frame::text("hello"), Frame::close(1000, "")]);
     assert_eq!(answer.get().await, ["hello"]);
     assert_eq!(peer.rest().await, [Frame::text("pong"), Frame::close(1000, "")]);
@@ -243,7 +262,7 @@ async fn a_heartbeat_that_is_agreed_on_counts_for_what_came_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_message_that_a_waiting_handler_takes_resets_the_idle_timeout() {
     let layer = WebSocketLayer::new().ping_interval(None).idle_timeout(100 * SECOND);
-    let (peer, answer) = ask(&layer, async |mut socket: WebSocket| received(&mut socket).await);
+    let (peer, answer) = ask_waiting(&layer, async |mut socket: WebSocket| received(&mut socket).await).await;
     let start = Instant::now();
     for frame in numbers(3) {
         sleep(60 * SECOND).await;
@@ -266,7 +285,7 @@ impl Observer for Received {
 async fn a_message_is_observed_once_whoever_takes_it() {
     let count = Arc::new(AtomicUsize::new(0));
     let layer = WebSocketLayer::new().observer(Received(Arc::clone(&count)));
-    let (peer, answer) = ask(&layer, async |mut socket: WebSocket| received(&mut socket).await);
+    let (peer, answer) = ask_waiting(&layer, async |mut socket: WebSocket| received(&mut socket).await).await;
     peer.send_all(&[Frame::text("a"), Frame::text("b"), Frame::ping(b""), Frame::text("c")]);
     peer.send(&Frame::close(1000, ""));
     answer.get().await;
@@ -275,7 +294,7 @@ async fn a_message_is_observed_once_whoever_takes_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_takes_all_there_is_does_not_keep_the_thread() {
-    let (peer, answer) = ask(&WebSocketLayer::new(), async |mut socket: WebSocket| {
+    let (peer, answer) = ask_waiting(&WebSocketLayer::new(), async |mut socket: WebSocket| {
         let others = tokio::spawn(async {
             for _ in 0..10 {
                 tokio::spawn(async {}).await.unwrap();
@@ -287,7 +306,8 @@ async fn a_handler_that_takes_all_there_is_does_not_keep_the_thread() {
             received += 1;
         }
         received
-    });
+    })
+    .await;
     peer.send_all(&vec![Frame::binary(""); 100_000]);
     let received = answer.get().await;
     assert!(received < 20_000, "{received} messages were received before the others had ten turns");

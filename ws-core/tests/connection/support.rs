@@ -16,7 +16,8 @@ use ws_core::{Outcome, WebSocket, WebSocketLayer, testing};
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+/// What a client masks with.
+pub(crate) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A frame, as it is sent and as it is seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
