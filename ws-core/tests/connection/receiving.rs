@@ -295,6 +295,7 @@ async fn a_message_is_observed_once_whoever_takes_it() {
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_takes_all_there_is_does_not_keep_the_thread() {
     let (peer, answer) = ask_waiting(&WebSocketLayer::new(), async |mut socket: WebSocket| {
+        socket.recv().await.unwrap().unwrap();
         let others = tokio::spawn(async {
             for _ in 0..10 {
                 tokio::spawn(async {}).await.unwrap();
