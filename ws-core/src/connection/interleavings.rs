@@ -20,19 +20,34 @@ use crate::tracker::{Connections, Drain, Registration};
 /// Orders that are tried.
 const ORDERS: usize = 2_000;
 
+fn link(role: Role, stream: DuplexStream, registration: Option<Registration>) -> Link {
+    // room for little, so that senders wait for it
+    let config = ConnectionConfig { ping_interval: None, outbound_bytes: 4, ..ConnectionConfig::default() };
+    let info = ConnectionInfo { id: ConnectionId::next(), peer: None, protocol: None };
+    let shared = Shared::new(role, info, Arc::new(config), Negotiated::default());
+    Link::new(shared, role, Transport::Other(Box::new(stream)), &[], registration, Span::none())
+}
+
 /// A connection whose task has a thread of its own.
 fn connect(
     role: Role,
     stream: DuplexStream,
     registration: Option<Registration>,
 ) -> (WebSocket, thread::JoinHandle<()>) {
-    // room for little, so that senders wait for it
-    let config = ConnectionConfig { ping_interval: None, outbound_bytes: 4, ..ConnectionConfig::default() };
-    let info = ConnectionInfo { id: ConnectionId::next(), peer: None, protocol: None };
-    let shared = Shared::new(role, info, Arc::new(config), Negotiated::default());
-    let link = Link::new(shared, role, Transport::Other(Box::new(stream)), &[], registration, Span::none());
-    let (driver, socket) = Driver::without_handler(link);
+    let (driver, socket) = Driver::without_handler(link(role, stream, registration));
     (socket, thread::spawn(move || block_on(driver)))
+}
+
+/// As [`connect`], of a server whose handler sends back what it receives.
+fn echo(stream: DuplexStream) -> thread::JoinHandle<()> {
+    let driver = Driver::new(link(Role::Server, stream, None), async |mut socket: WebSocket| {
+        while let Some(Ok(message)) = socket.recv().await {
+            if socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    thread::spawn(move || block_on(driver))
 }
 
 /// Tries `scenario` in many orders, with timers that never fire.
@@ -60,6 +75,31 @@ fn what_two_threads_send_wakes_the_connection_and_then_the_receiver() {
         senders.into_iter().for_each(|sender| sender.join().unwrap());
         drop((receiver, sender));
         assert!(block_on(client.recv()).is_none());
+        drop(client);
+        serving.join().unwrap();
+        using.join().unwrap();
+    });
+}
+
+#[test]
+fn a_handler_is_woken_for_what_comes_however_it_is_cut() {
+    in_any_order(|| {
+        let (server, client) = duplex(16);
+        let serving = echo(server);
+        let (mut client, using) = connect(Role::Client, client, None);
+        let sender = client.sender();
+        let texts = ["a", "bb", "a longer one", "d"];
+        let sending = thread::spawn(move || {
+            for text in texts {
+                block_on(sender.send(text)).unwrap();
+            }
+            drop(sender);
+        });
+        for text in texts {
+            assert_eq!(block_on(client.recv()).unwrap().unwrap(), Message::from(text));
+        }
+        sending.join().unwrap();
+        block_on(client.close(1000, "")).unwrap();
         drop(client);
         serving.join().unwrap();
         using.join().unwrap();
