@@ -724,7 +724,8 @@ impl Link {
             return;
         }
         self.stage = Stage::Over;
-        self.input = Input::default();
+        self.input.clear();
+        self.input.park();
         self.decoder = Decoder::new(self.role, self.shared.config.limits);
         self.unwritten = None;
         if let Some(registration) = &mut self.registration {

@@ -115,7 +115,8 @@ impl Input {
         };
         *self = Self::new(buffer.unread());
         if buffer.bytes.capacity() == READ_SIZE {
-            SCRATCH.set(Some(buffer));
+            // one that ends with its thread has nobody to give it to
+            let _ = SCRATCH.try_with(|scratch| scratch.set(Some(buffer)));
         }
     }
 }
