@@ -535,7 +535,7 @@ impl Host {
         if text.contains(&b'@') {
             return Err(Problem::User);
         }
-        if text.iter().any(|byte| b"/?#\\".contains(byte)) {
+        if text.iter().any(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\')) {
             return Err(Problem::Path);
         }
         let (name, port) = if text.starts_with(b"[") { split_ipv6(text)? } else { split_name(text)? };
@@ -704,13 +704,13 @@ fn split_name(text: &[u8]) -> Result<(String, Option<&[u8]>), Problem> {
     if name.len() > Host::MAX_NAME {
         return Err(Problem::TooLong);
     }
-    if !name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte)) {
+    if !name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
         return Err(Problem::Character);
     }
-    let name = to_lower_case(name);
-    if name.split('.').any(str::is_empty) {
+    if name.split(|&byte| byte == b'.').any(<[u8]>::is_empty) {
         return Err(Problem::EmptyLabel);
     }
+    let name = to_lower_case(name);
     // browsers read `127.1` and `0x7f000001` as addresses and send the usual form: nothing else that ends in
     // a number is the name of a host
     let last = name.rsplit('.').next().unwrap_or_default();
@@ -738,7 +738,7 @@ fn parse_port(text: &[u8]) -> Option<u16> {
 
 /// For bytes that are known to be ASCII.
 fn to_lower_case(ascii: &[u8]) -> String {
-    ascii.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect()
+    str::from_utf8(ascii).unwrap_or_default().to_ascii_lowercase()
 }
 
 /// A text is not an origin, or not a pattern of origins or hosts; it says what to write instead.
