@@ -69,6 +69,7 @@ pub mod close;
 pub mod compression;
 mod config;
 mod connection;
+mod deadline;
 pub mod error;
 // cargo-fuzz sets it for all crates: those of others, too, that depend on this one without the feature
 #[cfg(all(fuzzing, feature = "deflate"))]

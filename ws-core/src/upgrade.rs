@@ -6,20 +6,20 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 use hyper::upgrade::OnUpgrade;
 use pin_project::pin_project;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tracing::Span;
 
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
+use crate::deadline::Deadline;
 use crate::error::{Error, Timeout};
 use crate::handler::Outcome;
 use crate::handshake::{self, Handshake, Rejection};
@@ -71,31 +71,86 @@ pub(crate) struct Accepted {
     pub(crate) slot: Slot,
     pub(crate) deadline: Option<Instant>,
     pub(crate) config: Arc<ConnectionConfig>,
-    /// Resolves when the layer has seen the response that was made of this. `None` where no layer will see it.
-    pub(crate) confirmed: Option<oneshot::Receiver<()>>,
 }
 
 /// An accepted handshake on its way through the extensions of the request, and then, as a mark, through those of the
 /// response that [`WebSocketUpgrade::on_upgrade`] makes.
 #[derive(Clone)]
 pub(crate) struct Pending {
-    accepted: Arc<Mutex<Option<Accepted>>>,
+    progress: Arc<Mutex<Progress>>,
+}
+
+/// How far it has come.
+enum Progress {
+    /// Nobody has taken it.
+    Accepted(Accepted),
+    /// A handler has, and the layer has not seen the response yet, for which the connection's task waits.
+    Taken(Option<Waker>),
+    /// The layer has seen the response.
+    Answered,
+    /// The layer will not see the response.
+    Lost,
 }
 
 impl Pending {
     pub(crate) fn new(accepted: Accepted) -> Self {
-        Self { accepted: Arc::new(Mutex::new(Some(accepted))) }
+        Self { progress: Arc::new(Mutex::new(Progress::Accepted(accepted))) }
     }
 
-    pub(crate) fn take(&self) -> Option<Accepted> {
-        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        // a panic while it was held left it whole: each use is one assignment
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this is the response that a connection was begun with by this handshake.
-    pub(crate) fn is_answered_by<B>(&self, response: &Response<B>) -> bool {
+    fn take(&self) -> Option<Accepted> {
+        let mut progress = self.lock();
+        match std::mem::replace(&mut *progress, Progress::Taken(None)) {
+            Progress::Accepted(accepted) => Some(accepted),
+            other => {
+                *progress = other;
+                None
+            }
+        }
+    }
+
+    /// Lets the connection go on that was begun by this handshake, if this is its response.
+    pub(crate) fn answered<B>(&self, response: &Response<B>) {
         let is_opening = matches!(response.status(), StatusCode::SWITCHING_PROTOCOLS | StatusCode::OK);
         let mark = response.extensions().get::<Self>();
-        is_opening && mark.is_some_and(|mark| Arc::ptr_eq(&mark.accepted, &self.accepted))
+        if is_opening && mark.is_some_and(|mark| Arc::ptr_eq(&mark.progress, &self.progress)) {
+            self.end(Progress::Answered);
+        }
+    }
+
+    /// The response did not come, or was another one: drops the handshake if nobody has taken it, and ends the connection
+    /// that was begun by it.
+    pub(crate) fn lost(&self) {
+        self.end(Progress::Lost);
+    }
+
+    /// The first end counts.
+    fn end(&self, end: Progress) {
+        let mut progress = self.lock();
+        if matches!(*progress, Progress::Answered | Progress::Lost) {
+            return;
+        }
+        let before = std::mem::replace(&mut *progress, end);
+        drop(progress);
+        if let Progress::Taken(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+
+    /// Waits until the layer has seen the response. `false` if it will not.
+    fn poll_answered(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        match &mut *self.lock() {
+            Progress::Accepted(_) | Progress::Lost => Poll::Ready(false),
+            Progress::Answered => Poll::Ready(true),
+            Progress::Taken(waker) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 }
 
@@ -230,10 +285,10 @@ impl WebSocketUpgrade {
     /// The response, and what becomes of the connection when it is out.
     fn split(self) -> (Response<Body>, Upgrading, Option<FailedCallback>) {
         let Self { accepted, pending, on_upgrade, head, on_failed } = self;
-        let Accepted { handshake, slot, deadline, config, confirmed } = accepted;
+        let Accepted { handshake, slot, deadline, config } = accepted;
         let mut response = response(&handshake);
-        if let Some(pending) = pending {
-            response.extensions_mut().insert(pending);
+        if let Some(pending) = &pending {
+            response.extensions_mut().insert(pending.clone());
         }
         let Handshake { protocol, negotiated, .. } = handshake;
 
@@ -250,9 +305,9 @@ impl WebSocketUpgrade {
         span.follows_from(Span::current());
         let info = ConnectionInfo { id, peer: None, protocol };
         let upgrading = Upgrading {
-            confirmed,
+            unanswered: pending,
             on_upgrade,
-            deadline: deadline.map(sleep_until),
+            deadline: Deadline::new(deadline),
             parts: Some(ConnectionParts { info, config, negotiated, span, registration: slot.register() }),
         };
         (response, upgrading, on_failed)
@@ -291,10 +346,11 @@ enum Task<F, Fut> {
 /// The wait for the upgraded stream: not generic, so it is compiled once.
 #[pin_project]
 struct Upgrading {
-    confirmed: Option<oneshot::Receiver<()>>,
+    /// What the layer has yet to see the response of. `None` where no layer will see it.
+    unanswered: Option<Pending>,
     on_upgrade: OnUpgrade,
     #[pin]
-    deadline: Option<Sleep>,
+    deadline: Deadline,
     parts: Option<ConnectionParts>,
 }
 
@@ -397,24 +453,34 @@ impl Future for Upgrading {
 }
 
 impl Upgrading {
-    /// The upgraded stream, and what was already read from it.
-    fn poll_upgraded(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(Transport, Bytes), Error>> {
-        let this = self.project();
-        if let Some(parts) = this.parts {
+    /// The upgraded stream, and what was already read from it, in time.
+    fn poll_upgraded(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(Transport, Bytes), Error>> {
+        if let Some(parts) = &self.parts {
             parts.registration.set_waker(cx.waker());
             if parts.registration.is_aborted() {
                 return Poll::Ready(Err(Error::Closed));
             }
         }
-        if let Some(deadline) = this.deadline.as_pin_mut()
-            && deadline.poll(cx).is_ready()
-        {
+        // what comes late has not come
+        if self.deadline.is_past() {
             return Poll::Ready(Err(Timeout::Handshake.into()));
         }
-        if let Some(confirmed) = this.confirmed {
-            let reached = ready!(Pin::new(confirmed).poll(cx)).is_ok();
-            *this.confirmed = None;
-            if !reached {
+        if let Poll::Ready(result) = self.as_mut().poll_stream(cx) {
+            return Poll::Ready(result);
+        }
+        self.project().deadline.poll(cx).map(|()| Err(Timeout::Handshake.into()))
+    }
+
+    /// As `poll_upgraded`, however long it takes.
+    fn poll_stream(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(Transport, Bytes), Error>> {
+        let this = self.project();
+        if let Some(pending) = this.unanswered {
+            let answered = ready!(pending.poll_answered(cx));
+            *this.unanswered = None;
+            if !answered {
                 let reason = "the response did not reach the layer";
                 return Poll::Ready(Err(Error::Upgrade { reason, source: None }));
             }

@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 
 use http::{Response, Version};
 use pin_project::pin_project;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::body::{Body, ResponseBody};
 use crate::config::Config;
+use crate::deadline::Deadline;
 use crate::handshake::Rejection;
 use crate::upgrade::Pending;
 
@@ -42,9 +42,8 @@ enum State<F> {
 #[pin_project(PinnedDrop)]
 pub(super) struct Ticket {
     pending: Pending,
-    confirm: Option<oneshot::Sender<()>>,
     #[pin]
-    deadline: Option<Sleep>,
+    deadline: Deadline,
     config: Arc<Config>,
     version: Version,
 }
@@ -52,38 +51,18 @@ pub(super) struct Ticket {
 impl Ticket {
     pub(super) fn new(
         pending: Pending,
-        confirm: oneshot::Sender<()>,
         deadline: Option<Instant>,
         config: Arc<Config>,
         version: Version,
     ) -> Self {
-        Self { pending, confirm: Some(confirm), deadline: deadline.map(sleep_until), config, version }
-    }
-
-    /// Whether the time for the handshake is over.
-    fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match self.project().deadline.as_pin_mut() {
-            Some(deadline) => deadline.poll(cx),
-            None => Poll::Pending,
-        }
-    }
-
-    /// Lets the connection go on that the handler has begun, if this is its response.
-    fn answered<B>(self: Pin<&mut Self>, response: &Response<B>) {
-        let this = self.project();
-        if this.pending.is_answered_by(response)
-            && let Some(confirm) = this.confirm.take()
-        {
-            // if the task has ended in the meantime, nobody is there to hear it
-            let _ = confirm.send(());
-        }
+        Self { pending, deadline: Deadline::new(deadline), config, version }
     }
 }
 
 #[pin_project::pinned_drop]
 impl PinnedDrop for Ticket {
     fn drop(self: Pin<&mut Self>) {
-        drop(self.pending.take());
+        self.pending.lost();
     }
 }
 
@@ -116,13 +95,13 @@ where
             StateProjection::Upgrade(inner, ticket) => {
                 if let Poll::Ready(result) = inner.poll(cx) {
                     if let Ok(response) = &result {
-                        ticket.as_mut().answered(response);
+                        ticket.pending.answered(response);
                     }
                     // the slot of a handshake that was not taken is free now, not when this future is dropped
                     state.set(State::Own(None));
                     return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
                 }
-                if ticket.as_mut().poll_deadline(cx).is_pending() {
+                if ticket.as_mut().project().deadline.poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 ticket.config.connection.observe(|observer| observer.on_refused(&Rejection::Timeout));

@@ -197,7 +197,7 @@ impl WebSocketLayer {
             return Err(Rejection::NotUpgradable);
         }
         let config = Arc::clone(&self.config.connection);
-        Ok(Accepted { handshake, slot, deadline, config, confirmed: None })
+        Ok(Accepted { handshake, slot, deadline, config })
     }
 
     fn no_slot(&self, why: NoSlot) -> Rejection {

@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 
 use http::request::Parts;
 use http::{Request, Response};
-use tokio::sync::oneshot;
 use tower_service::Service;
 
 use super::WebSocketLayer;
@@ -103,12 +102,10 @@ impl WebSocketLayer {
     /// Checks a request that asks for an upgrade. What it is made of goes into its extensions, and the ticket is for the
     /// response.
     fn issue(&self, parts: &mut Parts) -> Result<Ticket, Rejection> {
-        let mut accepted = self.accept(parts)?;
-        let (confirm, confirmed) = oneshot::channel();
-        accepted.confirmed = Some(confirmed);
+        let accepted = self.accept(parts)?;
         let deadline = accepted.deadline;
         let pending = Pending::new(accepted);
         parts.extensions.insert(pending.clone());
-        Ok(Ticket::new(pending, confirm, deadline, Arc::clone(&self.config), parts.version))
+        Ok(Ticket::new(pending, deadline, Arc::clone(&self.config), parts.version))
     }
 }

@@ -1,0 +1,43 @@
+//! [`Deadline`]: a time by which something is to be there, which it nearly always is at once.
+//!
+//! Differs from a `Sleep` in that there is no timer before something waits for it.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A moment, and when it is waited for, the timer. Without a moment it never comes.
+#[pin_project]
+pub(crate) struct Deadline {
+    at: Option<Instant>,
+    #[pin]
+    timer: Option<Sleep>,
+}
+
+impl Deadline {
+    pub(crate) fn new(at: Option<Instant>) -> Self {
+        Self { at, timer: None }
+    }
+
+    /// Whether it is past, for one who does not wait.
+    pub(crate) fn is_past(&self) -> bool {
+        self.at.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Waits for it.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let Some(at) = *this.at else { return Poll::Pending };
+        if this.timer.is_none() {
+            this.timer.set(Some(sleep_until(at)));
+        }
+        this.timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
+    }
+}
