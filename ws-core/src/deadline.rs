@@ -6,15 +6,12 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use pin_project::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A moment, and when it is waited for, the timer. Without a moment it never comes.
-#[pin_project]
 pub(crate) struct Deadline {
     at: Option<Instant>,
-    #[pin]
-    timer: Option<Sleep>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadline {
@@ -32,12 +29,8 @@ impl Deadline {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        let Some(at) = *this.at else { return Poll::Pending };
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep_until(at)));
-        }
-        this.timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.at else { return Poll::Pending };
+        self.timer.get_or_insert_with(|| Box::pin(sleep_until(at))).as_mut().poll(cx)
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -279,7 +280,7 @@ impl WebSocketUpgrade {
     #[must_use = "the response opens the WebSocket, and the future is the socket"]
     pub fn into_parts(self) -> (Response<Body>, FutureWebSocket) {
         let (response, upgrading, on_failed) = self.split();
-        (response, FutureWebSocket { upgrading, on_failed })
+        (response, FutureWebSocket { upgrading, on_failed, pinned: PhantomPinned })
     }
 
     /// The response, and what becomes of the connection when it is out.
@@ -339,17 +340,15 @@ fn response(handshake: &Handshake) -> Response<Body> {
 #[pin_project(project = TaskProjection)]
 #[expect(clippy::large_enum_variant, reason = "the larger one is the one that lasts")]
 enum Task<F, Fut> {
-    Upgrading(#[pin] Upgrading, Option<(F, Option<FailedCallback>)>),
+    Upgrading(Upgrading, Option<(F, Option<FailedCallback>)>),
     Running(#[pin] Driver<F, Fut>),
 }
 
 /// The wait for the upgraded stream: not generic, so it is compiled once.
-#[pin_project]
 struct Upgrading {
     /// What the layer has yet to see the response of. `None` where no layer will see it.
     unanswered: Option<Pending>,
     on_upgrade: OnUpgrade,
-    #[pin]
     deadline: Deadline,
     parts: Option<ConnectionParts>,
 }
@@ -400,9 +399,11 @@ where
 #[pin_project]
 #[must_use = "the connection is given up when the future of its socket is dropped"]
 pub struct FutureWebSocket {
-    #[pin]
     upgrading: Upgrading,
     on_failed: Option<FailedCallback>,
+    /// Nobody is promised that it may be moved.
+    #[pin]
+    pinned: PhantomPinned,
 }
 
 impl Future for FutureWebSocket {
@@ -436,12 +437,10 @@ impl fmt::Debug for FutureWebSocket {
     }
 }
 
-impl Future for Upgrading {
-    type Output = Result<Link, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Link, Error>> {
-        let result = ready!(self.as_mut().poll_upgraded(cx));
-        let Some(parts) = self.project().parts.take() else { return Poll::Ready(Err(Error::Closed)) };
+impl Upgrading {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Link, Error>> {
+        let result = ready!(self.poll_upgraded(cx));
+        let Some(parts) = self.parts.take() else { return Poll::Ready(Err(Error::Closed)) };
         Poll::Ready(match result {
             Ok((transport, read)) => Ok(parts.connect(transport, &read)),
             Err(error) => {
@@ -450,14 +449,9 @@ impl Future for Upgrading {
             }
         })
     }
-}
 
-impl Upgrading {
     /// The upgraded stream, and what was already read from it, in time.
-    fn poll_upgraded(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(Transport, Bytes), Error>> {
+    fn poll_upgraded(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Transport, Bytes), Error>> {
         if let Some(parts) = &self.parts {
             parts.registration.set_waker(cx.waker());
             if parts.registration.is_aborted() {
@@ -468,24 +462,23 @@ impl Upgrading {
         if self.deadline.is_past() {
             return Poll::Ready(Err(Timeout::Handshake.into()));
         }
-        if let Poll::Ready(result) = self.as_mut().poll_stream(cx) {
+        if let Poll::Ready(result) = self.poll_stream(cx) {
             return Poll::Ready(result);
         }
-        self.project().deadline.poll(cx).map(|()| Err(Timeout::Handshake.into()))
+        self.deadline.poll(cx).map(|()| Err(Timeout::Handshake.into()))
     }
 
     /// As `poll_upgraded`, however long it takes.
-    fn poll_stream(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(Transport, Bytes), Error>> {
-        let this = self.project();
-        if let Some(pending) = this.unanswered {
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Transport, Bytes), Error>> {
+        if let Some(pending) = &self.unanswered {
             let answered = ready!(pending.poll_answered(cx));
-            *this.unanswered = None;
+            self.unanswered = None;
             if !answered {
                 let reason = "the response did not reach the layer";
                 return Poll::Ready(Err(Error::Upgrade { reason, source: None }));
             }
         }
-        Poll::Ready(match ready!(Pin::new(this.on_upgrade).poll(cx)) {
+        Poll::Ready(match ready!(Pin::new(&mut self.on_upgrade).poll(cx)) {
             Ok(upgraded) => Ok(Transport::from_upgraded(upgraded)),
             Err(error) => {
                 // hyper promises an upgrade with each request, and only now says that nobody will keep the promise

@@ -3,15 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Response, Version};
 use pin_project::pin_project;
 use tokio::time::Instant;
 
+use super::WebSocketLayer;
 use super::body::{Body, ResponseBody};
-use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::handshake::Rejection;
 use crate::upgrade::Pending;
@@ -32,19 +31,17 @@ pub struct ResponseFuture<F>(#[pin] State<F>);
 #[pin_project(project = StateProjection)]
 enum State<F> {
     Pass(#[pin] F),
-    Upgrade(#[pin] F, Pin<Box<Ticket>>),
+    Upgrade(#[pin] F, Ticket),
     /// The response, until it is taken.
     Own(Option<Response<Body>>),
 }
 
 /// What a handshake under way needs until it is answered. Dropping it drops the handshake, with its slot, if the
 /// handler has not taken it, and the connection that the handler has begun, if its response was not seen.
-#[pin_project(PinnedDrop)]
 pub(super) struct Ticket {
     pending: Pending,
-    #[pin]
     deadline: Deadline,
-    config: Arc<Config>,
+    layer: WebSocketLayer,
     version: Version,
 }
 
@@ -52,16 +49,15 @@ impl Ticket {
     pub(super) fn new(
         pending: Pending,
         deadline: Option<Instant>,
-        config: Arc<Config>,
+        layer: WebSocketLayer,
         version: Version,
     ) -> Self {
-        Self { pending, deadline: Deadline::new(deadline), config, version }
+        Self { pending, deadline: Deadline::new(deadline), layer, version }
     }
 }
 
-#[pin_project::pinned_drop]
-impl PinnedDrop for Ticket {
-    fn drop(self: Pin<&mut Self>) {
+impl Drop for Ticket {
+    fn drop(&mut self) {
         self.pending.lost();
     }
 }
@@ -72,7 +68,7 @@ impl<F> ResponseFuture<F> {
     }
 
     pub(super) fn upgrade(inner: F, ticket: Ticket) -> Self {
-        Self(State::Upgrade(inner, Box::pin(ticket)))
+        Self(State::Upgrade(inner, ticket))
     }
 
     pub(super) fn refused(rejection: Rejection, version: Version) -> Self {
@@ -101,10 +97,10 @@ where
                     state.set(State::Own(None));
                     return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
                 }
-                if ticket.as_mut().project().deadline.poll(cx).is_pending() {
+                if ticket.deadline.poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                ticket.config.connection.observe(|observer| observer.on_refused(&Rejection::Timeout));
+                ticket.layer.refused(&Rejection::Timeout);
                 let response = Rejection::Timeout.into_response(ticket.version);
                 // drops the inner future
                 state.set(State::Own(None));

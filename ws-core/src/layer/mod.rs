@@ -63,7 +63,13 @@ use crate::upgrade::{Accepted, WebSocketUpgrade};
 #[derive(Clone)]
 #[must_use = "a layer does nothing before it is put around a service"]
 pub struct WebSocketLayer {
-    config: Arc<Config>,
+    inner: Arc<Inner>,
+}
+
+/// One allocation: a framework may clone the layer for each connection and route.
+#[derive(Clone, Default)]
+struct Inner {
+    config: Config,
     connections: Connections,
 }
 
@@ -71,11 +77,11 @@ impl WebSocketLayer {
     /// The layer with its defaults, which are those of a public server: same origin, handshake timeout 10 s, a ping
     /// after 20 s of silence, and bounds on all that a peer can send.
     pub fn new() -> Self {
-        Self { config: Arc::new(Config::default()), connections: Connections::default() }
+        Self { inner: Arc::default() }
     }
 
     fn set(mut self, set: impl FnOnce(&mut Config)) -> Self {
-        set(Arc::make_mut(&mut self.config));
+        set(&mut Arc::make_mut(&mut self.inner).config);
         self
     }
 
@@ -115,14 +121,14 @@ impl WebSocketLayer {
     ///
     /// Handshakes under way count. The clones of this layer share the limit.
     pub fn max_connections(self, limit: impl Into<Option<usize>>) -> Self {
-        self.connections.set_max_connections(limit);
+        self.inner.connections.set_max_connections(limit);
         self
     }
 
     /// The live connections of this layer and its clones: their count, and the way to drain them.
     #[must_use]
     pub fn connections(&self) -> Connections {
-        self.connections.clone()
+        self.inner.connections.clone()
     }
 
     /// How long a handshake may take, from the request to the flushed response; then the service below is dropped, and
@@ -180,28 +186,32 @@ impl WebSocketLayer {
 
     /// Accepts a request that asks for an upgrade, or tells the observer that it is refused.
     fn accept(&self, parts: &Parts) -> Result<Accepted, Rejection> {
-        self.check(parts).inspect_err(|rejection| {
-            self.config.connection.observe(|observer| observer.on_refused(rejection));
-        })
+        self.check(parts).inspect_err(|rejection| self.refused(rejection))
+    }
+
+    /// Tells the observer that a handshake is refused.
+    fn refused(&self, rejection: &Rejection) {
+        self.inner.config.connection.observe(|observer| observer.on_refused(rejection));
     }
 
     fn check(&self, parts: &Parts) -> Result<Accepted, Rejection> {
         // first of all, and again with the slot, which is atomic
-        if self.connections.is_draining() {
+        if self.inner.connections.is_draining() {
             return Err(self.no_slot(NoSlot::Draining));
         }
-        let deadline = self.config.handshake_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let handshake = handshake::check(parts, &self.config)?;
-        let slot = self.connections.acquire().map_err(|why| self.no_slot(why))?;
+        let deadline =
+            self.inner.config.handshake_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let handshake = handshake::check(parts, &self.inner.config)?;
+        let slot = self.inner.connections.acquire().map_err(|why| self.no_slot(why))?;
         if parts.extensions.get::<OnUpgrade>().is_none() {
             return Err(Rejection::NotUpgradable);
         }
-        let config = Arc::clone(&self.config.connection);
+        let config = Arc::clone(&self.inner.config.connection);
         Ok(Accepted { handshake, slot, deadline, config })
     }
 
     fn no_slot(&self, why: NoSlot) -> Rejection {
-        let retry_after = self.connections.retry_after();
+        let retry_after = self.inner.connections.retry_after();
         match why {
             NoSlot::Draining => Rejection::Draining { retry_after },
             NoSlot::Full => Rejection::TooManyConnections { retry_after },
@@ -210,12 +220,12 @@ impl WebSocketLayer {
 
     #[cfg(any(fuzzing, benchmarking))]
     pub(crate) fn config(&self) -> &Config {
-        &self.config
+        &self.inner.config
     }
 
     #[cfg(feature = "testing")]
     pub(crate) fn connection_config(&self) -> Arc<ConnectionConfig> {
-        Arc::clone(&self.config.connection)
+        Arc::clone(&self.inner.config.connection)
     }
 
     /// What is negotiated with a client that offers all that can be.
@@ -227,7 +237,11 @@ impl WebSocketLayer {
     pub(crate) fn negotiated(&self) -> Negotiated {
         Negotiated {
             #[cfg(feature = "deflate")]
-            deflate: self.config.compression.map(|compression| Deflate { compression, window_bits: None }),
+            deflate: self
+                .inner
+                .config
+                .compression
+                .map(|compression| Deflate { compression, window_bits: None }),
         }
     }
 }
@@ -249,8 +263,8 @@ impl<S> Layer<S> for WebSocketLayer {
 impl fmt::Debug for WebSocketLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketLayer")
-            .field("config", &self.config)
-            .field("connections", &self.connections.len())
+            .field("config", &self.inner.config)
+            .field("connections", &self.inner.connections.len())
             .finish()
     }
 }

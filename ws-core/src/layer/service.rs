@@ -1,6 +1,5 @@
 //! [`WebSocketService`]: what the layer makes of a service.
 
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::request::Parts;
@@ -106,6 +105,6 @@ impl WebSocketLayer {
         let deadline = accepted.deadline;
         let pending = Pending::new(accepted);
         parts.extensions.insert(pending.clone());
-        Ok(Ticket::new(pending, deadline, Arc::clone(&self.config), parts.version))
+        Ok(Ticket::new(pending, deadline, self.clone(), parts.version))
     }
 }
