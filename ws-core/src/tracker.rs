@@ -118,6 +118,14 @@ impl Inner {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Something has changed that a drain waits for. One that has not begun by now sees it when it looks: it says that it
+    /// begins first, then it looks.
+    fn tell_drain(&self) {
+        if self.draining.load(Ordering::SeqCst) {
+            self.changed.notify_waiters();
+        }
+    }
+
     /// Signals are in the table, which is locked. Whoever leaves his waker there after that has to see that there are.
     fn raise(&self, tasks: MutexGuard<'_, Slab<Task>>, wakers: Vec<Waker>) {
         self.epoch.fetch_add(1, Ordering::Release);
@@ -132,7 +140,7 @@ impl Connections {
     /// How many there are: open connections, and handshakes that were accepted and are under way.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.inner.open.load(Ordering::Acquire)
+        self.inner.open.load(Ordering::SeqCst)
     }
 
     /// Whether there are none.
@@ -253,7 +261,7 @@ impl Connections {
             .open
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| (open < limit).then_some(open + 1))
             .map_err(|_| NoSlot::Full)?;
-        let slot = Slot { inner: Arc::clone(&self.inner) };
+        let slot = Slot { inner: Arc::clone(&self.inner), is_taken: true };
         // a drain that began in between did not count this one
         if self.is_draining() { Err(NoSlot::Draining) } else { Ok(slot) }
     }
@@ -268,35 +276,40 @@ impl Connections {
 #[derive(Debug)]
 pub(crate) struct Slot {
     inner: Arc<Inner>,
+    is_taken: bool,
 }
 
 impl Slot {
     /// Makes the task of the connection known to a drain.
     pub(crate) fn register(self) -> Registration {
-        let inner = Arc::clone(&self.inner);
-        let mut tasks = inner.tasks();
-        let aborted = inner.aborted.load(Ordering::Relaxed);
+        let mut tasks = self.inner.tasks();
+        let aborted = self.inner.aborted.load(Ordering::Relaxed);
         let told = if aborted { Told::Signal(Signal::Abort) } else { Told::Nothing };
         let key = tasks.insert(Task { waker: None, told });
         drop(tasks);
         // it may have missed the signals of a drain, but the drain sees it at its next look
-        inner.changed.notify_waiters();
-        Registration { inner, slot: Some(self), key, epoch: 0 }
+        self.inner.tell_drain();
+        Registration { slot: self, key, epoch: 0 }
+    }
+
+    fn release(&mut self) {
+        if std::mem::take(&mut self.is_taken) {
+            self.inner.open.fetch_sub(1, Ordering::SeqCst);
+            self.inner.tell_drain();
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.inner.open.fetch_sub(1, Ordering::SeqCst);
-        self.inner.changed.notify_waiters();
+        self.release();
     }
 }
 
 /// A connection's task in the table of its layer, for as long as the task runs.
 #[derive(Debug)]
 pub(crate) struct Registration {
-    inner: Arc<Inner>,
-    slot: Option<Slot>,
+    slot: Slot,
     key: usize,
     epoch: u32,
 }
@@ -304,19 +317,20 @@ pub(crate) struct Registration {
 impl Registration {
     /// Whom to wake for a signal.
     pub(crate) fn set_waker(&self, waker: &Waker) {
-        if let Some(task) = self.inner.tasks().get_mut(self.key) {
+        if let Some(task) = self.slot.inner.tasks().get_mut(self.key) {
             task.waker = Some(waker.clone());
         }
     }
 
     /// The signal that has come since the last call.
     pub(crate) fn take_signal(&mut self) -> Option<Signal> {
-        let epoch = self.inner.epoch.load(Ordering::Acquire);
+        let inner = &self.slot.inner;
+        let epoch = inner.epoch.load(Ordering::Acquire);
         if epoch == self.epoch {
             return None;
         }
         self.epoch = epoch;
-        let mut tasks = self.inner.tasks();
+        let mut tasks = inner.tasks();
         let told = &mut tasks.get_mut(self.key)?.told;
         match std::mem::replace(told, Told::Heard) {
             Told::Signal(signal) => Some(signal),
@@ -327,22 +341,26 @@ impl Registration {
         }
     }
 
-    /// Whether the connection is to end at once; other signals stay for [`take_signal`](Self::take_signal).
-    pub(crate) fn is_aborted(&self) -> bool {
-        self.inner.tasks().get(self.key).is_some_and(|task| matches!(task.told, Told::Signal(Signal::Abort)))
+    /// Whether the connection is to end at once; if not, whom to wake for a signal. Other signals stay for
+    /// [`take_signal`](Self::take_signal).
+    pub(crate) fn is_aborted(&self, waker: &Waker) -> bool {
+        let mut tasks = self.slot.inner.tasks();
+        let Some(task) = tasks.get_mut(self.key) else { return false };
+        task.waker = Some(waker.clone());
+        matches!(task.told, Told::Signal(Signal::Abort))
     }
 
     /// The connection is over: its slot is free, while its handler may still run.
     pub(crate) fn release_slot(&mut self) {
-        self.slot = None;
+        self.slot.release();
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.inner.tasks().try_remove(self.key);
-        self.slot = None;
-        self.inner.changed.notify_waiters();
+        self.slot.inner.tasks().try_remove(self.key);
+        self.slot.release();
+        self.slot.inner.tell_drain();
     }
 }
 
@@ -560,7 +578,7 @@ mod tests {
         let slot = connections.acquire().unwrap();
         connections.drain(Drain::new().deadline(Duration::from_secs(3))).await;
         let mut task = slot.register();
-        assert!(task.is_aborted());
+        assert!(task.is_aborted(Waker::noop()));
         assert!(matches!(task.take_signal(), Some(Signal::Abort)));
     }
 

@@ -452,11 +452,8 @@ impl Upgrading {
 
     /// The upgraded stream, and what was already read from it, in time.
     fn poll_upgraded(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Transport, Bytes), Error>> {
-        if let Some(parts) = &self.parts {
-            parts.registration.set_waker(cx.waker());
-            if parts.registration.is_aborted() {
-                return Poll::Ready(Err(Error::Closed));
-            }
+        if self.parts.as_ref().is_some_and(|parts| parts.registration.is_aborted(cx.waker())) {
+            return Poll::Ready(Err(Error::Closed));
         }
         // what comes late has not come
         if self.deadline.is_past() {
