@@ -1,7 +1,7 @@
 //! Bytes that were read and not yet decoded.
 //!
 //! Reads go into a buffer that belongs to the thread: a connection borrows it for as long as there is something in it,
-//! so that one that is idle holds none.
+//! so that one that is idle holds none. A handler that waits for a message is lent it, and takes from there what is whole.
 
 use std::cell::Cell;
 use std::io;

@@ -1,4 +1,5 @@
-//! What the driver and the user's halves share: two queues, the phase of the connection, and who waits for what.
+//! What the driver and the user's halves share: two queues, what the handler is lent, the phase of the connection, and who
+//! waits for what.
 //!
 //! The handler runs inside the driver's task, so the lock is free nearly always; it is never held over I/O, over a
 //! call of the handler, or while a waker that is not the driver's is called.
