@@ -59,7 +59,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            window: Duration::from_millis(1_500),
+            window: Duration::from_millis(400),
             idle: Duration::from_mins(1),
             connections: None,
             threads: 2,
