@@ -38,8 +38,8 @@ use crate::tracker::{Registration, Signal};
 /// Rounds in one poll, after which the other tasks of the thread have their turn.
 const ROUNDS: usize = 16;
 
-/// Bytes read in one poll, over all of its rounds, and [`FRAME_COST`] for each frame. A runtime's thread looks for what has come in for its other connections
-/// only after some dozens of polls, so a flood that makes each of them long is felt by all.
+/// Bytes read in one poll, over all of its rounds, and [`FRAME_COST`] for each frame. A runtime's thread looks for what has
+/// come in for its other connections only after some dozens of polls, so a flood that makes each of them long is felt by all.
 const READ_BUDGET: u32 = 64 * 1024;
 
 /// How long bytes are read and dropped after our end of the stream was closed: closing with bytes unread would make

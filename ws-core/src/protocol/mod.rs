@@ -16,10 +16,12 @@
 //! What holds throughout:
 //!
 //! - No input can cause a panic, and memory held is bounded by what has arrived (see [`Decoder::direct`]) and
-//!   by [`Limits`](crate::config::Limits), not by what was announced, but for what [`pool`](crate::pool) lends. What has arrived compressed is counted as
-//!   what it becomes, and needs a decompressor until its message is complete.
+//!   by [`Limits`](crate::config::Limits), not by what was announced, but for what [`pool`](crate::pool) lends.
+//!   What has arrived compressed is counted as what it becomes, and needs a decompressor until its message is
+//!   complete.
 //! - How a stream is cut into pieces changes nothing: the events and the error are the same.
-//! - Each byte of payload is unmasked once, in place, and before it is looked at.
+//! - Each byte of payload is unmasked once, and before it is looked at. What [`whole_message`] finds to be wrong
+//!   it leaves as it was.
 //!
 //! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` assembles, `encoder` queues; `deflate`
 //! does the work of permessage-deflate; `properties` are what tests and fuzzers check.
