@@ -180,6 +180,39 @@ async fn what_came_at_once_is_received_in_order_whatever_stands_in_between() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_waiting_handler_receives_in_order_however_the_stream_is_cut() {
+    for step in 1..=60 {
+        let (peer, answer) =
+            ask_waiting(&WebSocketLayer::new(), async |mut socket: WebSocket| received(&mut socket).await)
+                .await;
+        peer.state().step = step;
+        peer.send_all(&numbers(10));
+        peer.send_all(&[Frame::new(0x01, "a"), Frame::new(0x80, "b"), Frame::text("c")]);
+        peer.send(&Frame::close(1000, ""));
+        let texts = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "ab", "c"];
+        assert_eq!(answer.get().await, texts, "reads of {step} bytes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_looks_like_a_frame_is_a_payload() {
+    let (peer, answer) = ask_waiting(&WebSocketLayer::new(), async |mut socket: WebSocket| {
+        socket.recv().await.unwrap().unwrap().into_bytes()
+    })
+    .await;
+    // on the wire, behind the header of the frame that it is in
+    let within = Frame::text("within").masked();
+    let payload: Vec<u8> = within.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+    let frame = Frame::binary(payload.clone()).masked();
+    let (header, rest) = frame.split_at(frame.len() - within.len());
+    assert_eq!(rest, within);
+    peer.send_bytes(header);
+    settle().await;
+    peer.send_bytes(rest);
+    assert_eq!(answer.get().await, payload);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ping_behind_messages_is_answered_though_the_handler_has_taken_one_only() {
     let (peer, answer) = ask_waiting(&WebSocketLayer::new(), async |mut socket: WebSocket| {
         socket.recv().await.unwrap().unwrap();
