@@ -86,9 +86,9 @@ pub struct ConnectionInfo {
 /// Told what happens on the connections of a [`WebSocketLayer`](crate::WebSocketLayer), or of a client, which refuses no
 /// handshakes and upgrades nothing.
 ///
-/// Every method does nothing unless it is written. They are called on the connection's task, between two of its
-/// steps: count, do not block. A method that panics is logged, and the connection goes on. The example is
-/// [at the module](crate::observer).
+/// Every method does nothing unless it is written. They are called on the connection's task, between two of its steps, or,
+/// for a message, on the task that sends or receives it: count, do not block. A method that panics is logged, and the
+/// connection goes on. The example is [at the module](crate::observer).
 pub trait Observer: Send + Sync + 'static {
     /// A connection is open.
     fn on_open(&self, connection: &ConnectionInfo) {
