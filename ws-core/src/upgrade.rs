@@ -4,7 +4,7 @@
 //! connection that comes of it is driven, timed and counted.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 use hyper::upgrade::OnUpgrade;
 use pin_project::pin_project;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -256,11 +257,18 @@ impl WebSocketUpgrade {
         response
     }
 
-    /// Makes the response, and a future of the socket: for code that has no handler to call back.
+    /// Makes the response, spawns the task of the connection, and returns a future of the socket: for code that has no
+    /// handler to call back.
     ///
-    /// The future is to be polled, on a task of its own as a rule, while the response is on its way. When it is ready,
-    /// the task of the connection has been spawned; the connection closes when the socket, or its [`Receiver`] if it was
-    /// split, is dropped.
+    /// The future is ready when the response is out, and may be awaited on any task and any runtime. The connection does
+    /// not depend on who polls it: the handshake timeout ends it, pings keep it alive, messages wait for the socket within
+    /// the bounds of the [inbound queue](crate::WebSocketLayer::inbound_queue), and a drain closes it.
+    ///
+    /// The connection closes when the socket, or its [`Receiver`] if it was split, is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     ///
     /// [`Receiver`]: crate::Receiver
     ///
@@ -280,7 +288,9 @@ impl WebSocketUpgrade {
     #[must_use = "the response opens the WebSocket, and the future is the socket"]
     pub fn into_parts(self) -> (Response<Body>, FutureWebSocket) {
         let (response, upgrading, on_failed) = self.split();
-        (response, FutureWebSocket { upgrading, on_failed, pinned: PhantomPinned })
+        let (sender, socket) = oneshot::channel();
+        tokio::spawn(deliver(upgrading, sender, on_failed));
+        (response, FutureWebSocket { socket, pinned: PhantomPinned })
     }
 
     /// The response, and what becomes of the connection when it is out.
@@ -391,16 +401,48 @@ where
     }
 }
 
+/// Waits for the upgraded stream, and gives `receiver` the socket, unless it is dropped first.
+async fn deliver(
+    mut upgrading: Upgrading,
+    mut receiver: oneshot::Sender<Result<WebSocket, Error>>,
+    on_failed: Option<FailedCallback>,
+) {
+    let upgraded = poll_fn(|cx| match receiver.poll_closed(cx) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => upgrading.poll(cx).map(Some),
+    });
+    let result = match upgraded.await {
+        None => return,
+        Some(Ok(link)) => {
+            let (driver, socket) = Driver::without_handler(link);
+            tokio::spawn(driver);
+            Ok(socket)
+        }
+        Some(Err(error)) => match on_failed {
+            Some(callback) => {
+                callback(error);
+                Err(Error::Closed)
+            }
+            None => Err(error),
+        },
+    };
+    // if the receiver is gone by now, the socket is dropped, which closes the connection
+    drop(receiver.send(result));
+}
+
 /// The socket of a connection whose response is on its way, made by [`WebSocketUpgrade::into_parts`].
 ///
-/// It fails with [`Error::Upgrade`] or [`Error::Timeout`] if the connection does not come about; with [`Error::Closed`]
-/// where a callback of [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade) was told that error, or where a drain
-/// came to its deadline. Dropping it gives the connection up. The example is at [`into_parts`](WebSocketUpgrade::into_parts).
+/// It fails with [`Error::Upgrade`] or [`Error::Timeout`] if the connection does not come about, also because the runtime
+/// is shut down that [`into_parts`](WebSocketUpgrade::into_parts) was called on; with [`Error::Closed`] if a callback of
+/// [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade) was given that error, or if a drain came to its deadline.
+///
+/// Dropping it gives the connection up: before the response is out there will be none, after that it is closed.
+///
+/// The example is at [`into_parts`](WebSocketUpgrade::into_parts).
 #[pin_project]
 #[must_use = "the connection is given up when the future of its socket is dropped"]
 pub struct FutureWebSocket {
-    upgrading: Upgrading,
-    on_failed: Option<FailedCallback>,
+    socket: oneshot::Receiver<Result<WebSocket, Error>>,
     /// Nobody is promised that it may be moved.
     #[pin]
     pinned: PhantomPinned,
@@ -409,25 +451,12 @@ pub struct FutureWebSocket {
 impl Future for FutureWebSocket {
     type Output = Result<WebSocket, Error>;
 
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        Poll::Ready(match ready!(this.upgrading.poll(cx)) {
-            Ok(link) => {
-                let (driver, socket) = Driver::without_handler(link);
-                tokio::spawn(driver);
-                Ok(socket)
-            }
-            Err(error) => match this.on_failed.take() {
-                Some(callback) => {
-                    callback(error);
-                    Err(Error::Closed)
-                }
-                None => Err(error),
-            },
-        })
+        let result = ready!(Pin::new(self.project().socket).poll(cx));
+        Poll::Ready(result.unwrap_or_else(|gone| {
+            let reason = "the connection's task was dropped, most often with its runtime";
+            Err(Error::Upgrade { reason, source: Some(gone.into()) })
+        }))
     }
 }
 
