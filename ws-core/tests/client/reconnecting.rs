@@ -641,3 +641,48 @@ async fn a_server_that_breaks_again_and_again_gets_each_message_once_and_in_orde
     }
     sending.abort();
 }
+
+/// Whether it has ended, and not because the user or the server wanted it.
+fn is_aborted(state: &ReconnectState) -> bool {
+    matches!(state, ReconnectState::Ended { why: Some(Interruption::Aborted), .. })
+}
+
+#[tokio::test]
+async fn a_runtime_that_shuts_down_is_no_orderly_end() {
+    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (mut socket, mut servers) = {
+        let _entered = other.enter();
+        start_with(&Client::new(), |reconnect| reconnect)
+    };
+    let _server = servers.accept().await;
+    let mut states = socket.states();
+    while !states.changed().await.unwrap().is_open() {}
+    let sender = socket.sender();
+    other.shutdown_background();
+    assert!(socket.recv().await.is_none());
+    assert!(is_aborted(&socket.state()), "{:?}", socket.state());
+    assert!(sender.send("late").await.unwrap_err().is_ended());
+    assert!(is_aborted(&states.changed().await.unwrap()));
+    socket.close(1000, "").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_runtime_that_never_ran_the_task_is_an_end() {
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut socket, _servers) = {
+        let _entered = other.enter();
+        start_with(&Client::new(), |reconnect| reconnect)
+    };
+    other.shutdown_background();
+    assert!(socket.recv().await.is_none());
+    assert!(is_aborted(&socket.state()), "{:?}", socket.state());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_panics_is_no_orderly_end() {
+    let (mut socket, _servers) = start_with(&Client::new(), |reconnect| {
+        reconnect.on_attempt(async |_| -> Result<Client, Error> { panic!("a test") })
+    });
+    assert!(socket.recv().await.is_none());
+    assert!(is_aborted(&socket.state()), "{:?}", socket.state());
+}

@@ -182,7 +182,8 @@ impl ReconnectingWebSocket {
         Self { sender: ReconnectingSender { shared } }
     }
 
-    /// Receives the next message, of whichever connection; `None` when it is over for good.
+    /// Receives the next message, of whichever connection; `None` when it is over for good. Why it is over is in
+    /// [`state`](Self::state).
     ///
     /// Messages that nobody takes are bounded by the client's [`inbound_queue`](crate::Client::inbound_queue), here and
     /// in the connection. When that is full, reading pauses, and no other connection is opened before there is room again.

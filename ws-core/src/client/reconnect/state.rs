@@ -52,8 +52,7 @@ pub enum ReconnectState {
     /// It is over for good.
     #[non_exhaustive]
     Ended {
-        /// What it did not come back after; `None` if it was closed or dropped here, or its task has ended with its
-        /// runtime or by a panic in a hook.
+        /// What it did not come back after; `None` if it was closed or dropped here.
         why: Option<Interruption>,
     },
 }
@@ -99,6 +98,9 @@ pub enum Interruption {
     /// A hook has returned an error.
     #[error("a hook failed: {0}")]
     Hook(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// Its task was dropped: the runtime was shut down, or a hook has panicked. It is always the end.
+    #[error("the task was dropped, with its runtime or by a panic in a hook")]
+    Aborted,
 }
 
 impl Interruption {
@@ -109,12 +111,14 @@ impl Interruption {
     /// | [`Closed`](Self::Closed), by either side | as [`CloseCode::should_reconnect`](crate::CloseCode::should_reconnect) says |
     /// | [`Connect`](Self::Connect) | as [`ConnectError::should_retry`] says |
     /// | [`Hook`](Self::Hook) | yes |
+    /// | [`Aborted`](Self::Aborted) | no |
     #[must_use]
     pub fn should_reconnect(&self) -> bool {
         match self {
             Self::Closed(closed) => closed.code().should_reconnect(),
             Self::Connect(error) => error.should_retry(),
             Self::Hook(_) => true,
+            Self::Aborted => false,
         }
     }
 
@@ -129,7 +133,7 @@ impl Interruption {
                 seconds.parse().ok().map(Duration::from_secs)
             }
             Self::Connect(error) => error.retry_after(),
-            Self::Hook(_) => None,
+            Self::Hook(_) | Self::Aborted => None,
         }
     }
 

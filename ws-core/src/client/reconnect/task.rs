@@ -16,23 +16,26 @@ use crate::client::ConnectError;
 use crate::close::{CloseFrame, Closed};
 use crate::connection::{Receiver, Sender, Transport, WebSocket};
 
-/// Runs until it is over for good.
-pub(super) async fn run(mut reconnect: Reconnect, shared: Arc<Shared>) {
-    let end = End(&shared);
-    let why = repeat(&mut reconnect, &shared).await;
-    if let Some(why) = &why {
-        tracing::debug!(%why, "not reconnecting");
+/// The task: runs until it is over for good.
+pub(super) fn run(mut reconnect: Reconnect, shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
+    // made before the task is spawned: a runtime that shuts down may drop it before its first poll
+    let end = End(shared);
+    async move {
+        let shared = &end.0;
+        let why = repeat(&mut reconnect, shared).await;
+        if let Some(why) = &why {
+            tracing::debug!(%why, "not reconnecting");
+        }
+        shared.end(ReconnectState::Ended { why });
     }
-    shared.end(ReconnectState::Ended { why });
-    drop(end);
 }
 
-/// Says that it is over when the task is, even if a hook has panicked or the runtime is gone.
-struct End<'a>(&'a Shared);
+/// Says that it is over when the task is dropped: when a hook has panicked, or the runtime is shut down.
+struct End(Arc<Shared>);
 
-impl Drop for End<'_> {
+impl Drop for End {
     fn drop(&mut self) {
-        self.0.end(ReconnectState::Ended { why: None });
+        self.0.end(ReconnectState::Ended { why: Some(Interruption::Aborted) });
     }
 }
 
