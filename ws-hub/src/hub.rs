@@ -1,14 +1,15 @@
 //! [`Hub`]: the registry of users, and what can be sent to them.
 
+use std::convert::Infallible;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use ws_core::{CloseCode, CloseFrame, Drain, InvalidClose, Message, PreparedMessage, Utf8Bytes};
 
 use crate::attach::Lease;
@@ -370,18 +371,19 @@ where
         let inner = &self.inner;
         inner.write().drain();
         let (users, attached) = (inner.read().everyone(), inner.attached.load(Ordering::SeqCst));
-        let all_over = async {
-            for (n, batch) in users.chunks(drain.batch_size()).enumerate() {
-                if n > 0 {
-                    sleep(drain.batch_interval()).await;
-                }
+        let close_in_batches = async {
+            for batch in users.chunks(drain.batch_size()) {
                 for user in batch {
                     let frame = drain.close_frame();
                     inner.change(user, |state, wakes| {
                         state.end_all(&frame, &inner.config.rules, wakes, |_| true)
                     });
                 }
+                sleep(drain.batch_interval()).await;
             }
+            pending::<Infallible>().await
+        };
+        let all_left = async {
             loop {
                 let left = inner.left.notified();
                 if inner.attached.load(Ordering::SeqCst) == 0 {
@@ -390,7 +392,15 @@ where
                 left.await;
             }
         };
-        let _ = timeout(drain.time_limit(), all_over).await;
+        drain
+            .in_time(async {
+                tokio::select! {
+                    biased;
+                    never = close_in_batches => match never {},
+                    () = all_left => {}
+                }
+            })
+            .await;
         let remaining = inner.attached.load(Ordering::SeqCst);
         Drained { closed: attached.saturating_sub(remaining), remaining }
     }

@@ -33,7 +33,6 @@ use std::time::Duration;
 
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
-use tokio::time::Instant;
 use tower_layer::Layer;
 
 pub use body::{Body, ResponseBody};
@@ -47,6 +46,7 @@ use crate::config::Deflate;
 #[cfg(feature = "testing")]
 use crate::config::Negotiated;
 use crate::config::{Config, ConnectionConfig, checked, connection_knobs};
+use crate::deadline;
 use crate::handshake::{self, Rejection, protocol_names};
 use crate::origin::OriginPolicy;
 use crate::tracker::{Connections, NoSlot};
@@ -199,8 +199,7 @@ impl WebSocketLayer {
         if self.inner.connections.is_draining() {
             return Err(self.no_slot(NoSlot::Draining));
         }
-        let deadline =
-            self.inner.config.handshake_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = self.inner.config.handshake_timeout.and_then(deadline::after);
         let handshake = handshake::check(parts, &self.inner.config)?;
         let slot = self.inner.connections.acquire().map_err(|why| self.no_slot(why))?;
         if parts.extensions.get::<OnUpgrade>().is_none() {

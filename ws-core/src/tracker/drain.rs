@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::RngExt as _;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::Connections;
 use crate::close::{CloseCode, CloseFrame, InvalidClose};
+use crate::deadline;
 
 /// How long after the deadline a drain waits for tasks that it has told to end, from when the last of them has gone. It
 /// is what a busy scheduler needs to run a task.
@@ -54,7 +55,7 @@ impl Connections {
             let _never_ready = closing.as_mut().poll(cx);
             over.as_mut().poll(cx)
         });
-        if timeout(drain.deadline, all).await.is_err() {
+        if drain.in_time(all).await.is_none() {
             inner.table.abort();
             self.until_aborted().await;
         }
@@ -79,7 +80,7 @@ impl Connections {
     async fn until_aborted(&self) {
         let (mut left, ..) = self.look();
         for _ in 0..GRACES {
-            let gone = timeout(GRACE, self.until(|tasks, _| tasks == 0)).await.is_ok();
+            let gone = deadline::in_time(GRACE, self.until(|tasks, _| tasks == 0)).await.is_some();
             let (tasks, ..) = self.look();
             if gone || tasks >= left {
                 return;
@@ -191,6 +192,35 @@ impl Drain {
     #[must_use]
     pub fn time_limit(&self) -> Duration {
         self.deadline
+    }
+
+    /// The output of `future`; `None` if the deadline passes first, which counts from the first poll: for a server that
+    /// also waits for what is not a WebSocket.
+    ///
+    /// It differs from `tokio::time::timeout` in that it holds also when handlers block threads of the runtime. One of them
+    /// may be the thread that would fire the timers; so a thread that is not the runtime's watches the time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ws_core::Drain;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let drain = Drain::new().deadline(Duration::from_millis(10));
+    /// assert_eq!(drain.in_time(async { "done" }).await, Some("done"));
+    /// assert_eq!(drain.in_time(std::future::pending::<()>()).await, None);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// As `future`.
+    pub async fn in_time<F: Future>(&self, future: F) -> Option<F::Output> {
+        deadline::in_time(self.deadline, future).await
     }
 
     /// How many connections are closed at a time, for one who drains a registry of his own by the same settings.

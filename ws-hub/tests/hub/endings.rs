@@ -53,6 +53,19 @@ async fn a_drain_ends_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_is_over_when_all_have_left_however_long_a_batch_takes() {
+    let hub = Hub::new();
+    let (first, second) = (login(&hub, ANNA).await, login(&hub, BOB).await);
+    let start = Instant::now();
+    let drain = Drain::new().batches(1, Duration::MAX).deadline(Duration::MAX);
+    let (drained, ..) = tokio::join!(hub.drain(drain), async {
+        drop((first, second));
+    });
+    assert_eq!((drained.closed, drained.remaining), (2, 0));
+    assert!(start.elapsed() < 60 * SECOND, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_sent_during_a_drain_is_stored() {
     let hub = Hub::builder().login(Login::AllowMany(2)).build();
     let (first, second) = (login(&hub, ANNA).await, login(&hub, ANNA).await);
