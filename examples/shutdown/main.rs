@@ -29,6 +29,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             ctrl_c().await;
             let drained = connections.drain(drain).await;
             println!("{} closed, {} dropped at the deadline", drained.closed, drained.aborted);
+            if drained.remaining > 0 {
+                println!("{} are still there: do their handlers block?", drained.remaining);
+            }
         })
         .await?;
     Ok(())

@@ -3,8 +3,10 @@
 //! A case is a function that is generic over the [`Server`](ws_tests::Server) and named for the behaviour it locks;
 //! [`cases!`](ws_tests::cases) at the end of each file makes a test of it for each adapter.
 
+mod abandoned;
 mod closing;
 mod draining;
+mod endless;
 mod frames;
 mod handshake;
 mod http2;

@@ -1,6 +1,6 @@
 //! [`serve`]: a server for WebSockets and everything else, over HTTP/1.1 and HTTP/2.
 //!
-//! It differs from `axum::serve` in that a client that dawdles over its headers is cut off, that TLS is a parameter, and
+//! It differs from `axum::serve` in that a client that is slow to send its headers is cut off, that TLS is a parameter, and
 //! that a shutdown drains WebSockets, which HTTP's own graceful shutdown does not know, and ends at a deadline.
 
 use std::error::Error as StdError;
@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 use ws_core::{Connections, Drain};
 
@@ -33,6 +33,14 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// An acceptor that takes the stream as it is.
 type Plain = fn(TcpStream) -> Ready<io::Result<TcpStream>>;
+
+/// From which time on a limit counts as none: 100 years. hyper adds its limit to the time of the clock, which can
+/// overflow.
+const NO_LIMIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// How long a shutdown waits, after its deadline, for connections that it has aborted. It is what a busy scheduler needs
+/// to drop them.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// Serves the connections of `listener` with `service`, a tower service such as a
 /// [`WebSocketLayer`](crate::WebSocketLayer) around a router, over HTTP/1.1 and HTTP/2 with prior knowledge or ALPN.
@@ -61,7 +69,7 @@ pub fn serve<S>(listener: TcpListener, service: S) -> Serve<S> {
         listener,
         service,
         acceptor: |stream| ready(Ok(stream)),
-        header_read_timeout: Duration::from_secs(10),
+        header_read_timeout: Some(Duration::from_secs(10)),
         shutdown: None,
     }
 }
@@ -84,7 +92,7 @@ pub struct Serve<S, A = Plain> {
     listener: TcpListener,
     service: S,
     acceptor: A,
-    header_read_timeout: Duration,
+    header_read_timeout: Option<Duration>,
     shutdown: Option<Shutdown>,
 }
 
@@ -95,13 +103,24 @@ struct Shutdown {
 }
 
 impl<S, A> Serve<S, A> {
-    /// How long a client may take for the head of a request, for TLS, and until its first request. Default 10 s.
-    pub fn header_read_timeout(mut self, timeout: Duration) -> Self {
-        self.header_read_timeout = timeout;
+    /// How long a client may take for the head of a request, for TLS, and until its first request. Default 10 s; `None`
+    /// for no limit.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
+    pub fn header_read_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        assert!(
+            timeout != Some(Duration::ZERO),
+            "header_read_timeout is zero, which no client can meet: use a longer time"
+        );
+        self.header_read_timeout = timeout.filter(|timeout| *timeout < NO_LIMIT);
         self
     }
 
-    /// Makes of each TCP stream the stream to serve, as a TLS acceptor does. Default the stream itself.
+    /// Turns each TCP stream into the stream to serve, as a TLS acceptor does. Default the TCP stream itself.
     ///
     /// For HTTP/2 let the acceptor offer `h2` and `http/1.1` by ALPN.
     ///
@@ -127,8 +146,12 @@ impl<S, A> Serve<S, A> {
     }
 
     /// Shuts down when `signal` is ready: drains the WebSockets of `connections` as `drain` says, while new handshakes
-    /// are refused with 503; then stops accepting, and lets requests under way finish. What is not over at the deadline
-    /// of `drain` is dropped.
+    /// are refused with 503; then stops accepting, and lets requests under way finish. WebSockets and requests that are
+    /// not over at the deadline of `drain` are dropped.
+    ///
+    /// The server ends within two seconds after the deadline, also if a handler or a service blocks its thread and cannot
+    /// be dropped. How many WebSockets are left then is logged: see [`Drained::remaining`](crate::Drained::remaining),
+    /// also for how to end the process.
     pub fn with_graceful_shutdown(
         mut self,
         signal: impl Future<Output = ()> + Send + 'static,
@@ -141,13 +164,21 @@ impl<S, A> Serve<S, A> {
 }
 
 impl Shutdown {
-    /// Waits for the signal and for the end of the WebSockets; returns the deadline for the rest.
-    async fn drained(self) -> Instant {
+    /// Waits for the signal and for the end of the WebSockets; returns how much time is left for requests.
+    async fn drained(self) -> Duration {
         self.signal.await;
         let begun = Instant::now();
         let limit = self.drain.time_limit();
         self.connections.drain(self.drain).await;
-        begun + limit
+        limit.saturating_sub(begun.elapsed())
+    }
+}
+
+/// The output of `future`; an error if it takes longer than `limit`.
+async fn in_time<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> Result<T, BoxError> {
+    match limit {
+        Some(limit) => Ok(timeout(limit, future).await?),
+        None => Ok(future.await),
     }
 }
 
@@ -156,7 +187,7 @@ impl Shutdown {
 struct Connection<S, A> {
     service: S,
     acceptor: A,
-    header_read_timeout: Duration,
+    header_read_timeout: Option<Duration>,
 }
 
 impl<S, A, Accepting, Stream, B> Connection<S, A>
@@ -180,9 +211,9 @@ where
     async fn try_serve(self, stream: TcpStream, watcher: Watcher) -> Result<(), BoxError> {
         let Self { service, acceptor, header_read_timeout } = self;
         stream.set_nodelay(true)?;
-        let stream = timeout(header_read_timeout, acceptor(stream)).await??;
+        let stream = in_time(header_read_timeout, acceptor(stream)).await??;
 
-        // hyper's own timeout begins when it knows which HTTP it is, and a client may say nothing at all
+        // hyper's own timeout begins when it knows the version of HTTP, and a client may send nothing at all
         let begun = Arc::new(AtomicBool::new(false));
         let service = TowerToHyperService::new(service);
         let service = service_fn({
@@ -198,9 +229,8 @@ where
         builder.http2().timer(TokioTimer::new()).enable_connect_protocol();
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let mut connection = pin!(watcher.watch(connection));
-        select! {
-            result = &mut connection => return result,
-            () = sleep(header_read_timeout) => {}
+        if let Ok(result) = in_time(header_read_timeout, &mut connection).await {
+            return result;
         }
         if begun.load(Ordering::Relaxed) { connection.await } else { Err("no request in time".into()) }
     }
@@ -233,9 +263,9 @@ where
                     None => pending().await,
                 }
             });
-            let deadline = loop {
+            let rest = loop {
                 select! {
-                    deadline = &mut drained => break deadline,
+                    rest = &mut drained => break rest,
                     stream = accept(&listener) => {
                         connections.spawn(connection.clone().serve(stream, graceful.watcher()));
                     }
@@ -243,15 +273,15 @@ where
                 }
             };
             drop(listener);
-            // at the deadline, what is left is dropped with the set
-            let _ = timeout_at(deadline, graceful.shutdown()).await;
-            connections.shutdown().await;
+            Drain::new().deadline(rest).in_time(graceful.shutdown()).await;
+            // dropping the set aborts those that are left; waiting has their sockets closed before the server ends
+            Drain::new().deadline(GRACE).in_time(connections.shutdown()).await;
             Ok(())
         })
     }
 }
 
-/// The next connection. Errors are those of one connection, or a shortage that passes.
+/// The next connection. An error is that of one connection, or a shortage that passes.
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
