@@ -3,6 +3,7 @@
 //! The builder methods of [`WebSocketLayer`](crate::WebSocketLayer) and of the client set these; the fields are documented
 //! there.
 
+use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub(crate) struct ConnectionConfig {
     pub(crate) close_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) message_timeout: Option<Duration>,
+    /// In bytes per second.
+    pub(crate) min_message_rate: NonZeroU32,
     pub(crate) send_timeout: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) inbound_messages: usize,
@@ -108,8 +111,8 @@ macro_rules! connection_knobs {
             self.set_connection(|config| config.idle_timeout = timeout)
         }
 
-        /// How long a message may take from its first byte to its last; then the connection is closed with 1008.
-        /// Default 60 s.
+        /// How long a message may take from its first byte to its last, besides the time that its bytes have earned at
+        /// the [lowest rate](Self::min_message_rate). Then the connection is closed with 1008. Default 60 s.
         ///
         /// # Panics
         ///
@@ -117,6 +120,20 @@ macro_rules! connection_knobs {
         pub fn message_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
             let timeout = $crate::config::checked("message_timeout", timeout);
             self.set_connection(|config| config.message_timeout = timeout)
+        }
+
+        /// The lowest rate at which a message may come in for longer than the [`message_timeout`](Self::message_timeout),
+        /// in bytes per second, as they are on the wire. Each byte that has come earns the message that much more time: at
+        /// 1 KiB/s, a message of 1 MiB may take 60 s and 1,024 s. So a slow and steady upload is not cut, and a peer that
+        /// sends a byte now and then is. Default 1 KiB/s.
+        ///
+        /// # Panics
+        ///
+        /// If it is zero.
+        pub fn min_message_rate(self, bytes_per_second: u32) -> Self {
+            let rate = std::num::NonZeroU32::new(bytes_per_second)
+                .expect("min_message_rate is 0, at which a message never ends: use at least 1");
+            self.set_connection(|config| config.min_message_rate = rate)
         }
 
         /// How long the peer may take nothing of what was sent; then the connection is dropped. Default 30 s.
@@ -157,7 +174,7 @@ macro_rules! connection_knobs {
         }
 
         /// How much may wait for code that does not receive: after that many messages, or bytes, reading pauses, and
-        /// the peer comes to feel it. Default 32 messages or 64 KiB.
+        /// the peer comes to feel it. Each message is charged 64 bytes besides its payload. Default 32 messages or 64 KiB.
         ///
         /// # Panics
         ///
@@ -253,6 +270,8 @@ impl Default for ConnectionConfig {
             idle_timeout: None,
             // a peer that drips one message for ever
             message_timeout: Some(Duration::from_secs(60)),
+            // slow is no drip: a mobile network at its worst has more
+            min_message_rate: NonZeroU32::MIN.saturating_add(1023),
             // a peer that stops reading
             send_timeout: Some(Duration::from_secs(30)),
             limits: Limits::default(),
@@ -279,6 +298,7 @@ impl std::fmt::Debug for ConnectionConfig {
             .field("close_timeout", &self.close_timeout)
             .field("idle_timeout", &self.idle_timeout)
             .field("message_timeout", &self.message_timeout)
+            .field("min_message_rate", &self.min_message_rate)
             .field("send_timeout", &self.send_timeout)
             .field("limits", &self.limits)
             .field("inbound_messages", &self.inbound_messages)

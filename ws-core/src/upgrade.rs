@@ -500,8 +500,8 @@ impl ConnectionParts {
         if let Some(peer) = self.info.peer {
             self.span.record("peer", tracing::field::display(peer));
         }
-        let shared = Shared::new(Role::Server, self.info, self.config, self.negotiated);
-        Link::new(shared, Role::Server, transport, read, Some(self.registration), self.span)
+        let shared = Shared::new(Role::Server, self.info, self.config, self.negotiated, read);
+        Link::new(shared, transport, Some(self.registration), self.span)
     }
 
     fn failed(self, error: &Error) {

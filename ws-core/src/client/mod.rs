@@ -435,8 +435,8 @@ impl Client {
         );
         span.follows_from(tracing::Span::current());
         let info = ConnectionInfo { id, peer, protocol: agreed.protocol };
-        let shared = Shared::new(Role::Client, info, Arc::clone(&config.connection), agreed.negotiated);
-        let link = Link::new(shared, Role::Client, transport, &read, None, span);
+        let shared = Shared::new(Role::Client, info, Arc::clone(&config.connection), agreed.negotiated, &read);
+        let link = Link::new(shared, transport, None, span);
         let (driver, socket) = Driver::without_handler(link);
         tokio::spawn(driver);
         Ok(socket)

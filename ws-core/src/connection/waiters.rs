@@ -1,0 +1,354 @@
+//! Who waits for what on a connection.
+//!
+//! A waiter is woken when what it waits for is there, which is looked at whenever the connection is let go of: so no
+//! wake-up can be forgotten. Senders are served in the order in which they came. Each one that is woken has the room that
+//! its message needs, and only as many are woken as there is room for.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::task::Waker;
+
+use slab::Slab;
+
+use super::proto::Connection;
+
+/// The wakers of those who wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    driver: Option<Waker>,
+    /// The driver looks at everything before it sleeps: it need not be woken.
+    is_driver_awake: bool,
+    /// What the handler waits for has happened since it was polled. It runs in the driver's task.
+    handler_turn: bool,
+    receiver: Option<Waker>,
+    is_receiver_waiting: bool,
+    /// `None` while there are none, as most of the time.
+    others: Option<Box<Others>>,
+}
+
+#[derive(Debug, Default)]
+struct Others {
+    /// Those who wait for room in the outbound buffer, in their order.
+    senders: BTreeMap<u64, SenderWaiter>,
+    next_ticket: u64,
+    /// Senders before this ticket have their room.
+    first_queued: u64,
+    /// Room that is kept for senders that were woken.
+    granted: u64,
+    events: Slab<EventWaiter>,
+}
+
+#[derive(Debug)]
+struct SenderWaiter {
+    waker: Waker,
+    /// How much room it needs.
+    size: u64,
+    /// There is room for it, and it was woken.
+    is_granted: bool,
+}
+
+#[derive(Debug)]
+struct EventWaiter {
+    event: Event,
+    waker: Waker,
+    is_woken: bool,
+}
+
+/// What one who waits is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The transport took this byte.
+    Written(u64),
+    /// The answer to the ping of this number.
+    Pong(u64),
+    /// The answer to our Close frame.
+    Close,
+    /// The end of the connection.
+    End,
+}
+
+/// A place among those who wait. Futures hold one, so it takes no more than it needs, even where there is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place(NonZeroU64);
+
+/// The two kinds of places are told apart by the lowest bit.
+enum Kind {
+    Sender(u64),
+    Event(usize),
+}
+
+impl Place {
+    fn sender(ticket: u64) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(ticket << 1))
+    }
+
+    fn event(key: usize) -> Self {
+        Self(NonZeroU64::MIN.saturating_add((key as u64) << 1 | 1))
+    }
+
+    fn kind(self) -> Kind {
+        let number = self.0.get() - 1;
+        if number & 1 == 0 {
+            Kind::Sender(number >> 1)
+        } else {
+            // it was made of a `usize`
+            Kind::Event(usize::try_from(number >> 1).unwrap_or(usize::MAX))
+        }
+    }
+}
+
+/// Wakers to be called when the lock is free.
+#[derive(Default)]
+#[must_use = "those who wait are to be woken"]
+pub(super) struct Wakes(Vec<Waker>);
+
+impl Wakes {
+    pub(super) fn run(self) {
+        for waker in self.0 {
+            waker.wake();
+        }
+    }
+}
+
+/// Keeps the newest waker. One that goes is dropped later: that may run code of its owner's.
+fn replace(known: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
+    match known {
+        Some(known) if known.will_wake(waker) => None,
+        _ => known.replace(waker.clone()),
+    }
+}
+
+impl Waiters {
+    /// The driver has its turn. Returns whether its waker is a new one, and the old one.
+    pub(super) fn driver_polled(&mut self, waker: &Waker) -> (bool, Option<Waker>) {
+        self.is_driver_awake = true;
+        // it may have been woken for the handler
+        self.handler_turn = true;
+        let is_new = !self.driver.as_ref().is_some_and(|known| known.will_wake(waker));
+        (is_new, replace(&mut self.driver, waker))
+    }
+
+    /// The driver has looked at everything, and sleeps.
+    pub(super) fn driver_sleeps(&mut self) {
+        self.is_driver_awake = false;
+        if self.others.as_ref().is_some_and(|others| others.senders.is_empty() && others.events.is_empty()) {
+            self.others = None;
+        }
+    }
+
+    /// There is no driver any more. Its waker would keep the memory of its task for as long as there is a `Sender`.
+    pub(super) fn driver_gone(&mut self) -> Option<Waker> {
+        self.driver.take()
+    }
+
+    /// Whether the handler is to be polled, since the last call.
+    #[inline]
+    pub(super) fn take_handler_turn(&mut self) -> bool {
+        std::mem::take(&mut self.handler_turn)
+    }
+
+    /// Whether the handler is to be polled.
+    #[inline]
+    pub(super) fn is_handlers_turn(&self) -> bool {
+        self.handler_turn
+    }
+
+    /// The driver was about to sleep, and does not.
+    pub(super) fn driver_stays_awake(&mut self) {
+        self.is_driver_awake = true;
+    }
+
+    /// Whether the driver's own handler waits for a message.
+    #[inline]
+    pub(super) fn is_handler_receiving(&self) -> bool {
+        self.is_receiver_waiting
+            && self.receiver.as_ref().zip(self.driver.as_ref()).is_some_and(|(receiver, driver)| {
+                driver.will_wake(receiver)
+            })
+    }
+
+    /// The receiver waits for a message, or the end. Returns a waker to be dropped.
+    #[inline]
+    pub(super) fn wait_for_message(&mut self, waker: &Waker) -> Option<Waker> {
+        self.is_receiver_waiting = true;
+        replace(&mut self.receiver, waker)
+    }
+
+    /// The receiver does not wait any more. Returns a waker to be dropped.
+    pub(super) fn forget_receiver(&mut self) -> Option<Waker> {
+        self.is_receiver_waiting = false;
+        self.receiver.take()
+    }
+
+    /// Whether one who wants to send a message of this size, and has a place or found no [room](Self::has_room), has its
+    /// turn. If not, it waits for that. Returns a waker to be dropped, too.
+    pub(super) fn poll_room(
+        &mut self,
+        place: &mut Option<Place>,
+        size: u64,
+        waker: &Waker,
+    ) -> (bool, Option<Waker>) {
+        let others = self.others.get_or_insert_default();
+        match place.map(Place::kind) {
+            Some(Kind::Sender(ticket)) => others.poll_sender(ticket, place, waker),
+            Some(Kind::Event(key)) => {
+                *place = Some(others.queue(size, waker));
+                (false, others.events.try_remove(key).map(|waiter| waiter.waker))
+            }
+            None => {
+                *place = Some(others.queue(size, waker));
+                (false, None)
+            }
+        }
+    }
+
+    /// Whether there is room for one who has not waited: beyond what is kept for those who have.
+    #[inline]
+    pub(super) fn has_room(&self, connection: &Connection) -> bool {
+        let kept = match &self.others {
+            None => 0,
+            Some(others) if others.is_anyone_queued() => return false,
+            Some(others) => others.granted,
+        };
+        connection.outbound_room() > kept
+    }
+
+    /// Waits for an event, and no longer for another one. Returns a waker to be dropped.
+    pub(super) fn wait_for(
+        &mut self,
+        event: Event,
+        place: &mut Option<Place>,
+        waker: &Waker,
+    ) -> Option<Waker> {
+        let old = place.take().and_then(|place| self.forget(place));
+        let others = self.others.get_or_insert_default();
+        let waiter = EventWaiter { event, waker: waker.clone(), is_woken: false };
+        *place = Some(Place::event(others.events.insert(waiter)));
+        old
+    }
+
+    /// One who waited does not any more.
+    pub(super) fn forget(&mut self, place: Place) -> Option<Waker> {
+        let others = self.others.as_mut()?;
+        match place.kind() {
+            Kind::Sender(ticket) => others.forget(ticket),
+            Kind::Event(key) => others.events.try_remove(key).map(|waiter| waiter.waker),
+        }
+    }
+
+    /// Whether [`collect`](Self::collect) may find somebody.
+    #[inline]
+    pub(super) fn is_anyone_ready(&self, connection: &Connection) -> bool {
+        self.others.is_some() || self.is_receiver_ready(connection) || self.is_driver_ready(connection)
+    }
+
+    #[inline]
+    fn is_receiver_ready(&self, connection: &Connection) -> bool {
+        self.is_receiver_waiting && connection.is_receivable()
+    }
+
+    #[inline]
+    fn is_driver_ready(&self, connection: &Connection) -> bool {
+        !self.is_driver_awake && (connection.needs_driver() || self.handler_turn)
+    }
+
+    /// Collects the wakers of those who have what they wait for.
+    pub(super) fn collect(&mut self, connection: &Connection) -> Wakes {
+        let mut wakes = Wakes::default();
+        let is_receiver_ready = self.is_receiver_ready(connection);
+        let Self { driver, handler_turn, receiver, is_receiver_waiting, others, .. } = self;
+        let mut wake = |waker: &Waker| {
+            if driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
+                *handler_turn = true;
+            } else {
+                wakes.0.push(waker.clone());
+            }
+        };
+        if is_receiver_ready {
+            *is_receiver_waiting = false;
+            receiver.iter().for_each(&mut wake);
+        }
+        if let Some(others) = others {
+            others.collect(connection, wake);
+        }
+        if self.is_driver_ready(connection) {
+            // once is enough until it is polled
+            self.is_driver_awake = true;
+            wakes.0.extend(self.driver.clone());
+        }
+        wakes
+    }
+}
+
+impl Others {
+    fn queue(&mut self, size: u64, waker: &Waker) -> Place {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.senders.insert(ticket, SenderWaiter { waker: waker.clone(), size, is_granted: false });
+        Place::sender(ticket)
+    }
+
+    /// Whether there is room for a sender that has waited, which leaves its place then.
+    fn poll_sender(
+        &mut self,
+        ticket: u64,
+        place: &mut Option<Place>,
+        waker: &Waker,
+    ) -> (bool, Option<Waker>) {
+        match self.senders.get_mut(&ticket) {
+            Some(sender) if !sender.is_granted => {
+                (false, Some(std::mem::replace(&mut sender.waker, waker.clone())))
+            }
+            _ => {
+                *place = None;
+                (true, self.forget(ticket))
+            }
+        }
+    }
+
+    /// Whether somebody waits for whom there is no room yet. They come behind those for whom there is.
+    fn is_anyone_queued(&self) -> bool {
+        self.senders.last_key_value().is_some_and(|(ticket, _)| *ticket >= self.first_queued)
+    }
+
+    fn forget(&mut self, ticket: u64) -> Option<Waker> {
+        let sender = self.senders.remove(&ticket)?;
+        if sender.is_granted {
+            self.granted -= sender.size;
+        }
+        Some(sender.waker)
+    }
+
+    fn collect(&mut self, connection: &Connection, mut wake: impl FnMut(&Waker)) {
+        let is_sendable = connection.is_sendable();
+        let room = connection.outbound_room();
+        if !is_sendable || self.granted < room {
+            for (ticket, sender) in self.senders.range_mut(self.first_queued..) {
+                if is_sendable && self.granted >= room {
+                    break;
+                }
+                self.first_queued = ticket + 1;
+                sender.is_granted = true;
+                self.granted += sender.size;
+                wake(&sender.waker);
+            }
+        }
+        for (_, waiter) in self.events.iter_mut().filter(|(_, waiter)| !waiter.is_woken) {
+            if waiter.event.has_happened(connection) {
+                waiter.is_woken = true;
+                wake(&waiter.waker);
+            }
+        }
+    }
+}
+
+impl Event {
+    fn has_happened(self, connection: &Connection) -> bool {
+        match self {
+            Self::Written(end) => connection.written() >= end || connection.is_over(),
+            Self::Pong(id) => connection.poll_pong(id).is_ready(),
+            Self::Close => connection.is_answered() || connection.is_over(),
+            Self::End => connection.is_over(),
+        }
+    }
+}
