@@ -126,7 +126,9 @@ impl Io {
 
     /// Reads and decodes until there is nothing more, no room, or the turn has lasted long enough.
     pub(super) fn read(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) {
-        connection.decode_ahead();
+        if connection.decode_ahead() {
+            return;
+        }
         while self.readable
             && let Some(transport) = &mut self.transport
             && let Some(mut buffer) = connection.read_buffer(self.now)
@@ -139,7 +141,9 @@ impl Io {
                 }
                 Poll::Ready(Ok(n)) if n > 0 => {
                     connection.handle_read(buffer, n, self.now);
-                    connection.decode_ahead();
+                    if connection.decode_ahead() {
+                        return;
+                    }
                 }
                 Poll::Ready(result) => {
                     self.readable = false;
@@ -156,46 +160,44 @@ impl Io {
         connection.handle_timeout(self.now);
     }
 
-    /// Writes all that is queued, in as few calls as it takes.
+    /// Writes all that is queued, in as few calls as it takes, and flushes.
     pub(super) fn write(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) {
         if connection.is_timing() {
             // the handler may have taken its time
             self.look_at_clock();
         }
-        if let Some(mut output) = connection.take_output(self.writable, self.now)
-            && let Some(transport) = &mut self.transport
-        {
-            let before = output.remaining();
+        let output = connection.take_output(self.writable, self.now);
+        let Some(transport) = &mut self.transport else { return };
+        let mut result = Poll::Ready(Ok(()));
+        if let Some(mut output) = output {
+            let queued = output.remaining();
             let mut sent = Vec::new();
-            let result = connection.unlocked(|| write_all(transport, cx, &mut output, &mut sent));
-            let written = before - output.remaining();
-            self.unflushed |= written > 0;
-            self.writable = matches!(result, Poll::Ready(Ok(())));
-            if !self.writable {
+            result = connection.unlocked(|| {
+                let result = write_all(transport, cx, &mut output, &mut sent);
+                self.unflushed |= output.remaining() < queued;
+                match result {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    _ => flush(transport, cx, &mut self.unflushed),
+                }
+            });
+            let is_blocked = output.has_remaining();
+            if is_blocked {
+                self.writable = false;
                 self.look_at_clock();
             }
-            connection.handle_written(output, written, result.is_pending(), self.now);
-            if let Poll::Ready(Err(error)) = result {
-                self.broken(connection, error);
-            }
+            let written = queued - output.remaining();
+            connection.handle_written(&mut output, written, is_blocked, self.now);
             if !sent.is_empty() {
                 connection.unlocked(|| drop_each(sent));
             }
+        } else if self.unflushed {
+            result = connection.unlocked(|| flush(transport, cx, &mut self.unflushed));
         }
-        self.flush(connection, cx);
-    }
-
-    fn flush(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) {
-        if self.unflushed
-            && let Some(transport) = &mut self.transport
-        {
-            match connection.unlocked(|| Pin::new(transport).poll_flush(cx)) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(())) => self.unflushed = false,
-                Poll::Ready(Err(error)) => return self.broken(connection, error),
-            }
+        match result {
+            Poll::Ready(Err(error)) => self.broken(connection, error),
+            _ if self.unflushed => {}
+            _ => connection.handle_flushed(self.now),
         }
-        connection.handle_flushed(self.now);
     }
 
     /// The transport takes nothing any more. What it has for us is still read.
@@ -282,6 +284,15 @@ fn write_all(
             Ok(n) => output.advance_into(n, sent),
             Err(error) => return Poll::Ready(Err(error)),
         }
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Flushes what was written, if anything was.
+fn flush(transport: &mut Transport, cx: &mut Context<'_>, unflushed: &mut bool) -> Poll<io::Result<()>> {
+    if *unflushed {
+        ready!(Pin::new(transport).poll_flush(cx))?;
+        *unflushed = false;
     }
     Poll::Ready(Ok(()))
 }

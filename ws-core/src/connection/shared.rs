@@ -4,6 +4,8 @@
 //! of the handler, or while code of others runs: when [`Locked`] lets go of it, wakers are called, payloads are dropped and
 //! the observer is told.
 
+#[cfg(feature = "deflate")]
+use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -25,6 +27,8 @@ use crate::error::{Error, TrySendError};
 use crate::message::Message;
 use crate::observer::ConnectionInfo;
 use crate::prepared::PreparedMessage;
+#[cfg(feature = "deflate")]
+use crate::protocol::Frame;
 use crate::protocol::Role;
 use crate::utf8::Utf8Bytes;
 
@@ -50,8 +54,6 @@ pub(super) struct Locked<'a> {
     shared: &'a Shared,
     /// `None` while it is let go of.
     state: Option<MutexGuard<'a, State>>,
-    /// Dropped when the lock is free.
-    dropped: Option<Waker>,
 }
 
 impl Shared {
@@ -76,7 +78,7 @@ impl Shared {
 
     #[inline]
     pub(super) fn lock(&self) -> Locked<'_> {
-        Locked { shared: self, state: Some(self.guard()), dropped: None }
+        Locked { shared: self, state: Some(self.guard()) }
     }
 
     #[inline]
@@ -85,17 +87,40 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Unlocks, then does what concerns others. [`Locked`] does it by itself.
+    #[inline]
+    fn let_go(&self, state: MutexGuard<'_, State>) {
+        if state.concerns_others() {
+            self.let_go_with_effects(state);
+        }
+    }
+
+    #[inline(never)]
+    fn let_go_with_effects(&self, mut state: MutexGuard<'_, State>) {
+        let State { connection, waiters } = &mut *state;
+        let wakes = waiters.collect(connection);
+        let effects = connection.take_effects();
+        drop(state);
+        wakes.run();
+        let Some(effects) = effects else { return };
+        let Effects { notices, dropped } = *effects;
+        for notice in notices {
+            self.observe(notice);
+        }
+        drop_each(dropped);
+    }
+
     #[inline]
     pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
-        let mut connection = self.lock();
+        let mut state = self.guard();
+        let State { connection, waiters } = &mut *state;
         // those that waited were observed when they came
         let is_new = !connection.has_message();
         let received = connection.recv();
         if received.is_pending() {
-            connection.wait_for_message(cx.waker());
-            return Poll::Pending;
+            waiters.wait_for_message(cx.waker());
         }
-        drop(connection);
+        self.let_go(state);
         if is_new && let Poll::Ready(Some(Ok(message))) = &received {
             self.observe(Notice::Received(message.len()));
         }
@@ -109,20 +134,71 @@ impl Shared {
         place: &mut Option<Place>,
         message: &mut Option<Outgoing<'_>>,
     ) -> Poll<Result<(), Error>> {
-        let mut connection = self.lock();
-        if !connection.is_sendable() {
-            return Poll::Ready(Err(Error::Closed));
-        }
-        if place.is_some() || !connection.has_room() {
+        let mut state = self.guard();
+        let State { connection, waiters } = &mut *state;
+        if place.is_some() || !waiters.has_room(connection) {
             let size = message.as_ref().map_or(0, Outgoing::len);
-            if !connection.poll_room(place, size, cx.waker()) {
+            if connection.is_sendable() && !waiters.poll_room(place, size as u64, cx.waker()) {
+                self.let_go(state);
                 return Poll::Pending;
             }
         }
         Poll::Ready(match message.take() {
-            Some(message) => connection.send(message).map_err(|_| Error::Closed),
+            Some(message) => self.send(state, message).map_err(|_| Error::Closed),
             None => Ok(()),
         })
+    }
+
+    /// Queues a message, unless the connection is closed: then gives it back.
+    #[expect(clippy::inline_always, reason = "the message is moved less: a tenth of what a small one takes")]
+    #[inline(always)]
+    fn send<'s, 'a>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        message: Outgoing<'a>,
+    ) -> Result<(), Outgoing<'a>> {
+        let bytes = message.len();
+        #[cfg(feature = "deflate")]
+        if let Some(deflate) = self.negotiated.deflate
+            && bytes >= deflate.compression.threshold
+        {
+            // that takes its time: others may want to send, or to close
+            drop(state);
+            let compressed = message.compressed(deflate);
+            state = self.guard();
+            if let Some(frame) = compressed {
+                return self.send_compressed(state, message, frame);
+            }
+        }
+        if !state.connection.is_sendable() {
+            self.let_go(state);
+            return Err(message);
+        }
+        let copied: Option<Bytes> = state.connection.send(message);
+        self.let_go(state);
+        drop(copied);
+        self.observe(Notice::Sent(bytes));
+        Ok(())
+    }
+
+    /// Queues a compressed message, unless the connection is closed: then gives it back.
+    #[cfg(feature = "deflate")]
+    fn send_compressed<'a>(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        message: Outgoing<'a>,
+        frame: Cow<'a, Frame>,
+    ) -> Result<(), Outgoing<'a>> {
+        let is_sendable = state.connection.is_sendable();
+        if is_sendable {
+            state.connection.send_frame(frame);
+        }
+        self.let_go(state);
+        if !is_sendable {
+            return Err(message);
+        }
+        self.observe(Notice::Sent(message.len()));
+        Ok(())
     }
 
     /// Waits until there is room in the outbound buffer.
@@ -145,21 +221,16 @@ impl Shared {
 
     /// Queues a message whether there is room or not.
     pub(super) fn queue(&self, message: Message) -> Result<(), Error> {
-        self.lock().send(Outgoing::Own(message)).map_err(|_| Error::Closed)
+        self.send(self.guard(), Outgoing::Own(message)).map_err(|_| Error::Closed)
     }
 
     pub(super) fn try_send(&self, message: Outgoing<'_>) -> Result<(), TrySendError> {
-        let connection = self.lock();
-        let closed = |message: Outgoing<'_>| TrySendError::Closed(message.into_message());
-        if !connection.is_sendable() {
-            drop(connection);
-            Err(closed(message))
-        } else if !connection.has_room() {
-            drop(connection);
-            Err(TrySendError::Full(message.into_message()))
-        } else {
-            connection.send(message).map_err(closed)
+        let state = self.guard();
+        if state.connection.is_sendable() && !state.waiters.has_room(&state.connection) {
+            drop(state);
+            return Err(TrySendError::Full(message.into_message()));
         }
+        self.send(state, message).map_err(|message| TrySendError::Closed(message.into_message()))
     }
 
     /// Where a flush that begins now is over.
@@ -259,8 +330,8 @@ impl Shared {
     /// One who waited does not any more.
     #[inline]
     pub(super) fn forget(&self, place: &mut Option<Place>) {
-        if let Some(place) = place.take() {
-            self.lock().forget(place);
+        if place.is_some() {
+            self.lock().leave(place);
         }
     }
 
@@ -298,6 +369,14 @@ pub(super) fn drop_each<T>(values: Vec<T>) {
     }
 }
 
+impl State {
+    /// Whether there is something to do outside of the lock.
+    #[inline]
+    fn concerns_others(&self) -> bool {
+        self.waiters.is_anyone_ready(&self.connection) || self.connection.has_effects()
+    }
+}
+
 impl<'a> Locked<'a> {
     #[inline]
     pub(super) fn shared(&self) -> &'a Shared {
@@ -310,92 +389,42 @@ impl<'a> Locked<'a> {
         self.state.as_mut().expect("the connection is locked")
     }
 
-    /// Does something while the connection is not locked.
+    /// Does something while the connection is not locked. Those who wait are woken later, when it is let go of for good.
     #[inline]
     pub(super) fn unlocked<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        self.let_go();
+        self.state = None;
         let result = work();
         self.state = Some(self.shared.guard());
         result
     }
 
-    /// Unlocks, then does what concerns others.
-    #[inline]
-    fn let_go(&mut self) {
-        let Some(mut state) = self.state.take() else { return };
-        let State { connection, waiters } = &mut *state;
-        if waiters.is_anyone_ready(connection) || connection.has_effects() || self.dropped.is_some() {
-            self.let_go_with_effects(state);
-        }
-    }
-
-    fn let_go_with_effects(&mut self, mut state: MutexGuard<'_, State>) {
-        let State { connection, waiters } = &mut *state;
-        let wakes = waiters.collect(connection);
-        let effects = connection.take_effects();
-        drop(state);
-        wakes.run();
-        drop(self.dropped.take());
-        let Some(effects) = effects else { return };
-        let Effects { notices, dropped } = *effects;
-        for notice in notices {
-            self.shared.observe(notice);
-        }
-        drop_each(dropped);
-    }
-
-    /// Wakes those who have what they wait for.
+    /// Wakes those who have what they wait for, and does what else concerns others.
     #[inline]
     fn notify(&mut self) {
-        let State { connection, waiters } = self.state();
-        if waiters.is_anyone_ready(connection) {
-            let wakes = waiters.collect(connection);
-            self.unlocked(|| wakes.run());
-        }
-    }
-
-    /// Queues a message, unless the connection is closed: then gives it back.
-    #[expect(clippy::inline_always, reason = "the message is moved less: a tenth of what a small one takes")]
-    #[inline(always)]
-    fn send<'m>(mut self, message: Outgoing<'m>) -> Result<(), Outgoing<'m>> {
-        let bytes = message.len();
-        #[cfg(feature = "deflate")]
-        let compressed = match self.shared.negotiated.deflate {
-            // that takes its time: others may want to send, or to close
-            Some(deflate) if bytes >= deflate.compression.threshold => {
-                self.unlocked(|| message.compressed(deflate))
+        if self.state().concerns_others() {
+            if let Some(state) = self.state.take() {
+                self.shared.let_go(state);
             }
-            _ => None,
-        };
-        #[cfg(not(feature = "deflate"))]
-        let compressed = None;
-        if !self.is_sendable() {
-            return Err(message);
+            self.state = Some(self.shared.guard());
         }
-        let copied: Option<Bytes> = self.state().connection.send(message, compressed);
-        let shared = self.shared;
-        drop(self);
-        drop(copied);
-        shared.observe(Notice::Sent(bytes));
-        Ok(())
     }
 
-    /// Decodes what was read, unless the handler waits for a message and decodes it itself.
+    /// Decodes what was read, unless the handler waits for a message and decodes it itself. Says whether it does.
     #[inline]
-    pub(super) fn decode_ahead(&mut self) {
+    pub(super) fn decode_ahead(&mut self) -> bool {
         let State { connection, waiters } = self.state();
-        if !(connection.is_between_messages() && waiters.is_handler_receiving()) {
+        let is_handlers_part = connection.is_between_messages() && waiters.is_handler_receiving();
+        if !is_handlers_part {
             connection.decode_ahead();
         }
+        is_handlers_part
     }
 
     /// The driver has its turn. Says whether its waker is a new one.
     pub(super) fn driver_polled(&mut self, waker: &Waker) -> bool {
         let State { connection, waiters } = self.state();
         connection.begin_turn();
-        let (is_new, old) = waiters.driver_polled(waker);
-        self.dropped = old;
-        is_new
+        waiters.driver_polled(waker)
     }
 
     /// The driver has looked at everything, and sleeps.
@@ -408,7 +437,7 @@ impl<'a> Locked<'a> {
 
     /// There is no driver any more.
     pub(super) fn driver_gone(&mut self) {
-        self.dropped = self.state().waiters.driver_gone();
+        self.state().waiters.driver_gone();
     }
 
     /// Whether the handler is to be polled, since the last call.
@@ -436,28 +465,21 @@ impl<'a> Locked<'a> {
     }
 
     fn poll_room(&mut self, place: &mut Option<Place>, size: usize, waker: &Waker) -> bool {
-        let (has_room, old) = self.state().waiters.poll_room(place, size as u64, waker);
-        self.dropped = old;
-        has_room
-    }
-
-    #[inline]
-    fn wait_for_message(&mut self, waker: &Waker) {
-        self.dropped = self.state().waiters.wait_for_message(waker);
+        self.state().waiters.poll_room(place, size as u64, waker)
     }
 
     fn wait_for(&mut self, event: Event, place: &mut Option<Place>, waker: &Waker) {
-        self.dropped = self.state().waiters.wait_for(event, place, waker);
+        self.state().waiters.wait_for(event, place, waker);
     }
 
-    fn forget(&mut self, place: Place) {
-        self.dropped = self.state().waiters.forget(place);
+    fn leave(&mut self, place: &mut Option<Place>) {
+        self.state().waiters.leave(place);
     }
 
     fn receiver_dropped(&mut self) {
         let State { connection, waiters } = self.state();
         connection.receiver_dropped();
-        self.dropped = waiters.forget_receiver();
+        waiters.forget_receiver();
     }
 }
 
@@ -480,6 +502,8 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.let_go();
+        if let Some(state) = self.state.take() {
+            self.shared.let_go(state);
+        }
     }
 }

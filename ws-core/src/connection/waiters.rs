@@ -24,6 +24,8 @@ pub(super) struct Waiters {
     is_receiver_waiting: bool,
     /// `None` while there are none, as most of the time.
     others: Option<Box<Others>>,
+    /// Wakers of those who do not wait any more, to be dropped when the lock is free: that may run code of their owners.
+    retired: Vec<Waker>,
 }
 
 #[derive(Debug, Default)]
@@ -97,35 +99,39 @@ impl Place {
     }
 }
 
-/// Wakers to be called when the lock is free.
-#[derive(Default)]
+/// Wakers to be called, or dropped, when the lock is free.
 #[must_use = "those who wait are to be woken"]
-pub(super) struct Wakes(Vec<Waker>);
+pub(super) struct Wakes {
+    wake: Vec<Waker>,
+    /// Only dropped.
+    _retired: Vec<Waker>,
+}
 
 impl Wakes {
     pub(super) fn run(self) {
-        for waker in self.0 {
+        for waker in self.wake {
             waker.wake();
         }
     }
 }
 
-/// Keeps the newest waker. One that goes is dropped later: that may run code of its owner's.
-fn replace(known: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
-    match known {
-        Some(known) if known.will_wake(waker) => None,
-        _ => known.replace(waker.clone()),
+/// Keeps the newest waker.
+#[inline]
+fn replace(known: &mut Option<Waker>, waker: &Waker, retired: &mut Vec<Waker>) {
+    if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        retired.extend(known.replace(waker.clone()));
     }
 }
 
 impl Waiters {
-    /// The driver has its turn. Returns whether its waker is a new one, and the old one.
-    pub(super) fn driver_polled(&mut self, waker: &Waker) -> (bool, Option<Waker>) {
+    /// The driver has its turn. Returns whether its waker is a new one.
+    pub(super) fn driver_polled(&mut self, waker: &Waker) -> bool {
         self.is_driver_awake = true;
         // it may have been woken for the handler
         self.handler_turn = true;
         let is_new = !self.driver.as_ref().is_some_and(|known| known.will_wake(waker));
-        (is_new, replace(&mut self.driver, waker))
+        replace(&mut self.driver, waker, &mut self.retired);
+        is_new
     }
 
     /// The driver has looked at everything, and sleeps.
@@ -137,8 +143,8 @@ impl Waiters {
     }
 
     /// There is no driver any more. Its waker would keep the memory of its task for as long as there is a `Sender`.
-    pub(super) fn driver_gone(&mut self) -> Option<Waker> {
-        self.driver.take()
+    pub(super) fn driver_gone(&mut self) {
+        self.retired.extend(self.driver.take());
     }
 
     /// Whether the handler is to be polled, since the last call.
@@ -167,39 +173,36 @@ impl Waiters {
             })
     }
 
-    /// The receiver waits for a message, or the end. Returns a waker to be dropped.
+    /// The receiver waits for a message, or the end.
     #[inline]
-    pub(super) fn wait_for_message(&mut self, waker: &Waker) -> Option<Waker> {
+    pub(super) fn wait_for_message(&mut self, waker: &Waker) {
         self.is_receiver_waiting = true;
-        replace(&mut self.receiver, waker)
+        replace(&mut self.receiver, waker, &mut self.retired);
     }
 
-    /// The receiver does not wait any more. Returns a waker to be dropped.
-    pub(super) fn forget_receiver(&mut self) -> Option<Waker> {
+    /// The receiver does not wait any more.
+    pub(super) fn forget_receiver(&mut self) {
         self.is_receiver_waiting = false;
-        self.receiver.take()
+        self.retired.extend(self.receiver.take());
     }
 
     /// Whether one who wants to send a message of this size, and has a place or found no [room](Self::has_room), has its
-    /// turn. If not, it waits for that. Returns a waker to be dropped, too.
-    pub(super) fn poll_room(
-        &mut self,
-        place: &mut Option<Place>,
-        size: u64,
-        waker: &Waker,
-    ) -> (bool, Option<Waker>) {
+    /// turn. If not, it waits for that.
+    pub(super) fn poll_room(&mut self, place: &mut Option<Place>, size: u64, waker: &Waker) -> bool {
         let others = self.others.get_or_insert_default();
-        match place.map(Place::kind) {
-            Some(Kind::Sender(ticket)) => others.poll_sender(ticket, place, waker),
-            Some(Kind::Event(key)) => {
-                *place = Some(others.queue(size, waker));
-                (false, others.events.try_remove(key).map(|waiter| waiter.waker))
+        if let Some(Kind::Sender(ticket)) = place.map(Place::kind)
+            && let Some(sender) = others.senders.get_mut(&ticket)
+        {
+            if sender.is_granted {
+                self.leave(place);
+                return true;
             }
-            None => {
-                *place = Some(others.queue(size, waker));
-                (false, None)
-            }
+            self.retired.push(std::mem::replace(&mut sender.waker, waker.clone()));
+            return false;
         }
+        self.leave(place);
+        *place = Some(self.others.get_or_insert_default().queue(size, waker));
+        false
     }
 
     /// Whether there is room for one who has not waited: beyond what is kept for those who have.
@@ -213,33 +216,30 @@ impl Waiters {
         connection.outbound_room() > kept
     }
 
-    /// Waits for an event, and no longer for another one. Returns a waker to be dropped.
-    pub(super) fn wait_for(
-        &mut self,
-        event: Event,
-        place: &mut Option<Place>,
-        waker: &Waker,
-    ) -> Option<Waker> {
-        let old = place.take().and_then(|place| self.forget(place));
+    /// Waits for an event, and no longer for another one.
+    pub(super) fn wait_for(&mut self, event: Event, place: &mut Option<Place>, waker: &Waker) {
+        self.leave(place);
         let others = self.others.get_or_insert_default();
         let waiter = EventWaiter { event, waker: waker.clone(), is_woken: false };
         *place = Some(Place::event(others.events.insert(waiter)));
-        old
     }
 
     /// One who waited does not any more.
-    pub(super) fn forget(&mut self, place: Place) -> Option<Waker> {
-        let others = self.others.as_mut()?;
-        match place.kind() {
-            Kind::Sender(ticket) => others.forget(ticket),
+    pub(super) fn leave(&mut self, place: &mut Option<Place>) {
+        let (Some(place), Some(others)) = (place.take(), &mut self.others) else { return };
+        self.retired.extend(match place.kind() {
+            Kind::Sender(ticket) => others.remove_sender(ticket),
             Kind::Event(key) => others.events.try_remove(key).map(|waiter| waiter.waker),
-        }
+        });
     }
 
     /// Whether [`collect`](Self::collect) may find somebody.
     #[inline]
     pub(super) fn is_anyone_ready(&self, connection: &Connection) -> bool {
-        self.others.is_some() || self.is_receiver_ready(connection) || self.is_driver_ready(connection)
+        self.others.is_some()
+            || self.is_receiver_ready(connection)
+            || self.is_driver_ready(connection)
+            || !self.retired.is_empty()
     }
 
     #[inline]
@@ -254,14 +254,14 @@ impl Waiters {
 
     /// Collects the wakers of those who have what they wait for.
     pub(super) fn collect(&mut self, connection: &Connection) -> Wakes {
-        let mut wakes = Wakes::default();
+        let mut wakes = Wakes { wake: Vec::new(), _retired: std::mem::take(&mut self.retired) };
         let is_receiver_ready = self.is_receiver_ready(connection);
         let Self { driver, handler_turn, receiver, is_receiver_waiting, others, .. } = self;
         let mut wake = |waker: &Waker| {
             if driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
                 *handler_turn = true;
             } else {
-                wakes.0.push(waker.clone());
+                wakes.wake.push(waker.clone());
             }
         };
         if is_receiver_ready {
@@ -274,7 +274,7 @@ impl Waiters {
         if self.is_driver_ready(connection) {
             // once is enough until it is polled
             self.is_driver_awake = true;
-            wakes.0.extend(self.driver.clone());
+            wakes.wake.extend(self.driver.clone());
         }
         wakes
     }
@@ -288,30 +288,12 @@ impl Others {
         Place::sender(ticket)
     }
 
-    /// Whether there is room for a sender that has waited, which leaves its place then.
-    fn poll_sender(
-        &mut self,
-        ticket: u64,
-        place: &mut Option<Place>,
-        waker: &Waker,
-    ) -> (bool, Option<Waker>) {
-        match self.senders.get_mut(&ticket) {
-            Some(sender) if !sender.is_granted => {
-                (false, Some(std::mem::replace(&mut sender.waker, waker.clone())))
-            }
-            _ => {
-                *place = None;
-                (true, self.forget(ticket))
-            }
-        }
-    }
-
     /// Whether somebody waits for whom there is no room yet. They come behind those for whom there is.
     fn is_anyone_queued(&self) -> bool {
         self.senders.last_key_value().is_some_and(|(ticket, _)| *ticket >= self.first_queued)
     }
 
-    fn forget(&mut self, ticket: u64) -> Option<Waker> {
+    fn remove_sender(&mut self, ticket: u64) -> Option<Waker> {
         let sender = self.senders.remove(&ticket)?;
         if sender.is_granted {
             self.granted -= sender.size;

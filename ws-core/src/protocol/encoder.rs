@@ -216,6 +216,7 @@ impl Encoder {
     }
 
     /// A mask for the next frame, if ours are masked.
+    #[inline]
     fn mask(&self) -> Option<Mask> {
         match self.role {
             Role::Server => None,

@@ -86,6 +86,13 @@ struct Kernel {
     is_asked: bool,
 }
 
+impl Kernel {
+    /// Whether there is nothing to tell it or to ask it.
+    fn is_quiet(self) -> bool {
+        self.is_wanted == self.is_watching && !self.is_asked
+    }
+}
+
 /// What is left to do when the connection is not locked any more.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {

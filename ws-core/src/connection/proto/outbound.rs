@@ -62,11 +62,11 @@ impl Outbound {
     }
 
     /// The transport took `written` bytes, and `rest` is what it did not take.
-    pub(super) fn put_back(&mut self, mut rest: Encoder, written: usize) {
+    pub(super) fn put_back(&mut self, rest: &mut Encoder, written: usize) {
         self.written += written as u64;
         if rest.has_remaining() {
-            self.encoder.drain_into(&mut rest);
-            self.encoder = rest;
+            self.encoder.drain_into(rest);
+            std::mem::swap(&mut self.encoder, rest);
         }
     }
 

@@ -293,11 +293,13 @@ impl Connection {
 
     /// Takes back what the transport has not taken of the output, after it took `written` bytes. `is_blocked` says whether
     /// it would take no more.
-    pub(crate) fn handle_written(&mut self, rest: Encoder, written: usize, is_blocked: bool, now: Instant) {
-        if self.closing.is_closed() {
-            self.effects().dropped.push(super::Dropped::Outbound(rest));
-            return;
-        }
+    pub(crate) fn handle_written(
+        &mut self,
+        rest: &mut Encoder,
+        written: usize,
+        is_blocked: bool,
+        now: Instant,
+    ) {
         self.outbound.put_back(rest, written);
         if written > 0 {
             self.timers.unblocked();
@@ -329,6 +331,7 @@ impl Connection {
     #[inline]
     pub(crate) fn poll_action(&self) -> Option<Action> {
         match self.closing {
+            Closing::Open if self.kernel.is_quiet() => return None,
             Closing::Open => {}
             Closing::ShuttingDown { .. } => return Some(Action::ShutDown),
             Closing::Closed { is_released: false, .. } => return Some(Action::Release),

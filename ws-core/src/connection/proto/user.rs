@@ -13,9 +13,9 @@ use crate::config::Deflate;
 use crate::error::Error;
 use crate::message::Message;
 use crate::prepared::PreparedMessage;
-use crate::protocol::{Encoder, Frame};
+use crate::protocol::Encoder;
 #[cfg(feature = "deflate")]
-use crate::protocol::compress;
+use crate::protocol::{Frame, compress};
 use crate::utf8::Utf8Bytes;
 
 /// What is sent.
@@ -102,22 +102,20 @@ impl Connection {
         self.closing.is_sendable()
     }
 
-    /// Queues a message, whether there is room or not, or `compressed` in its place. Returns the payload if it was copied,
-    /// to be dropped outside of the lock. The connection has to be [sendable](Self::is_sendable).
+    /// Queues a message, whether there is room or not. Returns its payload if that was copied, to be dropped outside of the
+    /// lock. The connection has to be [sendable](Self::is_sendable).
     #[inline]
-    pub(crate) fn send<'a>(
-        &mut self,
-        message: Outgoing<'a>,
-        compressed: Option<Cow<'a, Frame>>,
-    ) -> Option<Bytes> {
+    pub(crate) fn send(&mut self, message: Outgoing<'_>) -> Option<Bytes> {
         self.timers.exchanged();
-        let Some(frame) = compressed else { return self.push(|encoder| message.encode(encoder)) };
+        self.push(|encoder| message.encode(encoder))
+    }
+
+    /// As [`send`](Self::send), for a message that was compressed.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn send_frame(&mut self, frame: Cow<'_, Frame>) {
+        self.timers.exchanged();
         // what is copied of it is ours alone
         self.push(|encoder| encoder.frame(frame));
-        match message {
-            Outgoing::Own(message) => Some(message.into_bytes()),
-            Outgoing::Prepared(_) => None,
-        }
     }
 
     /// Bytes that were queued since the connection opened: where a flush that begins now is over.
