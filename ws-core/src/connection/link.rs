@@ -270,14 +270,11 @@ fn write_all(
     sent: &mut Vec<Bytes>,
 ) -> Poll<io::Result<()>> {
     while output.has_remaining() {
-        let transport = Pin::new(&mut *transport);
         // a plain write takes less of the kernel's time than a vectored one
         let written = if output.is_one_chunk() || !transport.is_write_vectored() {
-            transport.poll_write(cx, output.chunk())
+            Pin::new(&mut *transport).poll_write(cx, output.chunk())
         } else {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = output.chunks_vectored(&mut slices);
-            transport.poll_write_vectored(cx, &slices[..count])
+            write_vectored(transport, cx, output)
         };
         match ready!(written) {
             Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -286,6 +283,17 @@ fn write_all(
         }
     }
     Poll::Ready(Ok(()))
+}
+
+#[inline(never)]
+fn write_vectored(
+    transport: &mut Transport,
+    cx: &mut Context<'_>,
+    output: &Encoder,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let count = output.chunks_vectored(&mut slices);
+    Pin::new(transport).poll_write_vectored(cx, &slices[..count])
 }
 
 /// Flushes what was written, if anything was.

@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use super::proto::Connection;
+use super::proto::{Connection, Milestones};
 
 /// The wakers of those who wait.
 #[derive(Debug, Default)]
@@ -38,6 +38,8 @@ struct Others {
     /// Room that is kept for senders that were woken.
     granted: u64,
     events: Slab<EventWaiter>,
+    /// How far the connection was when those who wait for events were last looked at.
+    seen: Milestones,
 }
 
 #[derive(Debug)]
@@ -205,15 +207,10 @@ impl Waiters {
         false
     }
 
-    /// Whether there is room for one who has not waited: beyond what is kept for those who have.
+    /// Whether there is room for one who has not waited: if others wait, it comes behind them.
     #[inline]
     pub(super) fn has_room(&self, connection: &Connection) -> bool {
-        let kept = match &self.others {
-            None => 0,
-            Some(others) if others.is_anyone_queued() => return false,
-            Some(others) => others.granted,
-        };
-        connection.outbound_room() > kept
+        connection.outbound_room() > 0 && self.others.as_ref().is_none_or(|others| others.senders.is_empty())
     }
 
     /// Waits for an event, and no longer for another one.
@@ -236,7 +233,7 @@ impl Waiters {
     /// Whether [`collect`](Self::collect) may find somebody.
     #[inline]
     pub(super) fn is_anyone_ready(&self, connection: &Connection) -> bool {
-        self.others.is_some()
+        self.others.as_ref().is_some_and(|others| others.is_anyone_ready(connection))
             || self.is_receiver_ready(connection)
             || self.is_driver_ready(connection)
             || !self.retired.is_empty()
@@ -288,9 +285,19 @@ impl Others {
         Place::sender(ticket)
     }
 
+    fn is_anyone_ready(&self, connection: &Connection) -> bool {
+        self.is_anyone_queued() && self.lets_more_in(connection)
+            || !self.events.is_empty() && self.seen != connection.milestones()
+    }
+
     /// Whether somebody waits for whom there is no room yet. They come behind those for whom there is.
     fn is_anyone_queued(&self) -> bool {
         self.senders.last_key_value().is_some_and(|(ticket, _)| *ticket >= self.first_queued)
+    }
+
+    /// Whether one more of them has its turn: there is room, or nothing can be sent any more.
+    fn lets_more_in(&self, connection: &Connection) -> bool {
+        self.granted < connection.outbound_room() || !connection.is_sendable()
     }
 
     fn remove_sender(&mut self, ticket: u64) -> Option<Waker> {
@@ -302,19 +309,19 @@ impl Others {
     }
 
     fn collect(&mut self, connection: &Connection, mut wake: impl FnMut(&Waker)) {
-        let is_sendable = connection.is_sendable();
-        let room = connection.outbound_room();
-        if !is_sendable || self.granted < room {
-            for (ticket, sender) in self.senders.range_mut(self.first_queued..) {
-                if is_sendable && self.granted >= room {
-                    break;
-                }
-                self.first_queued = ticket + 1;
-                sender.is_granted = true;
-                self.granted += sender.size;
-                wake(&sender.waker);
-            }
+        while self.lets_more_in(connection)
+            && let Some((ticket, sender)) = self.senders.range_mut(self.first_queued..).next()
+        {
+            self.first_queued = ticket + 1;
+            sender.is_granted = true;
+            self.granted += sender.size;
+            wake(&sender.waker);
         }
+        let milestones = connection.milestones();
+        if self.seen == milestones {
+            return;
+        }
+        self.seen = milestones;
         for (_, waiter) in self.events.iter_mut().filter(|(_, waiter)| !waiter.is_woken) {
             if waiter.event.has_happened(connection) {
                 waiter.is_woken = true;

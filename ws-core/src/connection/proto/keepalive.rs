@@ -9,6 +9,8 @@ pub(super) struct Keepalive {
     /// In the order of their numbers.
     pings: Vec<Ping>,
     next: u64,
+    /// How many pongs have answered one of them.
+    pongs: u64,
     latency: Option<Duration>,
     /// A ping waits behind what the transport has not taken yet, up to this byte of all that was queued.
     unsent: Option<NonZeroU64>,
@@ -82,6 +84,7 @@ impl Keepalive {
             // it answers none of ours
             return None;
         }
+        self.pongs += 1;
         let mut round_trip = None;
         for ping in self.pings.iter_mut().filter(|ping| ping.id <= id && ping.round_trip.is_none()) {
             let elapsed = now.saturating_duration_since(ping.sent.unwrap_or(now));
@@ -110,6 +113,12 @@ impl Keepalive {
                 self.pings.remove(index);
             }
         }
+    }
+
+    /// How many pongs have answered pings.
+    #[inline]
+    pub(super) fn pongs(&self) -> u64 {
+        self.pongs
     }
 
     pub(super) fn latency(&self) -> Option<Duration> {

@@ -35,7 +35,7 @@ use self::outbound::Outbound;
 use self::queue::Queue;
 use self::timers::Timers;
 pub(crate) use self::transport::Action;
-pub(crate) use self::user::Outgoing;
+pub(crate) use self::user::{Milestones, Outgoing};
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::message::Message;
 use crate::prepared::PreparedMessage;

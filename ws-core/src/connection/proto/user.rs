@@ -18,6 +18,16 @@ use crate::protocol::Encoder;
 use crate::protocol::{Frame, compress};
 use crate::utf8::Utf8Bytes;
 
+/// What others wait for on a connection. While it is the same, nobody has what they wait for who had not before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Milestones {
+    written: u64,
+    pongs: u64,
+    has_end: bool,
+    is_answered: bool,
+    is_over: bool,
+}
+
 /// What is sent.
 #[derive(Debug)]
 pub(crate) enum Outgoing<'a> {
@@ -246,6 +256,18 @@ impl Connection {
                 None => Poll::Pending,
             },
             None => Poll::Pending,
+        }
+    }
+
+    /// How far the connection is with what others wait for.
+    #[inline]
+    pub(crate) fn milestones(&self) -> Milestones {
+        Milestones {
+            written: self.outbound.written(),
+            pongs: self.keepalive.pongs(),
+            has_end: self.closing.has_end(),
+            is_answered: !self.closing.is_open() && self.is_answered(),
+            is_over: self.is_over(),
         }
     }
 
