@@ -18,15 +18,16 @@ use pin_project::pin_project;
 use tokio::time::Instant;
 use tracing::Span;
 
+use crate::body::Body;
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
 use crate::deadline::Deadline;
 use crate::error::{Error, Timeout};
-use crate::handler::Outcome;
-use crate::handshake::{self, Handshake, Rejection};
-use crate::layer::Body;
+use crate::handshake::{self, Handshake};
 use crate::observer::{ConnectionId, ConnectionInfo};
+use crate::outcome::Outcome;
 use crate::protocol::Role;
+use crate::rejection::Rejection;
 use crate::tracker::{Registration, Slot};
 
 /// A handshake that was accepted: [`on_upgrade`](Self::on_upgrade) makes it a connection, dropping it does not.

@@ -6,8 +6,8 @@
 use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 
-use super::Rejection;
 use super::headers::{is_token, is_token_byte, items, trim};
+use crate::rejection::Rejection;
 
 /// Refuses a header that is not a list of extensions with parameters.
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Rejection> {

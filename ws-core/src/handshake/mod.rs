@@ -5,15 +5,6 @@
 //! not by substring, over all lines of a header; that a refusal is a value with a status, headers and a line
 //! of text that says what was wrong; and that nothing here does I/O or waits, so that each rule has its row
 //! in a table of tests.
-//!
-//! ```
-//! use ws_core::Rejection;
-//!
-//! let rejection = Rejection::WebSocketVersion;
-//! assert_eq!(rejection.status(), 426);
-//! assert_eq!(rejection.to_string(), "the header `Sec-WebSocket-Version` has to be there once, as `13`");
-//! assert!(rejection.headers().any(|(name, value)| name == "sec-websocket-version" && value == "13"));
-//! ```
 
 #[cfg(feature = "deflate")]
 pub(crate) mod deflate;
@@ -21,7 +12,6 @@ mod extensions;
 pub(crate) mod headers;
 #[cfg(test)]
 mod random;
-mod rejection;
 mod subprotocol;
 
 use std::sync::Arc;
@@ -36,7 +26,7 @@ use hyper::ext::Protocol;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::{Config, Negotiated};
-pub use rejection::Rejection;
+use crate::rejection::Rejection;
 pub(crate) use subprotocol::{choose as choose_protocol, names as protocol_names};
 
 /// What the answer to a valid request says.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 
-use super::Rejection;
 use super::headers::{is_token, items};
+use crate::rejection::Rejection;
 
 /// Refuses a header that is not a list of tokens.
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Rejection> {

@@ -10,9 +10,9 @@ use pin_project::pin_project;
 use tokio::time::Instant;
 
 use super::WebSocketLayer;
-use super::body::{Body, ResponseBody};
+use crate::body::{Body, ResponseBody};
 use crate::deadline::Deadline;
-use crate::handshake::Rejection;
+use crate::rejection::Rejection;
 use crate::upgrade::Pending;
 
 /// The future of a [`WebSocketService`](crate::WebSocketService).

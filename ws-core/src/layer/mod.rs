@@ -23,7 +23,6 @@
 //! # Ok::<(), ws_core::InvalidOrigin>(())
 //! ```
 
-mod body;
 mod future;
 mod service;
 
@@ -36,7 +35,6 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use tower_layer::Layer;
 
-pub use body::{Body, ResponseBody};
 pub use future::ResponseFuture;
 pub use service::WebSocketService;
 
@@ -47,8 +45,9 @@ use crate::config::Deflate;
 #[cfg(feature = "testing")]
 use crate::config::Negotiated;
 use crate::config::{Config, ConnectionConfig, checked, connection_knobs};
-use crate::handshake::{self, Rejection, protocol_names};
+use crate::handshake::{self, protocol_names};
 use crate::origin::OriginPolicy;
+use crate::rejection::Rejection;
 use crate::tracker::{Connections, NoSlot};
 use crate::upgrade::{Accepted, WebSocketUpgrade};
 

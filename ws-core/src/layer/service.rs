@@ -7,9 +7,10 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::WebSocketLayer;
-use super::body::ResponseBody;
 use super::future::{ResponseFuture, Ticket};
-use crate::handshake::{self, Rejection};
+use crate::body::ResponseBody;
+use crate::handshake;
+use crate::rejection::Rejection;
 use crate::upgrade::Pending;
 
 /// The service that [`WebSocketLayer`](crate::WebSocketLayer) makes of another one.
