@@ -13,7 +13,7 @@ use super::WebSocketLayer;
 use crate::body::{Body, ResponseBody};
 use crate::deadline::Deadline;
 use crate::rejection::Rejection;
-use crate::upgrade::Pending;
+use crate::upgrade::Rendezvous;
 
 /// The future of a [`WebSocketService`](crate::WebSocketService).
 ///
@@ -39,7 +39,7 @@ enum State<F> {
 /// What a handshake under way needs until it is answered. Dropping it drops the handshake, with its slot, if the
 /// handler has not taken it, and the connection that the handler has begun, if its response was not seen.
 pub(super) struct Ticket {
-    pending: Pending,
+    pending: Rendezvous,
     deadline: Deadline,
     layer: WebSocketLayer,
     version: Version,
@@ -47,7 +47,7 @@ pub(super) struct Ticket {
 
 impl Ticket {
     pub(super) fn new(
-        pending: Pending,
+        pending: Rendezvous,
         deadline: Option<Instant>,
         layer: WebSocketLayer,
         version: Version,

@@ -11,7 +11,7 @@ use super::future::{ResponseFuture, Ticket};
 use crate::body::ResponseBody;
 use crate::handshake;
 use crate::rejection::Rejection;
-use crate::upgrade::Pending;
+use crate::upgrade::Rendezvous;
 
 /// The service that [`WebSocketLayer`](crate::WebSocketLayer) makes of another one.
 ///
@@ -104,7 +104,7 @@ impl WebSocketLayer {
     fn issue(&self, parts: &mut Parts) -> Result<Ticket, Rejection> {
         let accepted = self.accept(parts)?;
         let deadline = accepted.deadline;
-        let pending = Pending::new(accepted);
+        let pending = Rendezvous::new(accepted);
         parts.extensions.insert(pending.clone());
         Ok(Ticket::new(pending, deadline, self.clone(), parts.version))
     }
