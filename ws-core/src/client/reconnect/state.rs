@@ -1,4 +1,4 @@
-//! What a connection that comes back is doing: [`ReconnectState`], [`States`], and why: [`Interruption`].
+//! The states of a connection that reconnects: [`ReconnectState`] and [`States`], and [`Interruption`], the reason of a change.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -11,7 +11,7 @@ use futures_core::Stream;
 use tokio::sync::watch;
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::client::ConnectError;
+use crate::client::error::ConnectError;
 use crate::close::Closed;
 
 /// What a [`ReconnectingWebSocket`](super::ReconnectingWebSocket) is doing.
