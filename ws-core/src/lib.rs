@@ -62,6 +62,7 @@
 
 #[cfg(benchmarking)]
 pub mod benchmarking;
+mod body;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod close;
@@ -76,13 +77,17 @@ pub mod error;
 pub mod fuzzing;
 pub mod handler;
 mod handshake;
+#[cfg(feature = "json")]
+mod json;
 pub mod layer;
 pub mod message;
 pub mod observer;
 pub mod origin;
+mod outcome;
 mod pool;
 pub mod prepared;
 mod protocol;
+mod rejection;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tracker;
@@ -91,6 +96,7 @@ mod tungstenite;
 pub mod upgrade;
 pub mod utf8;
 
+pub use body::{Body, ResponseBody};
 #[cfg(feature = "client")]
 pub use client::{Client, ConnectError, ReconnectingWebSocket};
 pub use close::{CloseCode, CloseFrame, Closed, InvalidClose, Side};
@@ -98,13 +104,14 @@ pub use close::{CloseCode, CloseFrame, Closed, InvalidClose, Side};
 pub use compression::Compression;
 pub use connection::{Receiver, Sender, Sending, WebSocket};
 pub use error::{Error, ProtocolError, Timeout, TrySendError};
-pub use handler::{HandlerService, Outcome, service};
-pub use handshake::Rejection;
-pub use layer::{Body, ResponseBody, ResponseFuture, WebSocketLayer, WebSocketService};
+pub use handler::{HandlerService, service};
+pub use layer::{ResponseFuture, WebSocketLayer, WebSocketService};
 pub use message::Message;
 pub use observer::{ConnectionId, ConnectionInfo, Observer};
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};
+pub use outcome::Outcome;
 pub use prepared::PreparedMessage;
+pub use rejection::Rejection;
 pub use tracker::{Connections, Drain, Drained};
 pub use upgrade::{FutureWebSocket, WebSocketUpgrade};
 pub use utf8::{InvalidUtf8, Utf8Bytes};

@@ -33,9 +33,9 @@ use tracing::Span;
 
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
-use crate::handler::Outcome;
 use crate::layer::WebSocketLayer;
 use crate::observer::{ConnectionId, ConnectionInfo};
+use crate::outcome::Outcome;
 use crate::protocol::Role;
 
 /// How much the pipe between the two ends takes before one waits for the other, in bytes.

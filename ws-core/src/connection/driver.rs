@@ -20,7 +20,7 @@ use super::link::{Link, Next};
 use super::proto::Connection;
 use super::shared::Shared;
 use super::socket::WebSocket;
-use crate::handler::Outcome;
+use crate::outcome::Outcome;
 
 /// Rounds in one poll, after which the other tasks of the thread have their turn.
 const ROUNDS: usize = 16;

@@ -33,6 +33,7 @@ mod header;
 mod mask;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
+mod role;
 #[cfg(test)]
 mod tests;
 
@@ -40,17 +41,7 @@ pub(crate) use decoder::{Decoder, Event};
 #[cfg(feature = "deflate")]
 pub(crate) use deflate::{Setting, compress};
 pub(crate) use encoder::{Encoder, Frame};
-
-/// Which end of the connection we are. A client masks what it sends, a server does not (section 5.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    Server,
-    #[cfg_attr(
-        not(any(test, fuzzing, benchmarking, feature = "client", feature = "testing")),
-        allow(dead_code, reason = "there is no client")
-    )]
-    Client,
-}
+pub(crate) use role::Role;
 
 /// Masks or unmasks a whole payload.
 #[cfg(benchmarking)]
