@@ -143,7 +143,8 @@ impl Client {
         );
         span.follows_from(tracing::Span::current());
         let info = ConnectionInfo { id, peer, protocol: agreed.protocol };
-        let shared = Shared::new(Role::Client, info, Arc::clone(&config.connection), agreed.negotiated, &read);
+        let shared =
+            Shared::new(Role::Client, info, Arc::clone(&config.connection), agreed.negotiated, &read);
         let link = Link::new(shared, transport, None, span);
         let (driver, socket) = Driver::without_handler(link);
         tokio::spawn(driver);

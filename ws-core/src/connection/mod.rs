@@ -17,6 +17,8 @@ mod waiters;
 
 pub(crate) use driver::Driver;
 pub(crate) use link::Link;
+#[cfg(fuzzing)]
+pub(crate) use proto::properties::Driven;
 pub(crate) use shared::Shared;
 pub use socket::{Receiver, Sender, Sending, WebSocket};
 #[cfg(feature = "client")]

@@ -170,9 +170,11 @@ impl Waiters {
     #[inline]
     pub(super) fn is_handler_receiving(&self) -> bool {
         self.is_receiver_waiting
-            && self.receiver.as_ref().zip(self.driver.as_ref()).is_some_and(|(receiver, driver)| {
-                driver.will_wake(receiver)
-            })
+            && self
+                .receiver
+                .as_ref()
+                .zip(self.driver.as_ref())
+                .is_some_and(|(receiver, driver)| driver.will_wake(receiver))
     }
 
     /// The receiver waits for a message, or the end.

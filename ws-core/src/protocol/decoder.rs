@@ -188,7 +188,10 @@ impl Decoder {
         input: &mut [u8],
         budget: &mut u32,
     ) -> Option<(usize, Result<Message, ProtocolError>)> {
-        if !matches!(&self.state, State::Header(reader) if reader.is_empty()) || self.open.is_some() || *budget == 0 {
+        if !matches!(&self.state, State::Header(reader) if reader.is_empty())
+            || self.open.is_some()
+            || *budget == 0
+        {
             return None;
         }
         let Whole { kind, size, length, mut mask } = Whole::parse(input, self.role)?;
@@ -476,7 +479,8 @@ impl Decoder {
         self.state = State::Data(frame);
         result?;
         // a message without any bytes needs no decompressor, and is empty
-        if frame.is_final && frame.missing == 0
+        if frame.is_final
+            && frame.missing == 0
             && let Some(inflater) = inflater.take()
         {
             inflater.finish(|inflated| take_inflated(payload, limits, inflated))?;
@@ -602,11 +606,7 @@ fn inflate(
 
 /// Appends the next piece of a compressed message, as far as the limit allows: a few bytes may become many.
 #[cfg(feature = "deflate")]
-fn take_inflated(
-    payload: &mut PayloadBuffer,
-    limits: &Limits,
-    piece: &[u8],
-) -> Result<(), ProtocolError> {
+fn take_inflated(payload: &mut PayloadBuffer, limits: &Limits, piece: &[u8]) -> Result<(), ProtocolError> {
     let limit = limits.max_message_size;
     let (arrived, left) = (payload.len(), limit - payload.len());
     let (fitting, over) = piece.split_at(piece.len().min(left));

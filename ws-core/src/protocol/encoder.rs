@@ -198,17 +198,16 @@ impl Encoder {
         let mask = self.mask();
         let Frame { kind, compressed, payload } = frame;
         self.push_run(0, |small| put_data(small, kind, compressed, payload.len(), mask));
-        let (payload, copied) = match mask {
-            None => (payload, None),
+        let (payload, copied) = if mask.is_none() {
+            (payload, None)
+        } else {
             // masks in place what is ours alone, and copies what others hold too
-            Some(_) => {
-                let (mut masked, copied) = match payload.try_into_mut() {
-                    Ok(unique) => (unique, None),
-                    Err(shared) => (BytesMut::from(&shared[..]), Some(shared)),
-                };
-                apply(mask, &mut masked);
-                (masked.freeze(), copied)
-            }
+            let (mut masked, copied) = match payload.try_into_mut() {
+                Ok(unique) => (unique, None),
+                Err(shared) => (BytesMut::from(&shared[..]), Some(shared)),
+            };
+            apply(mask, &mut masked);
+            (masked.freeze(), copied)
         };
         self.large_bytes += payload.len();
         self.large.push_back(Large { before: mem::take(&mut self.behind), payload });

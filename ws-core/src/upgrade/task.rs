@@ -34,7 +34,6 @@ pub(super) type FailedCallback = Box<dyn FnOnce(Error) + Send>;
 pub(super) struct Task<F, Fut>(#[pin] State<F, Fut>);
 
 #[pin_project(project = StateProjection)]
-#[expect(clippy::large_enum_variant, reason = "the larger variant is the one that lasts")]
 enum State<F, Fut> {
     /// With the handler, and the callback for a failure.
     Upgrading(Upgrading, Option<(F, Option<FailedCallback>)>),

@@ -12,9 +12,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 use ws_core::{Message, Sender, WebSocket, WebSocketLayer, testing};
 
-use crate::support::{
-    Frame, HOUR, SECOND, numbers, open, open_default, received, serve, settle, soon, wire,
-};
+use crate::support::{Frame, HOUR, SECOND, numbers, open, open_default, received, serve, settle, soon, wire};
 
 /// A payload whose owner runs code when it is dropped.
 struct Owner<F: FnMut() + Send>(Vec<u8>, F);

@@ -58,7 +58,9 @@ impl Queue {
         let Some(messages) = self.messages.take() else { return Vec::new() };
         self.bytes = 0;
         let (taken, left): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| take(message));
-        left.into_iter().for_each(|message| self.push(message));
+        for message in left {
+            self.push(message);
+        }
         taken
     }
 

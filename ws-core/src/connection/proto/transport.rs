@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use bytes::buf::Limit;
 
-use super::closing::{Closing, Ending};
+use super::closing::{Closing, Deadline, Ending};
 use super::input::{Input, READ_SIZE};
+use super::state::{Connection, Dropped, Notice, TURN};
 use super::timers::Due;
-use super::{Connection, Notice, TURN};
 use crate::close::{CloseCode, CloseFrame, Closed, Side};
 use crate::error::{Error, Timeout};
 use crate::message::Message;
@@ -147,8 +147,9 @@ impl Connection {
         if self.closing.is_open() {
             self.attention = true;
             let unsent = self.outbound.clear();
-            self.effects().dropped.push(super::Dropped::Outbound(unsent));
-            self.closing = Closing::broken(error);
+            self.effects().dropped.push(Dropped::Outbound(unsent));
+            let why = Box::new(Ending::Broken(error));
+            self.closing = Closing::Ending { why, deadline: Deadline::NotStarted };
         } else {
             self.peer_gone(Some(error));
         }
@@ -332,7 +333,6 @@ impl Connection {
     pub(crate) fn poll_action(&self) -> Option<Action> {
         match self.closing {
             Closing::Open if self.kernel.is_quiet() => return None,
-            Closing::Open => {}
             Closing::ShuttingDown { .. } => return Some(Action::ShutDown),
             Closing::Closed { is_released: false, .. } => return Some(Action::Release),
             Closing::Closed { .. } => return None,
@@ -425,7 +425,7 @@ impl Connection {
 
     /// How the connection ended, if it has.
     pub(crate) fn outcome(&self) -> Option<&Closed> {
-        self.closing.end().filter(|_| self.closing.is_closed()).map(super::closing::End::closed)
+        self.closing.end().filter(|_| self.closing.is_closed()).map(|end| &end.closed)
     }
 
     /// Gives back memory before the driver sleeps.
@@ -433,11 +433,5 @@ impl Connection {
         self.input.shrink();
         self.inbound.queue.shrink();
         self.keepalive.shrink();
-    }
-}
-
-impl Closing {
-    fn broken(error: io::Error) -> Self {
-        Self::Ending { why: Box::new(Ending::Broken(error)), deadline: super::closing::Deadline::NotStarted }
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Connection, Dropped, Heartbeat, Notice};
+use super::closing::End;
+use super::state::{Connection, Dropped, Heartbeat, Notice};
 use crate::close::{CloseCode, CloseFrame, Closed};
 #[cfg(feature = "deflate")]
 use crate::config::Deflate;
@@ -243,19 +244,16 @@ impl Connection {
 
     /// The Close frame that ended the connection.
     pub(crate) fn close_frame(&self) -> Option<CloseFrame> {
-        self.closing.end().and_then(|end| end.closed().frame.clone())
+        self.closing.end().and_then(|end| end.closed.frame.clone())
     }
 
     /// What the peer answered to our Close frame, or why it did not.
     pub(crate) fn poll_close(&mut self) -> Poll<Result<Option<CloseFrame>, Error>> {
         let is_closed = self.closing.is_closed();
         match self.closing.end_mut() {
-            Some(end) => match end.answer() {
-                Some(answer) => Poll::Ready(Ok(answer)),
-                None if is_closed => Poll::Ready(Err(end.close_error())),
-                None => Poll::Pending,
-            },
-            None => Poll::Pending,
+            Some(end) if end.is_answered() => Poll::Ready(Ok(end.peer_frame())),
+            Some(end) if is_closed => Poll::Ready(Err(end.close_error())),
+            _ => Poll::Pending,
         }
     }
 
@@ -273,7 +271,7 @@ impl Connection {
 
     /// Whether the peer's Close frame has come.
     pub(crate) fn is_answered(&self) -> bool {
-        self.closing.end().is_some_and(|end| end.answer().is_some())
+        self.closing.end().is_some_and(End::is_answered)
     }
 
     /// Whether the connection is over, and all that it held is given back.
@@ -286,11 +284,11 @@ impl Connection {
         if !self.closing.is_closed() {
             return Poll::Pending;
         }
-        self.closing.end_mut().map_or(Poll::Pending, |end| Poll::Ready(end.closed().clone()))
+        self.closing.end_mut().map_or(Poll::Pending, |end| Poll::Ready(end.closed.clone()))
     }
 
     /// How many messages wait for the receiver, what they are charged, and how many bytes wait for the transport.
-    #[cfg(fuzzing)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn waiting(&self) -> (usize, usize, u64) {
         (self.inbound.queue.len(), self.inbound.queue.cost(), self.outbound.buffered())
     }

@@ -1,8 +1,8 @@
 use bytes::BufMut;
 
 use super::{
-    BINARY, CLOSE, CONTINUE, FINAL, Outcome, PING, PONG, Random, TEXT, bare_frame, decode, decode_step, frame, header,
-    refused_after, serve,
+    BINARY, CLOSE, CONTINUE, FINAL, Outcome, PING, PONG, Random, TEXT, bare_frame, decode, decode_step,
+    frame, header, refused_after, serve,
 };
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::Limits;
