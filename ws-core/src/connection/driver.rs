@@ -75,15 +75,15 @@ where
         let mut this = self.project();
         let span = this.link.span.clone();
         let _entered = span.as_deref().map(Span::enter);
-        if this.link.follow_signal() {
-            this.handler.set(Handler::Done);
-            return Poll::Ready(());
-        }
-
         let Link { shared, io, .. } = this.link;
         let mut connection = shared.lock();
         if io.begin_turn(&mut connection, cx) {
             this.alarm.as_mut().disarm();
+        }
+        if io.follow_signal(&mut connection) {
+            drop(connection);
+            this.handler.set(Handler::Done);
+            return Poll::Ready(());
         }
         for _ in 0..ROUNDS {
             // first what has come, then whether it came in time: the task itself may be late

@@ -77,29 +77,6 @@ impl Link {
             span: (!span.is_disabled()).then(|| Arc::new(span)),
         }
     }
-
-    /// Follows the signal of a drain, if there is one. Returns whether it was to end at once.
-    pub(super) fn follow_signal(&mut self) -> bool {
-        match self.io.registration.as_mut().and_then(Registration::take_signal) {
-            Some(Signal::Close(frame)) => {
-                self.shared.lock().close(Some(*frame));
-                false
-            }
-            Some(Signal::Abort) => {
-                self.abort("the deadline of a drain has passed");
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Ends the connection at once.
-    fn abort(&mut self, reason: &'static str) {
-        let Self { shared, io, .. } = self;
-        let mut connection = shared.lock();
-        connection.abort(Error::Disconnected(Some(io::Error::other(reason))));
-        io.act(&mut connection, &mut Context::from_waker(Waker::noop()));
-    }
 }
 
 impl Io {
@@ -113,6 +90,28 @@ impl Io {
             connection.unlocked(|| registration.set_waker(cx.waker()));
         }
         is_new
+    }
+
+    /// Follows the signal of a drain, if there is one. Returns whether the connection was to end at once. A signal that comes
+    /// before the turn has begun may have found no waker to call.
+    pub(super) fn follow_signal(&mut self, connection: &mut Locked<'_>) -> bool {
+        match self.registration.as_mut().and_then(Registration::take_signal) {
+            Some(Signal::Close(frame)) => {
+                connection.close(Some(*frame));
+                false
+            }
+            Some(Signal::Abort) => {
+                self.abort(connection, "the deadline of a drain has passed");
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends the connection at once.
+    fn abort(&mut self, connection: &mut Locked<'_>, reason: &'static str) {
+        connection.abort(Error::Disconnected(Some(io::Error::other(reason))));
+        self.act(connection, &mut Context::from_waker(Waker::noop()));
     }
 
     pub(super) fn look_at_clock(&mut self) {
@@ -310,7 +309,8 @@ impl Drop for Link {
     fn drop(&mut self) {
         let span = self.span.clone();
         let _entered = span.as_deref().map(Span::enter);
-        self.abort("the task of the connection was dropped");
-        self.shared.lock().driver_gone();
+        let mut connection = self.shared.lock();
+        self.io.abort(&mut connection, "the task of the connection was dropped");
+        connection.driver_gone();
     }
 }
