@@ -78,7 +78,7 @@ async fn run() -> Result<ExitCode, BoxError> {
                 Some(line) => obey(&line, &socket, &current).await,
                 None => has_input = false,
             },
-            () = sleep(QUIET), if !has_input && socket.state().is_open() => socket.close(CloseCode::NORMAL, "").await?,
+            () = sleep(QUIET), if !has_input && socket.state().is_open() => socket.close(CloseCode::NORMAL_CLOSURE, "").await?,
             () = ctrl_c() => socket.close(CloseCode::GOING_AWAY, "").await?,
         }
     }

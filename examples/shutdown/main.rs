@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(layer);
 
     let drain = Drain::new()
-        .code(CloseCode::RESTART)?
+        .code(CloseCode::SERVICE_RESTART)?
         .batches(10, Duration::from_millis(200))
         .reconnect_within(Duration::from_secs(5))
         .deadline(Duration::from_secs(10));

@@ -21,7 +21,7 @@ async fn clients(server: &Running, count: usize) -> Vec<Client> {
 async fn every_connection_is_closed_and_its_handler_sees_an_orderly_end<S: Server>() {
     for (drain, code) in [
         (Drain::new(), 1001),
-        (Drain::new().code(CloseCode::RESTART).expect("a code that may be sent"), 1012),
+        (Drain::new().code(CloseCode::SERVICE_RESTART).expect("a code that may be sent"), 1012),
     ] {
         let (report, mut reports) = mpsc::unbounded_channel();
         let setup = Setup::new(move |mut socket| {

@@ -97,7 +97,7 @@ impl Error {
 /// ```
 /// use ws_core::{CloseCode, ProtocolError};
 ///
-/// assert_eq!(ProtocolError::InvalidUtf8.close_code(), CloseCode::INVALID_DATA);
+/// assert_eq!(ProtocolError::InvalidUtf8.close_code(), CloseCode::INVALID_FRAME_PAYLOAD_DATA);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -164,12 +164,12 @@ impl ProtocolError {
     #[must_use]
     pub fn close_code(self) -> CloseCode {
         match self {
-            Self::InvalidUtf8 => CloseCode::INVALID_DATA,
+            Self::InvalidUtf8 => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
             #[cfg(feature = "deflate")]
-            Self::InvalidDeflate => CloseCode::INVALID_DATA,
-            Self::MessageTooBig { .. } | Self::FrameTooBig { .. } => CloseCode::TOO_BIG,
-            Self::TooManyFragments { .. } => CloseCode::POLICY,
-            _ => CloseCode::PROTOCOL,
+            Self::InvalidDeflate => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+            Self::MessageTooBig { .. } | Self::FrameTooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
+            Self::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
+            _ => CloseCode::PROTOCOL_ERROR,
         }
     }
 }

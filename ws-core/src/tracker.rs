@@ -371,7 +371,7 @@ impl Drop for Registration {
 /// use ws_core::{CloseCode, Drain};
 ///
 /// let drain = Drain::new()
-///     .code(CloseCode::RESTART)?
+///     .code(CloseCode::SERVICE_RESTART)?
 ///     .reconnect_within(Duration::from_secs(30))
 ///     .deadline(Duration::from_secs(20));
 /// # Ok::<(), ws_core::InvalidClose>(())
@@ -597,8 +597,8 @@ mod tests {
         let reasons: std::collections::HashSet<_> = (0..50).map(|_| drain.close_frame().reason).collect();
         assert!(reasons.len() > 45, "{}", reasons.len());
 
-        let drain = Drain::new().code(CloseCode::RESTART).unwrap();
-        assert_eq!(drain.close_frame(), CloseFrame::new(CloseCode::RESTART, ""));
+        let drain = Drain::new().code(CloseCode::SERVICE_RESTART).unwrap();
+        assert_eq!(drain.close_frame(), CloseFrame::new(CloseCode::SERVICE_RESTART, ""));
     }
 
     #[test]

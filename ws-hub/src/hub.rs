@@ -15,6 +15,7 @@ use crate::attach::Lease;
 use crate::audience::Audience;
 use crate::backplane::{Backplane, BackplaneError, Packet, Target};
 use crate::builder::{HubBuilder, Login};
+use crate::close_code;
 use crate::delivery::{Delivery, DropReason};
 use crate::event::Events;
 use crate::queue::NotQueued;
@@ -101,7 +102,7 @@ impl Refused {
     #[must_use]
     pub fn close_code(self) -> CloseCode {
         match self {
-            Self::AlreadyConnected => CloseCode::ALREADY_CONNECTED,
+            Self::AlreadyConnected => close_code::ALREADY_CONNECTED,
             Self::Full | Self::Backplane => CloseCode::TRY_AGAIN_LATER,
             Self::Draining => CloseCode::GOING_AWAY,
         }
@@ -346,7 +347,7 @@ where
         Ok(closed)
     }
 
-    /// Closes the connections of a user with [`CloseCode::KICKED`], which tells a client not to come back; returns how many
+    /// Closes the connections of a user with [`close_code::KICKED`], which tells a client not to come back; returns how many
     /// there were on this hub.
     ///
     /// # Cancel safety
@@ -354,7 +355,7 @@ where
     /// As [`disconnect`](Self::disconnect).
     pub async fn kick(&self, user: &U) -> usize {
         // the code and the reason are ones that may be sent
-        self.disconnect(user, CloseCode::KICKED, "sent away by the application").await.unwrap_or(0)
+        self.disconnect(user, close_code::KICKED, "sent away by the application").await.unwrap_or(0)
     }
 
     /// Lets nobody in any more, closes all connections in batches, and waits until they are over and what they did not

@@ -62,14 +62,15 @@
 //! |---|---|---|---|
 //! | what the drain says: 1001, 1012 | [`Hub::drain`] | is stored | yes |
 //! | 1013 | [`max_connections`](HubBuilder::max_connections) is reached, or the backplane failed | | yes |
-//! | 3100 | the queue [overflows](Overflow) | is stored | yes |
 //! | 4001 | a newer login [replaces](Login::ReplaceOld) it | goes to the newer one | no |
 //! | 4002 | the [login policy](Login) does not let it in | | no |
 //! | 4003 | [`Hub::kick`] | is stored | no |
+//! | 4100 | the queue [overflows](Overflow) | is stored | yes |
 //! | the application's | [`Hub::disconnect`] | is stored | by the code |
 //! | 1000, 1011 | the handler returns, or fails | is sent, or stored when more comes before it is | no, yes |
 //!
-//! All codes, and whether a client is to come back after them, are at [`CloseCode`](ws_core::CloseCode).
+//! The codes of the hub have names in [`close_code`], the others at [`CloseCode`](ws_core::CloseCode), where a table says
+//! after which codes a client comes back.
 //!
 //! # Features
 //!
@@ -79,6 +80,7 @@ pub mod attach;
 pub mod audience;
 pub mod backplane;
 pub mod builder;
+pub mod close_code;
 pub mod delivery;
 pub mod event;
 pub mod hub;

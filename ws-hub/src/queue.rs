@@ -20,7 +20,7 @@ use ws_core::PreparedMessage;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The connection is closed with [`CloseCode::OVERFLOW`](ws_core::CloseCode::OVERFLOW), which asks the client to come
+    /// The connection is closed with [`close_code::OVERFLOW`](crate::close_code::OVERFLOW), which asks the client to come
     /// back, and from that decision on nothing more is sent on it: what a client got has no gaps. Messages that wait for
     /// the user, this one too, go to the offline store. The default.
     #[default]

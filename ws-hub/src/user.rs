@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 use tokio::sync::Notify;
-use ws_core::{CloseCode, CloseFrame, PreparedMessage, TrySendError};
+use ws_core::{CloseFrame, PreparedMessage, TrySendError};
 
+use crate::close_code;
 use crate::queue::{Keep, Limits, NotQueued, Queue, Queued};
 use crate::store::{Guarantee, Stored};
 
@@ -178,7 +179,7 @@ impl State {
 
     /// The connections of earlier logins are replaced. Returns how many that are.
     pub(crate) fn end_before(&mut self, login: u64, rules: &Rules, wakes: &mut Wakes) -> usize {
-        let frame = CloseFrame::new(CloseCode::REPLACED, "replaced by a newer connection");
+        let frame = CloseFrame::new(close_code::REPLACED, "replaced by a newer connection");
         self.end_all(&frame, rules, wakes, |of| of < login)
     }
 
@@ -305,7 +306,7 @@ impl State {
         drop(keep);
         offered.overflowed = overflowed.len();
         for login in overflowed {
-            let frame = CloseFrame::new(CloseCode::OVERFLOW, "messages come faster than they are read");
+            let frame = CloseFrame::new(close_code::OVERFLOW, "messages come faster than they are read");
             self.end(login, Ending::Close(frame), rules, wakes);
         }
         offered

@@ -435,7 +435,9 @@ impl Link {
                     None => self.timers.ping_passed(),
                 },
                 Due::GiveUp(Timeout::Message) if self.paused => self.timers.message_excused(now),
-                Due::GiveUp(timeout @ Timeout::Message) => self.fail(CloseCode::POLICY, timeout.into()),
+                Due::GiveUp(timeout @ Timeout::Message) => {
+                    self.fail(CloseCode::POLICY_VIOLATION, timeout.into())
+                }
                 Due::GiveUp(timeout) => self.give_up(timeout, cx),
                 Due::End => match self.stage {
                     Stage::Ending => self.change(State::settle),

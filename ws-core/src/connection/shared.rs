@@ -634,7 +634,7 @@ impl Shared {
             state.receiver_waker = None;
             state.in_hand = false;
             let wakes = if state.handler_done {
-                state.close(Some(CloseFrame::new(CloseCode::NORMAL, "")))
+                state.close(Some(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "")))
             } else {
                 state.settle_if_idle()
             };
@@ -747,7 +747,7 @@ impl State {
         if self.receiver {
             Wakes::default()
         } else {
-            self.close(Some(CloseFrame::new(CloseCode::NORMAL, "")))
+            self.close(Some(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "")))
         }
     }
 

@@ -621,7 +621,7 @@ impl Sink<Message> for Sender {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        this.shared.start_close(CloseFrame::new(CloseCode::NORMAL, ""))?;
+        this.shared.start_close(CloseFrame::new(CloseCode::NORMAL_CLOSURE, ""))?;
         let result = ready!(this.shared.poll_close(cx, &mut this.waiter));
         this.shared.forget(&mut this.waiter);
         Poll::Ready(result.map(drop))

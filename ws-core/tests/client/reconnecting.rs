@@ -200,6 +200,10 @@ async fn it_comes_back_after_the_codes_that_ask_for_it() {
         (3100, true),
         (4000, false),
         (4001, false),
+        (4099, false),
+        (4100, true),
+        (4199, true),
+        (4200, false),
     ] {
         let (socket, mut servers) = start(|reconnect| reconnect);
         let mut states = socket.states();

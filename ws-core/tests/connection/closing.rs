@@ -67,7 +67,7 @@ async fn an_empty_close_is_answered_with_an_empty_one() {
     assert!(received(&mut socket).await.is_empty());
     assert_eq!(peer.rest().await, [Frame::empty_close()]);
     let closed = soon(socket.closed()).await;
-    assert_eq!((closed.frame.clone(), closed.code()), (None, CloseCode::NO_STATUS));
+    assert_eq!((closed.frame.clone(), closed.code()), (None, CloseCode::NO_STATUS_RECEIVED));
 }
 
 /// Takes its time between a message and the answer to it.
@@ -147,7 +147,10 @@ async fn an_end_without_a_close_is_one_error() {
         assert!(soon(socket.recv()).await.is_none());
         assert!(soon(socket.recv()).await.is_none());
         let closed = soon(socket.closed()).await;
-        assert_eq!((closed.by, closed.clean, closed.code()), (Side::Remote, false, CloseCode::ABNORMAL));
+        assert_eq!(
+            (closed.by, closed.clean, closed.code()),
+            (Side::Remote, false, CloseCode::ABNORMAL_CLOSURE)
+        );
         assert!(socket.send("too late").await.unwrap_err().is_closed());
     }
 }
@@ -170,7 +173,7 @@ async fn a_protocol_error_is_told_after_the_messages_before_it() {
     assert_eq!(received(&mut socket).await, ["0", "1", "error: frame without a mask"]);
     assert_eq!(peer.rest().await, [Frame::close(1002, "frame without a mask")]);
     let closed = soon(socket.closed()).await;
-    assert_eq!((closed.by, closed.clean, closed.code()), (Side::Local, false, CloseCode::PROTOCOL));
+    assert_eq!((closed.by, closed.clean, closed.code()), (Side::Local, false, CloseCode::PROTOCOL_ERROR));
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +193,7 @@ async fn a_peer_that_does_not_answer_our_close_is_left_at_the_close_timeout() {
     assert_eq!(start.elapsed().as_secs(), 5);
     assert_eq!(peer.seen(), [], "nothing is sent behind a Close frame");
     let closed = socket.closed().await;
-    assert_eq!((closed.by, closed.clean, closed.code()), (Side::Local, false, CloseCode::NORMAL));
+    assert_eq!((closed.by, closed.clean, closed.code()), (Side::Local, false, CloseCode::NORMAL_CLOSURE));
     assert!(socket.recv().await.is_none());
 }
 

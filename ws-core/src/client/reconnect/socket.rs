@@ -253,7 +253,7 @@ impl ReconnectingWebSocket {
 
 impl Drop for ReconnectingWebSocket {
     fn drop(&mut self) {
-        self.sender.shared.close(CloseFrame::new(CloseCode::NORMAL, ""));
+        self.sender.shared.close(CloseFrame::new(CloseCode::NORMAL_CLOSURE, ""));
     }
 }
 
