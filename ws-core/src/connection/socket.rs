@@ -323,7 +323,30 @@ impl Sender {
         code: impl Into<CloseCode>,
         reason: impl Into<Utf8Bytes>,
     ) -> Result<Option<CloseFrame>, Error> {
-        self.shared.start_close(CloseFrame::new(code, reason))?;
+        self.close_with(CloseFrame::new(code, reason)).await
+    }
+
+    /// As [`close`](Self::close), with the code and the reason in one value.
+    ///
+    /// ```
+    /// use ws_core::{CloseFrame, Error, WebSocket};
+    ///
+    /// async fn refuse(mut socket: WebSocket) -> Result<(), Error> {
+    ///     let frame = CloseFrame { code: 3003.into(), reason: "members only".into() };
+    ///     socket.close_with(frame).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`close`](Self::close): if the future is dropped after its first poll, the connection closes all the same.
+    pub async fn close_with(&self, frame: CloseFrame) -> Result<Option<CloseFrame>, Error> {
+        self.shared.start_close(frame)?;
         let mut waiter = Waiter::new(&self.shared);
         poll_fn(|cx| self.shared.poll_close(cx, &mut waiter.place)).await
     }
@@ -538,6 +561,19 @@ impl WebSocket {
         reason: impl Into<Utf8Bytes>,
     ) -> Result<Option<CloseFrame>, Error> {
         self.sender.close(code, reason).await
+    }
+
+    /// As [`Sender::close_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Sender::close`]: if the future is dropped after its first poll, the connection closes all the same.
+    pub async fn close_with(&mut self, frame: CloseFrame) -> Result<Option<CloseFrame>, Error> {
+        self.sender.close_with(frame).await
     }
 
     /// As [`Sender::ping`].

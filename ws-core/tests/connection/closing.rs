@@ -31,6 +31,29 @@ async fn close_sends_what_is_queued_and_resolves_with_the_peers_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_is_closed_with_a_frame_that_is_at_hand() {
+    let (mut socket, peer) = open_default().await;
+    let frame = CloseFrame { code: 1000.into(), reason: "bye".into() };
+    assert!(socket.close_with(frame).now_or_never().is_none());
+    assert_eq!(peer.next().await, Some(Frame::close(1000, "bye")));
+
+    let (socket, peer) = open_default().await;
+    let (sender, _receiver) = socket.split();
+    let frame = CloseFrame { code: CloseCode::FORBIDDEN, reason: String::from("members only").into() };
+    assert!(sender.close_with(frame).now_or_never().is_none());
+    assert_eq!(peer.next().await, Some(Frame::close(3003, "members only")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_may_not_be_sent_is_an_error_and_the_connection_goes_on() {
+    let (mut socket, peer) = open_default().await;
+    let frame = CloseFrame { code: CloseCode::TLS_HANDSHAKE, reason: "bye".into() };
+    assert!(matches!(socket.close_with(frame).await, Err(Error::InvalidClose(_))));
+    socket.send("still here").await.unwrap();
+    assert_eq!(peer.next().await, Some(Frame::text("still here")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_close_that_may_not_be_sent_is_an_error_and_the_connection_goes_on() {
     let (mut socket, peer) = open_default().await;
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
