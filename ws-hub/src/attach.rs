@@ -13,9 +13,7 @@ use std::task::{Context, Poll};
 use futures_core::future::BoxFuture;
 use futures_sink::Sink as _;
 use tokio::sync::{OwnedMutexGuard, oneshot};
-use ws_core::{
-    CloseFrame, Error as ConnectionError, Outcome, PreparedMessage, Sender, TrySendError, WebSocket,
-};
+use ws_core::{Error as ConnectionError, Outcome, PreparedMessage, Sender, TrySendError, WebSocket};
 
 use crate::backplane::{LoginError, Packet, Target};
 use crate::builder::Login;
@@ -349,8 +347,8 @@ where
                     Some(Err(_)) => return,
                     None => {}
                 },
-                Next::Close(CloseFrame { code, reason, .. }) => {
-                    let _ = sender.close(code, reason).await;
+                Next::Close(frame) => {
+                    let _ = sender.close_with(frame).await;
                     return;
                 }
                 Next::Idle | Next::WaitForRoom | Next::Done => return,

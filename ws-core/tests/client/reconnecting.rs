@@ -460,8 +460,19 @@ async fn a_close_that_may_not_be_sent_is_refused_and_it_goes_on() {
     let mut server = servers.accept().await;
     assert!(socket.close(1006, "").await.is_err());
     assert!(socket.close(1000, "x".repeat(124)).await.is_err());
+    assert!(socket.close_with(CloseFrame::new(1006, "")).await.is_err());
     socket.send("still here").await.unwrap();
     assert_eq!(text(&mut server).await, "still here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_closed_with_a_frame_that_is_at_hand() {
+    let (socket, mut servers) = start(|reconnect| reconnect);
+    let mut server = servers.accept().await;
+    let frame = CloseFrame { code: 4000.into(), reason: "done".into() };
+    let (closed, end) = tokio::join!(socket.close_with(frame.clone()), server.recv());
+    assert_eq!((closed, end.is_none()), (Ok(()), true));
+    assert_eq!(server.close_frame(), Some(frame));
 }
 
 #[tokio::test(start_paused = true)]

@@ -168,7 +168,19 @@ impl ReconnectingSender {
         code: impl Into<CloseCode>,
         reason: impl Into<Utf8Bytes>,
     ) -> Result<(), InvalidClose> {
-        let frame = CloseFrame::new(code, reason);
+        self.close_with(CloseFrame::new(code, reason)).await
+    }
+
+    /// As [`close`](Self::close), with the code and the reason in one value.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`close`](Self::close): if the future is dropped after its first poll, it ends all the same.
+    pub async fn close_with(&self, frame: CloseFrame) -> Result<(), InvalidClose> {
         frame.check()?;
         self.shared.close(frame);
         let mut states = self.states();
@@ -248,6 +260,19 @@ impl ReconnectingWebSocket {
         reason: impl Into<Utf8Bytes>,
     ) -> Result<(), InvalidClose> {
         self.sender.close(code, reason).await
+    }
+
+    /// As [`ReconnectingSender::close_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ReconnectingSender::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ReconnectingSender::close`]: if the future is dropped after its first poll, it ends all the same.
+    pub async fn close_with(&self, frame: CloseFrame) -> Result<(), InvalidClose> {
+        self.sender.close_with(frame).await
     }
 }
 

@@ -160,5 +160,5 @@ async fn close(shared: &Shared, sender: &Sender, frame: CloseFrame, close_timeou
     // what a server does not take in this time it does not get
     let _ = timeout(close_timeout, rest).await;
     // whichever way it ends, it is over
-    let _ = sender.close(frame.code, frame.reason).await;
+    let _ = sender.close_with(frame).await;
 }
