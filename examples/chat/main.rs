@@ -81,7 +81,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nest("/w/{window}", users)
         .layer(layer);
 
-    let drain = Drain::new().code(CloseCode::SERVICE_RESTART)?.reconnect_within(Duration::from_secs(5));
+    let drain = Drain::new().code(CloseCode::SERVICE_RESTART).reconnect_within(Duration::from_secs(5));
     axum::serve(listener("ws", "/chat").await?, app)
         .with_graceful_shutdown(async move {
             ctrl_c().await;

@@ -27,7 +27,7 @@ async fn main() -> std::io::Result<()> {
     axum::serve(listener("ws", "/echo").await?, app)
         .with_graceful_shutdown(async move {
             ctrl_c().await;
-            connections.drain(Drain::new().deadline(Duration::from_secs(5))).await;
+            connections.drain(Drain::new().timeout(Duration::from_secs(5))).await;
         })
         .await
 }

@@ -83,7 +83,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_state(state);
     let app = page(include_str!("index.html")).merge(routes).layer(layer);
 
-    let drain = Drain::new().code(CloseCode::SERVICE_RESTART)?.reconnect_within(Duration::from_secs(5));
+    let drain = Drain::new().code(CloseCode::SERVICE_RESTART).reconnect_within(Duration::from_secs(5));
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
             ctrl_c().await;

@@ -20,10 +20,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(layer);
 
     let drain = Drain::new()
-        .code(CloseCode::SERVICE_RESTART)?
+        .code(CloseCode::SERVICE_RESTART)
         .batches(10, Duration::from_millis(200))
         .reconnect_within(Duration::from_secs(5))
-        .deadline(Duration::from_secs(10));
+        .timeout(Duration::from_secs(10));
     axum::serve(listener("ws", "/clock").await?, app)
         .with_graceful_shutdown(async move {
             ctrl_c().await;

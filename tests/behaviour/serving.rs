@@ -86,7 +86,7 @@ async fn a_shutdown_tells_five_hundred_sockets_and_ends_when_they_have<S: Server
     const COUNT: usize = 500;
     ws_tests::runtime::allow_many_sockets();
     let deadline = Duration::from_secs(15);
-    let server = S::start(Setup::echo().drain(Drain::new().deadline(deadline))).await;
+    let server = S::start(Setup::echo().drain(Drain::new().timeout(deadline))).await;
     let mut clients = Vec::with_capacity(COUNT);
     for _ in 0..COUNT {
         clients.push(Client::open(&server).await);

@@ -349,7 +349,7 @@ async fn a_full_server_says_through_it_when_to_come_back(kind: Kind) {
 }
 
 async fn a_shutdown_comes_through(kind: Kind) {
-    let drain = Drain::new().code(1012).expect("it is a code").reconnect_within(Duration::from_secs(30));
+    let drain = Drain::new().code(1012).reconnect_within(Duration::from_secs(30));
     let server = Axum::start(Setup::echo().drain(drain)).await;
     let proxy = Proxy::start(kind, &server).await;
     let mut socket = proxy.open(&Client::new()).await;

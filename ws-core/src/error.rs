@@ -3,10 +3,21 @@
 //! Each error answers questions (`is_closed`, `is_timeout`, …), so that code need not match on variants that may be
 //! added to, and keeps its cause as [`source`](std::error::Error::source).
 
+use std::fmt::Display;
 use std::io;
 
 use crate::close::{CloseCode, InvalidClose};
 use crate::message::Message;
+
+/// The value of a setting that is written in the program. A mistake in it panics, at the caller's line, with the text of
+/// the error, which says what to write instead.
+#[track_caller]
+pub(crate) fn expect_valid<T>(result: Result<T, impl Display>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
+    }
+}
 
 /// Why a connection ended other than by an orderly close, or why a call on it failed.
 ///

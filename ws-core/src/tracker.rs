@@ -14,7 +14,7 @@
 //! let connections = layer.connections();
 //! assert_eq!(connections.len(), 0);
 //!
-//! let drained = connections.drain(Drain::new().deadline(Duration::from_secs(20))).await;
+//! let drained = connections.drain(Drain::new().timeout(Duration::from_secs(20))).await;
 //! assert_eq!(drained.aborted, 0);
 //! # }
 //! ```
@@ -38,6 +38,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::close::{CloseCode, CloseFrame, InvalidClose};
+use crate::error::expect_valid;
 
 /// The connections of a [`WebSocketLayer`](crate::WebSocketLayer) and of its clones: a handle, cheap to clone.
 ///
@@ -201,7 +202,7 @@ impl Connections {
                 }
             }
         };
-        if timeout(drain.deadline, all_over).await.is_ok() {
+        if timeout(drain.timeout, all_over).await.is_ok() {
             return Drained { closed: at_first, aborted: 0 };
         }
 
@@ -371,16 +372,33 @@ impl Drop for Registration {
 /// use ws_core::{CloseCode, Drain};
 ///
 /// let drain = Drain::new()
-///     .code(CloseCode::SERVICE_RESTART)?
+///     .code(CloseCode::SERVICE_RESTART)
 ///     .reconnect_within(Duration::from_secs(30))
-///     .deadline(Duration::from_secs(20));
-/// # Ok::<(), ws_core::InvalidClose>(())
+///     .timeout(Duration::from_secs(20));
+/// ```
+///
+/// # Draining other connections by the same settings
+///
+/// A program that closes connections by itself, such as those in a registry of its own, reads the settings back:
+///
+/// ```
+/// use ws_core::{Drain, Sender};
+///
+/// async fn close_all(senders: &[Sender], drain: &Drain) {
+///     for batch in senders.chunks(drain.batch_size()) {
+///         for sender in batch.iter().cloned() {
+///             let frame = drain.close_frame();
+///             tokio::spawn(async move { sender.close_with(frame).await });
+///         }
+///         tokio::time::sleep(drain.batch_interval()).await;
+///     }
+/// }
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a `Drain` says how; `Connections::drain` does it"]
 pub struct Drain {
     code: CloseCode,
-    deadline: Duration,
+    timeout: Duration,
     batch_size: usize,
     batch_interval: Duration,
     reconnect_within: Option<Duration>,
@@ -390,7 +408,7 @@ impl Default for Drain {
     fn default() -> Self {
         Self {
             code: CloseCode::GOING_AWAY,
-            deadline: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
             batch_size: 1_000,
             batch_interval: Duration::from_millis(100),
             reconnect_within: None,
@@ -399,17 +417,27 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// Close code 1001, batches of 1,000 every 100 ms, a deadline of 10 s, no hint when to reconnect.
+    /// Close code 1001, batches of 1,000 every 100 ms, a timeout of 10 s, no hint when to reconnect.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The code of the Close frame: 1001 (going away) by default; 1012 (service restart) tells a client to come back.
+    /// The code of the Close frame. Default 1001 (going away); 1012 (service restart) tells a client to come back.
+    ///
+    /// # Panics
+    ///
+    /// If the code [may not be sent](CloseCode::is_sendable). [`try_code`](Self::try_code) returns an error instead.
+    #[track_caller]
+    pub fn code(self, code: impl Into<CloseCode>) -> Self {
+        expect_valid(self.try_code(code))
+    }
+
+    /// As [`code`](Self::code), for a code that comes from outside of the program.
     ///
     /// # Errors
     ///
     /// If the code may not be sent.
-    pub fn code(mut self, code: impl Into<CloseCode>) -> Result<Self, InvalidClose> {
+    pub fn try_code(mut self, code: impl Into<CloseCode>) -> Result<Self, InvalidClose> {
         let code = code.into();
         CloseFrame::new(code, "").check()?;
         self.code = code;
@@ -417,8 +445,8 @@ impl Drain {
     }
 
     /// After how long connections that are not over are dropped, with their handlers' futures. Default 10 s.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -442,13 +470,13 @@ impl Drain {
         self
     }
 
-    /// The deadline that was set, for a server that waits for what is not a WebSocket as well.
+    /// The [`timeout`](Self::timeout) that was set, for a server that also waits for what is not a WebSocket.
     #[must_use]
-    pub fn time_limit(&self) -> Duration {
-        self.deadline
+    pub fn get_timeout(&self) -> Duration {
+        self.timeout
     }
 
-    /// How many connections are closed at a time, for one who drains a registry of his own by the same settings.
+    /// How many connections are closed at a time.
     #[must_use]
     pub fn batch_size(&self) -> usize {
         self.batch_size
@@ -566,7 +594,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
-        let drained = connections.drain(Drain::new().deadline(Duration::from_secs(3))).await;
+        let drained = connections.drain(Drain::new().timeout(Duration::from_secs(3))).await;
         assert_eq!(drained, Drained { closed: 0, aborted: 1 });
         assert!(start.elapsed() < Duration::from_secs(4));
         deaf.await.unwrap();
@@ -576,7 +604,7 @@ mod tests {
     async fn a_handshake_that_outlasts_a_drain_comes_to_nothing() {
         let connections = Connections::default();
         let slot = connections.acquire().unwrap();
-        connections.drain(Drain::new().deadline(Duration::from_secs(3))).await;
+        connections.drain(Drain::new().timeout(Duration::from_secs(3))).await;
         let mut task = slot.register();
         assert!(task.is_aborted(Waker::noop()));
         assert!(matches!(task.take_signal(), Some(Signal::Abort)));
@@ -597,8 +625,28 @@ mod tests {
         let reasons: std::collections::HashSet<_> = (0..50).map(|_| drain.close_frame().reason).collect();
         assert!(reasons.len() > 45, "{}", reasons.len());
 
-        let drain = Drain::new().code(CloseCode::SERVICE_RESTART).unwrap();
+        let drain = Drain::new().code(CloseCode::SERVICE_RESTART);
         assert_eq!(drain.close_frame(), CloseFrame::new(CloseCode::SERVICE_RESTART, ""));
+    }
+
+    #[test]
+    #[should_panic(expected = "close code 1006 may not be sent: use 1000–1003")]
+    fn a_code_that_may_not_be_sent_is_refused_when_it_is_set() {
+        let _ = Drain::new().code(CloseCode::ABNORMAL_CLOSURE);
+    }
+
+    #[test]
+    fn a_code_from_outside_that_may_not_be_sent_is_an_error() {
+        let error = Drain::new().try_code(1006).unwrap_err();
+        assert_eq!(error, InvalidClose::Code(CloseCode::ABNORMAL_CLOSURE));
+        assert_eq!(u16::from(Drain::new().try_code(4321).unwrap().close_frame().code), 4321);
+    }
+
+    #[test]
+    fn the_settings_of_a_drain_can_be_read_back() {
+        let drain = Drain::new();
+        assert_eq!(drain.get_timeout(), Duration::from_secs(10));
+        assert_eq!(drain.timeout(Duration::from_secs(3)).get_timeout(), Duration::from_secs(3));
     }
 
     #[test]

@@ -143,7 +143,7 @@ pub enum JoinError {
 pub struct Drained {
     /// Connections that are over.
     pub closed: usize,
-    /// Connections that were not over at the deadline. [`Connections::drain`](ws_core::Connections::drain) drops such.
+    /// Connections that were not over when the timeout was. [`Connections::drain`](ws_core::Connections::drain) drops such.
     pub remaining: usize,
 }
 
@@ -359,10 +359,10 @@ where
     }
 
     /// Lets nobody in any more, closes all connections in batches, and waits until they are over and what they did not
-    /// send is in the offline store, at most for the deadline. There is no way back.
+    /// send is in the offline store, at most for the timeout of `drain`. There is no way back.
     ///
     /// A deploy awaits this and [`Connections::drain`](ws_core::Connections::drain), which also refuses handshakes, and
-    /// drops what is left at the deadline.
+    /// drops what is left when its timeout is over.
     ///
     /// # Cancel safety
     ///
@@ -391,7 +391,7 @@ where
                 left.await;
             }
         };
-        let _ = timeout(drain.time_limit(), all_over).await;
+        let _ = timeout(drain.get_timeout(), all_over).await;
         let remaining = inner.attached.load(Ordering::SeqCst);
         Drained { closed: attached.saturating_sub(remaining), remaining }
     }

@@ -145,7 +145,7 @@ impl Shutdown {
     async fn drained(self) -> Instant {
         self.signal.await;
         let begun = Instant::now();
-        let limit = self.drain.time_limit();
+        let limit = self.drain.get_timeout();
         self.connections.drain(self.drain).await;
         begun + limit
     }

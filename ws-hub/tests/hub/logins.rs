@@ -141,7 +141,7 @@ async fn each_code_says_whether_to_come_back() {
     assert_eq!(hub.send(&ANNA, "later").await, Delivery::Stored { evicted: 0 });
 
     let drained = login(&hub, ANNA).await;
-    let ((_, close), _) = tokio::join!(rest(drained), hub.drain(Drain::new().code(1012).unwrap()));
+    let ((_, close), _) = tokio::join!(rest(drained), hub.drain(Drain::new().code(1012)));
     assert_eq!(close.unwrap().0, 1012);
     assert_eq!(rest(connect(&hub, BOB)).await.1, Some(frame((1001, "going away"))));
     assert_eq!(hub.check(&BOB), Err(Refused::Draining));
