@@ -93,9 +93,9 @@ fn start(current: &Current) -> Result<Option<ReconnectingWebSocket>, BoxError> {
             Short('H') | Long("header") => {
                 let header = arguments.value()?.string()?;
                 let (name, value) = header.split_once(':').ok_or("a header is written as 'name: value'")?;
-                client = client.header(name.trim(), value.trim())?;
+                client = client.try_header(name.trim(), value.trim())?;
             }
-            Short('o') | Long("origin") => client = client.origin(arguments.value()?.string()?)?,
+            Short('o') | Long("origin") => client = client.try_origin(arguments.value()?.string()?)?,
             Short('p') | Long("protocol") => protocols.push(arguments.value()?.string()?),
             Short('1') | Long("once") => once = true,
             Short('h') | Long("help") => return Ok(None),
@@ -106,7 +106,7 @@ fn start(current: &Current) -> Result<Option<ReconnectingWebSocket>, BoxError> {
     let url = url.ok_or("connect to which URL? `--help` tells more")?;
     let current = Arc::clone(current);
     let mut reconnect =
-        client.protocols(protocols).reconnecting(url)?.on_connect(move |socket: WebSocket| {
+        client.try_protocols(protocols)?.try_reconnecting(url)?.on_connect(move |socket: WebSocket| {
             *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket.sender());
             if let Some(protocol) = socket.protocol() {
                 eprintln!("* subprotocol {protocol}");

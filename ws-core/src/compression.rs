@@ -60,10 +60,25 @@ impl Compression {
     ///
     /// # Panics
     ///
-    /// If it is not one of these.
+    /// If it is not one of these. [`try_level`](Self::try_level) returns an error instead.
+    #[track_caller]
     pub const fn level(self, level: u8) -> Self {
-        assert!(1 <= level && level <= 9, "the levels of compression are 1 to 9");
-        Self { level, ..self }
+        match self.try_level(level) {
+            Ok(compression) => compression,
+            Err(InvalidLevel(_)) => panic!("the levels of compression are 1 to 9"),
+        }
+    }
+
+    /// As [`level`](Self::level), for a level that comes from outside of the program.
+    ///
+    /// # Errors
+    ///
+    /// If it is not one of 1 to 9.
+    pub const fn try_level(self, level: u8) -> Result<Self, InvalidLevel> {
+        match level {
+            1..=9 => Ok(Self { level, ..self }),
+            _ => Err(InvalidLevel(level)),
+        }
     }
 
     /// From how many bytes on a message is compressed. Default 1,024: what is shorter most often leaves in one packet
@@ -74,6 +89,18 @@ impl Compression {
         Self { threshold: bytes, ..self }
     }
 }
+
+/// A level that [`Compression`] does not have.
+///
+/// ```
+/// use ws_core::Compression;
+///
+/// let error = Compression::new().try_level(10).unwrap_err();
+/// assert_eq!(error.to_string(), "the levels of compression are 1 to 9, not 10");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the levels of compression are 1 to 9, not {0}")]
+pub struct InvalidLevel(u8);
 
 impl Default for Compression {
     fn default() -> Self {
@@ -89,6 +116,12 @@ mod tests {
     #[should_panic(expected = "the levels of compression are 1 to 9")]
     fn a_level_that_is_none_is_refused_when_it_is_set() {
         let _ = Compression::new().level(10);
+    }
+
+    #[test]
+    fn a_level_from_outside_that_is_none_is_an_error() {
+        assert_eq!(Compression::new().try_level(0), Err(InvalidLevel(0)));
+        assert_eq!(Compression::new().try_level(9), Ok(Compression::new().level(9)));
     }
 }
 

@@ -62,6 +62,7 @@ macro_rules! connection_knobs {
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn ping_interval(self, interval: impl Into<Option<std::time::Duration>>) -> Self {
             let interval = $crate::config::checked("ping_interval", interval);
             self.set_connection(|config| config.ping_interval = interval)
@@ -80,6 +81,7 @@ macro_rules! connection_knobs {
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn pong_timeout(self, timeout: std::time::Duration) -> Self {
             $crate::config::checked("pong_timeout", timeout);
             self.set_connection(|config| config.pong_timeout = timeout)
@@ -92,6 +94,7 @@ macro_rules! connection_knobs {
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn close_timeout(self, timeout: std::time::Duration) -> Self {
             $crate::config::checked("close_timeout", timeout);
             self.set_connection(|config| config.close_timeout = timeout)
@@ -103,6 +106,7 @@ macro_rules! connection_knobs {
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn idle_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
             let timeout = $crate::config::checked("idle_timeout", timeout);
             self.set_connection(|config| config.idle_timeout = timeout)
@@ -114,6 +118,7 @@ macro_rules! connection_knobs {
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn message_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
             let timeout = $crate::config::checked("message_timeout", timeout);
             self.set_connection(|config| config.message_timeout = timeout)
@@ -124,6 +129,7 @@ macro_rules! connection_knobs {
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn send_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
             let timeout = $crate::config::checked("send_timeout", timeout);
             self.set_connection(|config| config.send_timeout = timeout)
@@ -148,6 +154,7 @@ macro_rules! connection_knobs {
         /// # Panics
         ///
         /// If it is 0.
+        #[track_caller]
         pub fn max_fragments(self, fragments: usize) -> Self {
             assert!(
                 fragments > 0,
@@ -162,6 +169,7 @@ macro_rules! connection_knobs {
         /// # Panics
         ///
         /// If one of them is 0.
+        #[track_caller]
         pub fn inbound_queue(self, messages: usize, bytes: usize) -> Self {
             assert!(messages > 0 && bytes > 0, "an inbound queue of 0 never takes a message: use at least 1");
             self.set_connection(|config| {
@@ -178,6 +186,7 @@ macro_rules! connection_knobs {
         /// # Panics
         ///
         /// If it is 0.
+        #[track_caller]
         pub fn outbound_buffer(self, bytes: usize) -> Self {
             assert!(bytes > 0, "an outbound buffer of 0 bytes never takes a message: use at least 1");
             self.set_connection(|config| config.outbound_bytes = bytes)
@@ -192,6 +201,7 @@ macro_rules! connection_knobs {
 pub(crate) use connection_knobs;
 
 /// A time that is not zero.
+#[track_caller]
 pub(crate) fn checked(name: &str, time: impl Into<Option<Duration>>) -> Option<Duration> {
     let time = time.into();
     assert!(time != Some(Duration::ZERO), "{name} is zero, which no peer can meet: use a longer time");

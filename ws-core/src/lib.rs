@@ -52,6 +52,23 @@
 //! There are no sizes of read and write buffers to set: a connection that is idle holds none, a busy one borrows its
 //! thread's.
 //!
+//! # Values that are not valid
+//!
+//! A setting is checked when it is set, not when a request comes. This is the same for all types of this crate, of the
+//! adapters and of `ws-hub`:
+//!
+//! - **A value that is written in the program** is a mistake of the program if it is not valid. The method panics, and the
+//!   message says what to write instead. The section *Panics* of the method says what is not valid.
+//! - **A value that comes from outside**, such as the configuration or another user, is given to the method of the same
+//!   name with `try_` in front. It returns the same message as an error. There is one for each setting that is a text or a
+//!   code: [`try_protocols`](WebSocketLayer::try_protocols), [`OriginPolicy::try_allow`],
+//!   [`OriginPolicy::try_allowed_hosts`], [`Drain::try_code`], and those of `client::Client` and `Compression`. [`Origin`]
+//!   implements `FromStr`.
+//! - **A number or a time** has no such method, because there is one value that is not valid, zero, if any. A program that
+//!   reads one from outside checks that first.
+//! - **A call on an open connection** never panics: `close` returns an error for a code that may not be sent, and so does
+//!   connecting for a URL that is not valid.
+//!
 //! # Features
 //!
 //! - `json` (default): `Message::json`, `send_json`, `recv_json`.
@@ -95,11 +112,11 @@ pub mod utf8;
 pub use client::{Client, ConnectError, ReconnectingWebSocket};
 pub use close::{CloseCode, CloseFrame, Closed, InvalidClose, Side};
 #[cfg(feature = "deflate")]
-pub use compression::Compression;
+pub use compression::{Compression, InvalidLevel};
 pub use connection::{Receiver, Sender, Sending, WebSocket};
 pub use error::{Error, ProtocolError, Timeout, TrySendError};
 pub use handler::{HandlerService, Outcome, service};
-pub use handshake::Rejection;
+pub use handshake::{InvalidProtocol, Rejection};
 pub use layer::{Body, ResponseBody, ResponseFuture, WebSocketLayer, WebSocketService};
 pub use message::Message;
 pub use observer::{ConnectionId, ConnectionInfo, Observer};

@@ -14,14 +14,11 @@
 //! ```
 //! use ws_core::{InvalidOrigin, Origin, OriginPolicy};
 //!
-//! fn policy() -> Result<OriginPolicy, InvalidOrigin> {
-//!     OriginPolicy::allow(["https://example.com", "https://*.example.com"])?
-//!         .require_origin() // programs that are no browsers have to send one, too
-//!         .allowed_hosts(["ws.example.com"])
-//! }
+//! let policy = OriginPolicy::allow(["https://example.com", "https://*.example.com"])
+//!     .require_origin() // programs that are no browsers have to send one, too
+//!     .allowed_hosts(["ws.example.com"]);
 //!
-//! assert!(policy().is_ok());
-//! assert!(OriginPolicy::allow(["example.com"]).is_err()); // no scheme
+//! assert!(OriginPolicy::try_allow(["example.com"]).is_err()); // no scheme
 //! assert_eq!("HTTPS://Example.COM.:443".parse::<Origin>()?, "https://example.com".parse()?);
 //! # Ok::<(), InvalidOrigin>(())
 //! ```
@@ -42,6 +39,8 @@ use http::HeaderMap;
 use http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
 use http::request::Parts;
 
+use crate::error::expect_valid;
+
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -55,9 +54,8 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 /// use ws_core::OriginPolicy;
 ///
 /// let same_host = OriginPolicy::same_origin();
-/// let listed = OriginPolicy::allow(["https://example.com", "https://*.example.com"])?;
+/// let listed = OriginPolicy::allow(["https://example.com", "https://*.example.com"]);
 /// let behind_a_proxy = OriginPolicy::same_origin().trust_forwarded();
-/// # Ok::<(), ws_core::InvalidOrigin>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "a policy does nothing until a layer has it"]
@@ -100,21 +98,45 @@ impl OriginPolicy {
     /// with `*.` in front of the host for all of its subdomains, however deep, without the host itself. The
     /// scheme and the port have to be equal as well; no port stands for the default one of the scheme.
     ///
-    /// # Errors
+    /// # Panics
     ///
     /// If an entry is anything else (`*`, a name without a scheme, an origin with a path or a user, `null`, a
-    /// `*` elsewhere than in front), or if there is none. The error says what to write instead.
+    /// `*` elsewhere than in front), or if there is none. The message says what to write instead.
+    /// [`try_allow`](Self::try_allow) returns it as an error.
     ///
     /// ```
     /// use ws_core::OriginPolicy;
     ///
-    /// let policy = OriginPolicy::allow(["https://example.com", "https://*.example.com"])?;
-    ///
-    /// let error = OriginPolicy::allow(["*"]).unwrap_err();
-    /// assert!(error.to_string().contains("OriginPolicy::any()"));
-    /// # Ok::<(), ws_core::InvalidOrigin>(())
+    /// let policy = OriginPolicy::allow(["https://example.com", "https://*.example.com"]);
     /// ```
-    pub fn allow<I>(origins: I) -> Result<Self, InvalidOrigin>
+    #[track_caller]
+    pub fn allow<I>(origins: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        expect_valid(Self::try_allow(origins))
+    }
+
+    /// As [`allow`](Self::allow), for origins that come from outside of the program, such as from its configuration.
+    ///
+    /// # Errors
+    ///
+    /// If an entry is not an origin or a pattern of origins, or if there is none. The error says what to write
+    /// instead.
+    ///
+    /// ```
+    /// use ws_core::{InvalidOrigin, OriginPolicy};
+    ///
+    /// /// `origins` is `https://example.com https://*.example.com`, for example.
+    /// fn policy(origins: &str) -> Result<OriginPolicy, InvalidOrigin> {
+    ///     OriginPolicy::try_allow(origins.split_whitespace())
+    /// }
+    ///
+    /// let error = policy("*").unwrap_err();
+    /// assert!(error.to_string().contains("OriginPolicy::any()"));
+    /// ```
+    pub fn try_allow<I>(origins: I) -> Result<Self, InvalidOrigin>
     where
         I: IntoIterator,
         I::Item: AsRef<str>,
@@ -177,18 +199,39 @@ impl OriginPolicy {
     /// (`localhost:3000`); a request that names no port is on port 80 or 443. `*.` in front stands for all
     /// subdomains, as in [`allow`](Self::allow).
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// If an entry is anything else, or if there is none. The error says what to write instead.
+    /// If an entry is anything else, or if there is none. The message says what to write instead.
+    /// [`try_allowed_hosts`](Self::try_allowed_hosts) returns it as an error.
     ///
     /// ```
     /// use ws_core::OriginPolicy;
     ///
-    /// let policy = OriginPolicy::same_origin().allowed_hosts(["localhost", "127.0.0.1", "[::1]"])?;
-    /// assert!(OriginPolicy::any().allowed_hosts(["https://example.com"]).is_err()); // that is an origin
-    /// # Ok::<(), ws_core::InvalidOrigin>(())
+    /// let policy = OriginPolicy::same_origin().allowed_hosts(["localhost", "127.0.0.1", "[::1]"]);
     /// ```
-    pub fn allowed_hosts<I>(mut self, hosts: I) -> Result<Self, InvalidOrigin>
+    #[track_caller]
+    pub fn allowed_hosts<I>(self, hosts: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        expect_valid(self.try_allowed_hosts(hosts))
+    }
+
+    /// As [`allowed_hosts`](Self::allowed_hosts), for hosts that come from outside of the program, such as from its
+    /// configuration.
+    ///
+    /// # Errors
+    ///
+    /// If an entry is not a host or a pattern of hosts, or if there is none. The error says what to write instead.
+    ///
+    /// ```
+    /// use ws_core::OriginPolicy;
+    ///
+    /// assert!(OriginPolicy::any().try_allowed_hosts(["example.com"]).is_ok());
+    /// assert!(OriginPolicy::any().try_allowed_hosts(["https://example.com"]).is_err()); // that is an origin
+    /// ```
+    pub fn try_allowed_hosts<I>(mut self, hosts: I) -> Result<Self, InvalidOrigin>
     where
         I: IntoIterator,
         I::Item: AsRef<str>,
@@ -744,7 +787,7 @@ fn to_lower_case(ascii: &[u8]) -> String {
 /// A text is not an origin, or not a pattern of origins or hosts; it says what to write instead.
 ///
 /// ```
-/// let error = ws_core::OriginPolicy::allow(["example.com"]).unwrap_err();
+/// let error = ws_core::OriginPolicy::try_allow(["example.com"]).unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
 ///     r#""example.com" is not valid: it has no scheme; put one in front, as in `https://example.com`"#
@@ -1127,7 +1170,7 @@ mod tests {
 
     #[test]
     fn a_request_without_origin_is_allowed_unless_one_is_required() {
-        let listed = OriginPolicy::allow(["https://example.com"]).unwrap();
+        let listed = OriginPolicy::try_allow(["https://example.com"]).unwrap();
         for policy in
             [OriginPolicy::same_origin(), OriginPolicy::any(), listed, OriginPolicy::predicate(|_, _| false)]
         {
@@ -1179,9 +1222,12 @@ mod tests {
 
     #[test]
     fn listed_origins_are_allowed_in_any_spelling() {
-        let policy =
-            OriginPolicy::allow(["HTTPS://app.Example.com", "http://[::1]:3000", "moz-extension://ab-cd"])
-                .unwrap();
+        let policy = OriginPolicy::try_allow([
+            "HTTPS://app.Example.com",
+            "http://[::1]:3000",
+            "moz-extension://ab-cd",
+        ])
+        .unwrap();
         for origin in [
             "https://app.example.com",
             "https://APP.example.com",
@@ -1215,7 +1261,7 @@ mod tests {
 
     #[test]
     fn a_star_in_front_stands_for_all_subdomains() {
-        let policy = OriginPolicy::allow(["https://*.Example.com"]).unwrap();
+        let policy = OriginPolicy::try_allow(["https://*.Example.com"]).unwrap();
         for origin in ["https://a.example.com", "https://a.b.example.com", "https://A.example.com.:443"] {
             assert_eq!(judge(&policy, origin, "example.com"), Ok(()), "{origin}");
         }
@@ -1228,7 +1274,7 @@ mod tests {
         ] {
             assert!(judge(&policy, origin, "example.com").is_err(), "{origin}");
         }
-        let policy = OriginPolicy::allow(["http://*.localhost:3000"]).unwrap();
+        let policy = OriginPolicy::try_allow(["http://*.localhost:3000"]).unwrap();
         assert_eq!(judge(&policy, "http://a.localhost:3000", "localhost"), Ok(()));
         assert!(judge(&policy, "http://a.localhost", "localhost").is_err());
     }
@@ -1261,19 +1307,19 @@ mod tests {
             ("https://::1", "`[::1]`"),
             ("https://example.com:0", "`:8080`"),
         ] {
-            let message = advice(OriginPolicy::allow(["https://example.com", pattern]));
+            let message = advice(OriginPolicy::try_allow(["https://example.com", pattern]));
             assert!(message.contains(advised), "{pattern}: {message}");
             assert!(message.contains(pattern), "{pattern}: {message}");
         }
         for text in NOT_ORIGINS.iter().filter(|text| !text.starts_with("https://*")) {
-            assert!(OriginPolicy::allow([text]).is_err(), "{text:?}");
+            assert!(OriginPolicy::try_allow([text]).is_err(), "{text:?}");
         }
-        assert!(advice(OriginPolicy::allow([""; 0])).contains("empty"));
+        assert!(advice(OriginPolicy::try_allow([""; 0])).contains("empty"));
     }
 
     #[test]
     fn a_long_bad_pattern_is_shortened_in_its_message() {
-        assert!(advice(OriginPolicy::allow(["ü".repeat(10_000)])).len() < 500);
+        assert!(advice(OriginPolicy::try_allow(["ü".repeat(10_000)])).len() < 500);
     }
 
     #[test]
@@ -1308,7 +1354,7 @@ mod tests {
         ]);
         let policy = OriginPolicy::same_origin();
         assert_eq!(policy.check(&headers), not_allowed("https://evil.com", "https://example.com"));
-        let policy = OriginPolicy::same_origin().allowed_hosts(["evil.com"]).unwrap();
+        let policy = OriginPolicy::same_origin().try_allowed_hosts(["evil.com"]).unwrap();
         assert_eq!(policy.check(&headers), Err(Denied::Misdirected { host: "example.com".to_owned() }));
     }
 
@@ -1365,7 +1411,7 @@ mod tests {
     #[test]
     fn another_host_is_misdirected_whatever_the_origin() {
         let policy = OriginPolicy::any()
-            .allowed_hosts(["Example.com", "*.example.org", "localhost:3000", "[::1]"])
+            .try_allowed_hosts(["Example.com", "*.example.org", "localhost:3000", "[::1]"])
             .unwrap();
         for host in [
             "example.com",
@@ -1392,7 +1438,7 @@ mod tests {
 
     #[test]
     fn a_request_without_port_is_on_one_of_the_default_ports() {
-        let policy = OriginPolicy::any().allowed_hosts(["a.com:443", "b.com:80"]).unwrap();
+        let policy = OriginPolicy::any().try_allowed_hosts(["a.com:443", "b.com:80"]).unwrap();
         for host in ["a.com", "a.com:443", "b.com", "b.com:80"] {
             assert_eq!(judge(&policy, "null", host), Ok(()), "{host}");
         }
@@ -1403,7 +1449,7 @@ mod tests {
 
     #[test]
     fn a_trusted_forwarded_host_is_the_one_that_has_to_be_allowed() {
-        let policy = OriginPolicy::any().trust_forwarded().allowed_hosts(["example.com"]).unwrap();
+        let policy = OriginPolicy::any().trust_forwarded().try_allowed_hosts(["example.com"]).unwrap();
         let headers = [("host", &b"10.0.0.1"[..]), ("x-forwarded-host", b"example.com")];
         assert_eq!(policy.check(&parts(&headers)), Ok(()));
         assert!(policy.check(&parts(&headers[..1])).is_err());
@@ -1420,9 +1466,21 @@ mod tests {
             ("::1", "`[::1]`"),
             ("example.com:x", "port"),
         ] {
-            let message = advice(OriginPolicy::any().allowed_hosts([host]));
+            let message = advice(OriginPolicy::any().try_allowed_hosts([host]));
             assert!(message.contains(advised), "{host}: {message}");
         }
-        assert!(advice(OriginPolicy::any().allowed_hosts([""; 0])).contains("the list is empty"));
+        assert!(advice(OriginPolicy::any().try_allowed_hosts([""; 0])).contains("the list is empty"));
+    }
+
+    #[test]
+    #[should_panic(expected = "\"example.com\" is not valid: it has no scheme; put one in front")]
+    fn an_origin_of_the_program_that_is_none_is_refused_at_once() {
+        let _ = OriginPolicy::allow(["example.com"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a host has no scheme; write it as `example.com`")]
+    fn a_host_of_the_program_that_is_none_is_refused_at_once() {
+        let _ = OriginPolicy::same_origin().allowed_hosts(["https://example.com"]);
     }
 }

@@ -456,6 +456,7 @@ impl Drain {
     /// # Panics
     ///
     /// If `size` is 0.
+    #[track_caller]
     pub fn batches(mut self, size: usize, interval: Duration) -> Self {
         assert!(size > 0, "a batch of 0 connections never closes any: use at least 1");
         self.batch_size = size;

@@ -21,9 +21,9 @@ use tracing::Span;
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
 use crate::deadline::Deadline;
-use crate::error::{Error, Timeout};
+use crate::error::{Error, Timeout, expect_valid};
 use crate::handler::Outcome;
-use crate::handshake::{self, Handshake, Rejection};
+use crate::handshake::{self, Handshake, InvalidProtocol, Rejection};
 use crate::layer::Body;
 use crate::observer::{ConnectionId, ConnectionInfo};
 use crate::protocol::Role;
@@ -221,13 +221,31 @@ impl WebSocketUpgrade {
     /// Chooses the subprotocol anew, for this route: the first of `protocols`, in the order of the server's preference,
     /// that the client offers; none if there is none. In place of the layer's
     /// [`protocols`](crate::WebSocketLayer::protocols).
-    pub fn protocols<I>(mut self, protocols: I) -> Self
+    ///
+    /// # Panics
+    ///
+    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only. [`try_protocols`](Self::try_protocols)
+    /// returns an error instead.
+    #[track_caller]
+    pub fn protocols<I>(self, protocols: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,
     {
-        let known: Vec<Arc<str>> = protocols.into_iter().map(|name| name.as_ref().into()).collect();
+        expect_valid(self.try_protocols(protocols))
+    }
+
+    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
+    ///
+    /// # Errors
+    ///
+    /// If a name is not a token.
+    pub fn try_protocols<I>(mut self, protocols: I) -> Result<Self, InvalidProtocol>
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        let known = handshake::protocol_names(protocols)?;
         self.accepted.handshake.protocol = handshake::choose_protocol(&self.head.headers, &known);
-        self
+        Ok(self)
     }
 
     /// Calls `callback` if the connection does not come about after all: the peer went before the response was out,

@@ -260,6 +260,7 @@ impl<U: Clone + Eq + Hash> MemoryStore<U> {
     ///
     /// If one of them is 0: a store that keeps nothing is `without_offline_store`.
     #[must_use]
+    #[track_caller]
     pub fn per_user(mut self, messages: usize, bytes: usize) -> Self {
         assert!(messages > 0 && bytes > 0, "a store that keeps nothing: use `without_offline_store`");
         self.user_messages = messages;
@@ -273,6 +274,7 @@ impl<U: Clone + Eq + Hash> MemoryStore<U> {
     ///
     /// If it is 0: a store that keeps nothing is `without_offline_store`.
     #[must_use]
+    #[track_caller]
     pub fn in_all(mut self, bytes: usize) -> Self {
         assert!(bytes > 0, "a store that keeps nothing: use `without_offline_store`");
         self.all_bytes = bytes;
@@ -280,9 +282,16 @@ impl<U: Clone + Eq + Hash> MemoryStore<U> {
     }
 
     /// How long a message is kept; `None` for as long as there is room. Default 7 days.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero: a store that keeps nothing is `without_offline_store`.
     #[must_use]
+    #[track_caller]
     pub fn time_to_live(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.time_to_live = time.into();
+        let time = time.into();
+        assert!(time != Some(Duration::ZERO), "a store that keeps nothing: use `without_offline_store`");
+        self.time_to_live = time;
         self
     }
 

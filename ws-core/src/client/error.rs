@@ -232,7 +232,7 @@ impl std::error::Error for Refusal {}
 /// ```
 /// use ws_core::client::{Client, InvalidHeader};
 ///
-/// let error = Client::new().header("upgrade", "h2c").unwrap_err();
+/// let error = Client::new().try_header("upgrade", "h2c").unwrap_err();
 /// assert!(matches!(error, InvalidHeader::Reserved { .. }));
 /// assert_eq!(error.to_string(), "the header `upgrade` cannot be set: it belongs to the handshake");
 /// ```

@@ -19,7 +19,7 @@
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::new()
-//!     .header("authorization", "Bearer 6f1e")?
+//!     .header("authorization", "Bearer 6f1e")
 //!     .protocols(["chat.v2", "chat.v1"])
 //!     .connect_timeout(Duration::from_secs(5));
 //!
@@ -56,7 +56,7 @@
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut socket = Client::new()
-//!     .reconnecting("ws://localhost:3000/chat")?
+//!     .reconnecting("ws://localhost:3000/chat")
 //!     .on_connect(async |mut socket: WebSocket| {
 //!         socket.send("join lobby").await?;
 //!         Ok::<_, Error>(socket)
@@ -119,7 +119,8 @@ pub use reconnect::{
 use crate::compression::Compression;
 use crate::config::{ConnectionConfig, Negotiated, checked, connection_knobs};
 use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
-use crate::handshake::protocol_names;
+use crate::error::expect_valid;
+use crate::handshake::{InvalidProtocol, protocol_names};
 use crate::observer::{ConnectionId, ConnectionInfo};
 use crate::origin::{InvalidOrigin, Origin};
 use crate::protocol::Role;
@@ -216,40 +217,73 @@ impl Client {
 
     /// Sends a header with the handshake, in place of an earlier one of this name. Default none.
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// If the name or the value cannot stand in a header, or if the handshake sets it: `Host`, which is that of the URL,
-    /// `Origin`, for which there is [`origin`](Self::origin), `Upgrade`, `Connection`, `Sec-WebSocket-…`, and those that
-    /// announce a body.
+    /// If the name or the value cannot stand in a header, or if the handshake sets the header: `Host`, which is that of
+    /// the URL, `Origin`, for which there is [`origin`](Self::origin), `Upgrade`, `Connection`, `Sec-WebSocket-…`, and
+    /// those that announce a body. [`try_header`](Self::try_header) returns an error instead.
     ///
     /// ```
     /// use ws_core::Client;
     ///
-    /// let client = Client::new().header("cookie", "session=6f1e")?;
+    /// let client = Client::new().header("x-api-version", "2");
+    /// ```
+    #[track_caller]
+    pub fn header(self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Self {
+        expect_valid(self.try_header(name, value))
+    }
+
+    /// As [`header`](Self::header), for a name or a value that comes from outside of the program, such as a token.
     ///
-    /// assert!(client.clone().header("x-user", "Ada\r\nx-admin: yes").is_err());
-    /// assert!(client.header("sec-websocket-key", "my own").is_err());
+    /// # Errors
+    ///
+    /// If the header cannot be sent.
+    ///
+    /// ```
+    /// use ws_core::Client;
+    ///
+    /// # fn token() -> String { "6f1e".to_owned() }
+    /// let client = Client::new().try_header("authorization", format!("Bearer {}", token()))?;
+    ///
+    /// assert!(client.clone().try_header("x-user", "Ada\r\nx-admin: yes").is_err());
+    /// assert!(client.try_header("sec-websocket-key", "my own").is_err());
     /// # Ok::<(), ws_core::client::InvalidHeader>(())
     /// ```
-    pub fn header(self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<Self, InvalidHeader> {
+    pub fn try_header(self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<Self, InvalidHeader> {
         let (name, value) = InvalidHeader::check(name.as_ref(), value.as_ref())?;
         Ok(self.set(|config| drop(config.headers.insert(name, value))))
     }
 
     /// Says which web page asks, as a browser does (RFC 6454). Default none, which servers take for a program.
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// If it is not an origin: `https://example.com`, `http://localhost:3000`.
+    /// If it is not an origin: `https://example.com`, `http://localhost:3000`. [`try_origin`](Self::try_origin) returns
+    /// an error instead.
     ///
     /// ```
     /// use ws_core::Client;
     ///
-    /// let client = Client::new().origin("https://example.com")?;
-    /// assert!(client.origin("example.com").is_err());
-    /// # Ok::<(), ws_core::InvalidOrigin>(())
+    /// let client = Client::new().origin("https://example.com");
     /// ```
-    pub fn origin(self, origin: impl AsRef<str>) -> Result<Self, InvalidOrigin> {
+    #[track_caller]
+    pub fn origin(self, origin: impl AsRef<str>) -> Self {
+        expect_valid(self.try_origin(origin))
+    }
+
+    /// As [`origin`](Self::origin), for an origin that comes from outside of the program.
+    ///
+    /// # Errors
+    ///
+    /// If it is not an origin.
+    ///
+    /// ```
+    /// use ws_core::Client;
+    ///
+    /// assert!(Client::new().try_origin("https://example.com").is_ok());
+    /// assert!(Client::new().try_origin("example.com").is_err());
+    /// ```
+    pub fn try_origin(self, origin: impl AsRef<str>) -> Result<Self, InvalidOrigin> {
         let origin: Origin = origin.as_ref().parse()?;
         // what an origin is written with can stand in a header
         let value = HeaderValue::try_from(origin.to_string()).ok();
@@ -263,15 +297,30 @@ impl Client {
     /// # Panics
     ///
     /// If a name is not a token, which has letters, digits and ``!#$%&'*+-.^_`|~`` only, or is there twice.
+    /// [`try_protocols`](Self::try_protocols) returns an error instead.
+    #[track_caller]
     pub fn protocols<I>(self, protocols: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,
     {
-        let offered = protocol_names(protocols);
-        for (at, name) in offered.iter().enumerate() {
-            assert!(!offered[..at].contains(name), "the subprotocol {name:?} is there twice: offer it once");
+        expect_valid(self.try_protocols(protocols))
+    }
+
+    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
+    ///
+    /// # Errors
+    ///
+    /// If a name is not a token, or is there twice.
+    pub fn try_protocols<I>(self, protocols: I) -> Result<Self, InvalidProtocol>
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        let offered = protocol_names(protocols)?;
+        let is_repeated = |&(at, name): &(usize, &Arc<str>)| offered[..at].contains(name);
+        if let Some((_, name)) = offered.iter().enumerate().find(is_repeated) {
+            return Err(InvalidProtocol::Twice(name.to_string()));
         }
-        self.set(|config| config.protocols = offered)
+        Ok(self.set(|config| config.protocols = offered))
     }
 
     /// Refuses a server that chooses none of the [`protocols`](Self::protocols). Default off.
@@ -284,6 +333,7 @@ impl Client {
     /// # Panics
     ///
     /// If it is zero.
+    #[track_caller]
     pub fn connect_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = checked("connect_timeout", timeout);
         self.set(|config| config.connect_timeout = timeout)
@@ -385,10 +435,20 @@ impl Client {
 
     /// Describes a connection to `url` that is opened anew when it ends: see [`ReconnectingWebSocket`].
     ///
+    /// # Panics
+    ///
+    /// If `url` is not the URL of a WebSocket. [`try_reconnecting`](Self::try_reconnecting) returns an error instead.
+    #[track_caller]
+    pub fn reconnecting(&self, url: impl AsRef<str>) -> Reconnect {
+        expect_valid(self.try_reconnecting(url))
+    }
+
+    /// As [`reconnecting`](Self::reconnecting), for a URL that comes from outside of the program.
+    ///
     /// # Errors
     ///
     /// [`ConnectError::InvalidUrl`].
-    pub fn reconnecting(&self, url: impl AsRef<str>) -> Result<Reconnect, ConnectError> {
+    pub fn try_reconnecting(&self, url: impl AsRef<str>) -> Result<Reconnect, ConnectError> {
         Ok(Reconnect::new(self.clone(), Target::parse(url.as_ref())?))
     }
 
@@ -479,8 +539,36 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "the header `upgrade` cannot be set")]
+    fn a_header_of_the_handshake_is_refused_when_it_is_set() {
+        let _ = Client::new().header("upgrade", "h2c");
+    }
+
+    #[test]
+    #[should_panic(expected = "it has no scheme; put one in front")]
+    fn an_origin_that_is_none_is_refused_when_it_is_set() {
+        let _ = Client::new().origin("example.com");
+    }
+
+    #[test]
+    #[should_panic(expected = "its scheme is http: write ws")]
+    fn a_url_that_is_none_of_a_websocket_is_refused_before_it_is_connected_to() {
+        let _ = Client::new().reconnecting("http://example.com");
+    }
+
+    #[test]
+    fn values_from_outside_are_errors() {
+        let client = Client::new();
+        assert!(matches!(client.clone().try_header("a b", ""), Err(InvalidHeader::Name(_))));
+        assert!(client.clone().try_origin("example.com").is_err());
+        let twice = client.clone().try_protocols(["a", "b", "a"]);
+        assert_eq!(twice.unwrap_err(), InvalidProtocol::Twice("a".to_owned()));
+        assert!(client.try_reconnecting("http://example.com").unwrap_err().is_invalid_url());
+    }
+
+    #[test]
     fn what_is_printed_of_a_client_has_no_secret() {
-        let client = Client::new().header("authorization", "Bearer 6f1e").unwrap();
+        let client = Client::new().header("authorization", "Bearer 6f1e");
         let printed = format!("{client:?}");
         assert!(printed.contains("authorization") && !printed.contains("6f1e"), "{printed}");
     }

@@ -10,7 +10,7 @@
 //! use ws_core::{OriginPolicy, WebSocketLayer, service};
 //!
 //! let layer = WebSocketLayer::new()
-//!     .origin(OriginPolicy::allow(["https://app.example.com"])?)
+//!     .origin(OriginPolicy::allow(["https://app.example.com"]))
 //!     .protocols(["chat.v2", "chat.v1"])
 //!     .ping_interval(Duration::from_secs(30))
 //!     .max_connections(10_000);
@@ -20,7 +20,6 @@
 //! }));
 //! # fn is_service<S: tower_service::Service<http::Request<()>>>(_: S) {}
 //! # is_service(app);
-//! # Ok::<(), ws_core::InvalidOrigin>(())
 //! ```
 
 mod body;
@@ -47,7 +46,8 @@ use crate::config::Deflate;
 #[cfg(feature = "testing")]
 use crate::config::Negotiated;
 use crate::config::{Config, ConnectionConfig, checked, connection_knobs};
-use crate::handshake::{self, Rejection, protocol_names};
+use crate::error::expect_valid;
+use crate::handshake::{self, InvalidProtocol, Rejection, protocol_names};
 use crate::origin::OriginPolicy;
 use crate::tracker::{Connections, NoSlot};
 use crate::upgrade::{Accepted, WebSocketUpgrade};
@@ -103,13 +103,27 @@ impl WebSocketLayer {
     ///
     /// # Panics
     ///
-    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only.
+    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only. [`try_protocols`](Self::try_protocols)
+    /// returns an error instead.
+    #[track_caller]
     pub fn protocols<I>(self, protocols: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,
     {
-        let known = protocol_names(protocols);
-        self.set(|config| config.protocols = known)
+        expect_valid(self.try_protocols(protocols))
+    }
+
+    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
+    ///
+    /// # Errors
+    ///
+    /// If a name is not a token.
+    pub fn try_protocols<I>(self, protocols: I) -> Result<Self, InvalidProtocol>
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        let known = protocol_names(protocols)?;
+        Ok(self.set(|config| config.protocols = known))
     }
 
     /// Refuses a handshake that offers none of the [`protocols`](Self::protocols) with 400. Default off.
@@ -137,6 +151,7 @@ impl WebSocketLayer {
     /// # Panics
     ///
     /// If it is zero.
+    #[track_caller]
     pub fn handshake_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = checked("handshake_timeout", timeout);
         self.set(|config| config.handshake_timeout = timeout)
@@ -283,5 +298,12 @@ mod tests {
     #[should_panic(expected = "\"a b\" is not a token")]
     fn a_subprotocol_that_is_no_token_is_refused_when_it_is_set() {
         let _ = WebSocketLayer::new().protocols(["a b"]);
+    }
+
+    #[test]
+    fn a_subprotocol_from_outside_that_is_no_token_is_an_error() {
+        let error = WebSocketLayer::new().try_protocols(["a", "a b"]).unwrap_err();
+        assert_eq!(error, InvalidProtocol::NotAToken("a b".to_owned()));
+        assert!(WebSocketLayer::new().try_protocols(["a", "b"]).is_ok());
     }
 }

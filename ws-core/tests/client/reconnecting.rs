@@ -57,7 +57,7 @@ fn start_with(
     configure: impl FnOnce(Reconnect) -> Reconnect,
 ) -> (ReconnectingWebSocket, Servers) {
     let (sender, servers) = mpsc::unbounded_channel();
-    let reconnect = client.reconnecting(URL).unwrap().over(move || {
+    let reconnect = client.reconnecting(URL).over(move || {
         let (server, stream) = pipe();
         let _ = sender.send(server);
         async { Ok(stream) }
@@ -538,10 +538,8 @@ async fn each_attempt_can_have_a_request_of_its_own() {
         attempt += 1;
         async move {
             match attempt {
-                2 => Err("no token".into()),
-                _ => client
-                    .header("x-token", attempt.to_string())
-                    .map_err(Box::<dyn std::error::Error + Send + Sync>::from),
+                2 => Err(Box::<dyn std::error::Error + Send + Sync>::from("no token")),
+                _ => Ok(client.header("x-token", attempt.to_string())),
             }
         }
     };
@@ -602,7 +600,7 @@ async fn a_server_that_dies_and_returns_is_found_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let backoff = Backoff::new().base(Duration::from_millis(5)).max(Duration::from_millis(20));
-    let client = Client::new().reconnecting(format!("ws://{address}/")).unwrap().backoff(backoff);
+    let client = Client::new().reconnecting(format!("ws://{address}/")).backoff(backoff);
     let mut socket = client.start();
     let mut states = socket.states();
 
@@ -629,7 +627,7 @@ async fn a_server_that_breaks_again_and_again_gets_each_message_once_and_in_orde
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let backoff = Backoff::new().base(Duration::from_millis(1)).max(Duration::from_millis(1));
     let url = format!("ws://{}/", listener.local_addr().unwrap());
-    let socket = Client::new().reconnecting(url).unwrap().backoff(backoff).start();
+    let socket = Client::new().reconnecting(url).backoff(backoff).start();
     let sending = tokio::spawn(async move {
         let mut number: u32 = 0;
         loop {

@@ -53,11 +53,11 @@ type Judge = Box<dyn FnMut(&Interruption) -> bool + Send>;
 /// # async fn fresh_token() -> Result<String, std::io::Error> { Ok(String::new()) }
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut socket = Client::new()
-///     .reconnecting("ws://localhost:3000/chat")?
+///     .reconnecting("ws://localhost:3000/chat")
 ///     .backoff(Backoff::new().max(Duration::from_secs(60)))
 ///     .on_attempt(async |client: Client| {
 ///         let token = fresh_token().await?;
-///         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(client.header("authorization", token)?)
+///         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(client.try_header("authorization", token)?)
 ///     })
 ///     .on_connect(async |mut socket: WebSocket| {
 ///         socket.send("join lobby").await?;
@@ -115,6 +115,7 @@ impl Reconnect {
     /// # Panics
     ///
     /// If it is 0.
+    #[track_caller]
     pub fn max_attempts(self, attempts: impl Into<Option<u32>>) -> Self {
         let max_attempts = attempts.into();
         assert!(max_attempts != Some(0), "max_attempts is 0, which never connects: use at least 1");
@@ -127,6 +128,7 @@ impl Reconnect {
     /// # Panics
     ///
     /// If one of them is 0: see [`without_queue`](Self::without_queue).
+    #[track_caller]
     pub fn queue(self, messages: usize, bytes: usize) -> Self {
         assert!(
             messages > 0 && bytes > 0,
@@ -149,10 +151,9 @@ impl Reconnect {
     /// use ws_core::client::Interruption;
     ///
     /// // also after an orderly close by the server
-    /// let reconnect = Client::new().reconnecting("ws://localhost:3000/")?.reconnect_if(|why| {
+    /// let reconnect = Client::new().reconnecting("ws://localhost:3000/").reconnect_if(|why| {
     ///     matches!(why, Interruption::Closed(_)) || why.should_reconnect()
     /// });
-    /// # Ok::<(), ws_core::ConnectError>(())
     /// ```
     pub fn reconnect_if(self, judge: impl FnMut(&Interruption) -> bool + Send + 'static) -> Self {
         Self { judge: Box::new(judge), ..self }
@@ -190,14 +191,13 @@ impl Reconnect {
     ///
     /// ```
     /// # #[cfg(unix)]
-    /// # fn run() -> Result<(), ws_core::ConnectError> {
+    /// # fn run() {
     /// use tokio::net::UnixStream;
     /// use ws_core::Client;
     ///
     /// let reconnect = Client::new()
-    ///     .reconnecting("ws://localhost/chat")?
+    ///     .reconnecting("ws://localhost/chat")
     ///     .over(async || UnixStream::connect("/run/chat.sock").await);
-    /// # Ok(())
     /// # }
     /// ```
     pub fn over<F, Fut, S>(self, mut connector: F) -> Self

@@ -78,7 +78,7 @@ impl Shared {
 /// use ws_core::Client;
 ///
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut socket = Client::new().reconnecting("ws://localhost:3000/chat")?.start();
+/// let mut socket = Client::new().reconnecting("ws://localhost:3000/chat").start();
 /// socket.send("hello").await?; // queued until there is a connection
 /// while let Some(message) = socket.recv().await {
 ///     println!("{message:?}");
