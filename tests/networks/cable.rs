@@ -10,7 +10,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::interval;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use ws_core::client::Backoff;
-use ws_core::{Client, CloseFrame, ConnectionId, Error, Observer, Timeout, WebSocket, WebSocketLayer};
+use ws_core::client::Client;
+use ws_core::{CloseFrame, ConnectionId, Error, Observer, Timeout, WebSocket, WebSocketLayer};
 use ws_tests::server::BoxError;
 use ws_tests::{Server, Setup, until, within};
 

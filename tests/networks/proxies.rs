@@ -15,9 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use ws_core::client::{Client, ConnectError};
 use ws_core::{
-    Client, CloseFrame, Compression, ConnectError, Drain, Error, Message, OriginPolicy, Side, WebSocket,
-    WebSocketLayer,
+    CloseFrame, Compression, Drain, Error, Message, OriginPolicy, Side, WebSocket, WebSocketLayer,
 };
 use ws_tests::adapters::Axum;
 use ws_tests::{Running, Server as _, Setup, runtime, until, within};

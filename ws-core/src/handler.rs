@@ -1,19 +1,4 @@
 //! What serves a connection: any async function of a [`WebSocket`], and [`service`], which makes a route of one.
-//!
-//! ```
-//! use ws_core::{Error, WebSocket, service};
-//!
-//! async fn echo(mut socket: WebSocket) -> Result<(), Error> {
-//!     while let Some(message) = socket.recv().await {
-//!         socket.send(message?).await?;
-//!     }
-//!     Ok(())
-//! }
-//!
-//! let route = service(echo); // a tower service, for `route_service` or hyper
-//! # fn is_service<S: tower_service::Service<http::Request<()>>>(_: S) {}
-//! # is_service(route);
-//! ```
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -84,7 +69,20 @@ mod sealed {
 /// A handler that needs the request, such as the user that an earlier middleware found, takes a [`WebSocketUpgrade`]
 /// instead.
 ///
-/// The example is [at the module](crate::handler).
+/// ```
+/// use ws_core::{Error, WebSocket, service};
+///
+/// async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+///     while let Some(message) = socket.recv().await {
+///         socket.send(message?).await?;
+///     }
+///     Ok(())
+/// }
+///
+/// let route = service(echo); // a tower service, for `route_service` or hyper
+/// # fn is_service<S: tower_service::Service<http::Request<()>>>(_: S) {}
+/// # is_service(route);
+/// ```
 pub fn service<H, Fut>(handler: H) -> HandlerService<H>
 where
     H: FnOnce(WebSocket) -> Fut + Clone + Send + 'static,

@@ -81,35 +81,33 @@
 pub mod benchmarking;
 #[cfg(feature = "client")]
 pub mod client;
-pub mod close;
+mod close;
 #[cfg(feature = "deflate")]
-pub mod compression;
+mod compression;
 mod config;
 mod connection;
 mod deadline;
-pub mod error;
+mod error;
 // cargo-fuzz sets it for all crates: those of others, too, that depend on this one without the feature
 #[cfg(all(fuzzing, feature = "deflate"))]
 pub mod fuzzing;
-pub mod handler;
+mod handler;
 mod handshake;
-pub mod layer;
-pub mod message;
-pub mod observer;
-pub mod origin;
+mod layer;
+mod message;
+mod observer;
+mod origin;
 mod pool;
-pub mod prepared;
+mod prepared;
 mod protocol;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod tracker;
+mod tracker;
 #[cfg(feature = "tungstenite")]
 mod tungstenite;
-pub mod upgrade;
-pub mod utf8;
+mod upgrade;
+mod utf8;
 
-#[cfg(feature = "client")]
-pub use client::{Client, ConnectError, ReconnectingWebSocket};
 pub use close::{CloseCode, CloseFrame, Closed, InvalidClose, Side};
 #[cfg(feature = "deflate")]
 pub use compression::{Compression, InvalidLevel};

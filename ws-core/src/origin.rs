@@ -1,30 +1,4 @@
-//! [`OriginPolicy`]: which web pages may open a connection.
-//!
-//! A browser opens a WebSocket to any server from any page, sends that server's cookies with the handshake,
-//! and asks nobody: CORS does not apply to it. What tells a page of one's own from a stranger's is the
-//! `Origin` header of the handshake (RFC 6454, RFC 6455 section 10.2), and a server that does not look at it
-//! lets every page on the web act as its visitor.
-//!
-//! Differs from a comparison of strings in that both sides are parsed and normalised first: the case of
-//! scheme and host, default ports, a trailing dot and the spelling of IPv6 addresses make no difference, and
-//! what is not an origin (`https://example.com@evil.com`, `https://example.com/chat`, `null`) is equal to
-//! none. Patterns are parsed when the policy is built, so that a mistake is an error at the start of the
-//! program.
-//!
-//! ```
-//! use ws_core::{InvalidOrigin, Origin, OriginPolicy};
-//!
-//! let policy = OriginPolicy::allow(["https://example.com", "https://*.example.com"])
-//!     .require_origin() // programs that are no browsers have to send one, too
-//!     .allowed_hosts(["ws.example.com"]);
-//!
-//! assert!(OriginPolicy::try_allow(["example.com"]).is_err()); // no scheme
-//! assert_eq!("HTTPS://Example.COM.:443".parse::<Origin>()?, "https://example.com".parse()?);
-//! # Ok::<(), InvalidOrigin>(())
-//! ```
-//!
-//! An origin says which page asks, not who: a program that is no browser sends the `Origin` it likes.
-//! Authenticate the user as well.
+//! [`OriginPolicy`]: which web pages may open a connection (RFC 6454, RFC 6455 section 10.2).
 
 #[cfg(test)]
 mod random;
@@ -44,11 +18,22 @@ use crate::error::expect_valid;
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Which web pages may open a connection, judged by the `Origin` header of the handshake.
+/// Which web pages may open a connection, judged by the `Origin` header of the handshake (RFC 6454, RFC 6455 section 10.2).
+///
+/// A browser opens a WebSocket to any server for any page, sends that server's cookies with the handshake, and asks nobody:
+/// CORS does not apply. Only the `Origin` header tells a page of your own from another one. A server that ignores it lets
+/// every page on the web act as its visitor.
 ///
 /// The default is [`same_origin`](Self::same_origin). A request without `Origin` does not come from a browser
-/// and is allowed, unless [`require_origin`](Self::require_origin) is called; one with two of them is always
-/// answered with 400, one that is not allowed with 403 and a text that names both sides of the comparison.
+/// and is allowed, unless [`require_origin`](Self::require_origin) is called. A request with two origins is always
+/// answered with 400, and one whose origin is not allowed with 403 and a text that names both sides of the comparison.
+///
+/// Both sides are parsed and normalised before they are compared: the case of scheme and host, default ports, a trailing dot
+/// and the spelling of IPv6 addresses make no difference. What is not an origin (`https://example.com@evil.com`,
+/// `https://example.com/chat`, `null`) is equal to none.
+///
+/// An origin says which page asks, not which user: a program that is no browser sends any `Origin` it likes. So
+/// authenticate the user as well.
 ///
 /// ```
 /// use ws_core::OriginPolicy;
@@ -56,6 +41,9 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 /// let same_host = OriginPolicy::same_origin();
 /// let listed = OriginPolicy::allow(["https://example.com", "https://*.example.com"]);
 /// let behind_a_proxy = OriginPolicy::same_origin().trust_forwarded();
+/// let strict = OriginPolicy::allow(["https://example.com"])
+///     .require_origin() // programs that are no browsers have to send one, too
+///     .allowed_hosts(["ws.example.com"]);
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "a policy does nothing until a layer has it"]

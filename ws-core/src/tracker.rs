@@ -1,23 +1,4 @@
 //! [`Connections`]: the live connections of a layer, how many there may be, and how they end at a deploy.
-//!
-//! An HTTP server's graceful shutdown does not know a WebSocket: hyper forgets an upgraded HTTP/1.1 connection, and
-//! waits for an HTTP/2 one for ever. So the layer keeps count itself, and [`Connections::drain`] is what a shutdown
-//! awaits.
-//!
-//! ```
-//! use std::time::Duration;
-//! use ws_core::{Drain, WebSocketLayer};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() {
-//! let layer = WebSocketLayer::new().max_connections(10_000);
-//! let connections = layer.connections();
-//! assert_eq!(connections.len(), 0);
-//!
-//! let drained = connections.drain(Drain::new().timeout(Duration::from_secs(20))).await;
-//! assert_eq!(drained.aborted, 0);
-//! # }
-//! ```
 
 use std::sync::atomic::Ordering;
 #[cfg(not(all(test, shuttle)))]
@@ -42,7 +23,24 @@ use crate::error::expect_valid;
 
 /// The connections of a [`WebSocketLayer`](crate::WebSocketLayer) and of its clones: a handle, cheap to clone.
 ///
-/// The example is [at the module](crate::tracker).
+/// An HTTP server's graceful shutdown does not know WebSockets: hyper forgets an HTTP/1.1 connection that was upgraded, and
+/// waits for an HTTP/2 connection for ever. So the layer counts its connections, and a shutdown awaits
+/// [`drain`](Self::drain).
+///
+/// ```
+/// use std::time::Duration;
+/// use ws_core::{Drain, WebSocketLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let layer = WebSocketLayer::new().max_connections(10_000);
+/// let connections = layer.connections();
+/// assert_eq!(connections.len(), 0);
+///
+/// let drained = connections.drain(Drain::new().timeout(Duration::from_secs(20))).await;
+/// assert_eq!(drained.aborted, 0);
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
     inner: Arc<Inner>,

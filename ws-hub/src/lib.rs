@@ -76,19 +76,19 @@
 //!
 //! - `json` (default): [`Member::recv_json`], and `ws_core`'s feature of that name.
 
-pub mod attach;
-pub mod audience;
-pub mod backplane;
-pub mod builder;
+mod attach;
+mod audience;
+mod backplane;
+mod builder;
 pub mod close_code;
-pub mod delivery;
-pub mod event;
-pub mod hub;
-pub mod member;
+mod delivery;
+mod event;
+mod hub;
+mod member;
 mod queue;
 mod registry;
-pub mod stats;
-pub mod store;
+mod stats;
+mod store;
 mod user;
 
 pub use attach::Error;

@@ -1,13 +1,4 @@
 //! Messages for users who are not connected: [`OfflineStore`], and [`MemoryStore`], which is the default.
-//!
-//! # For those who implement a store
-//!
-//! The messages of one user are a queue: [`push`](OfflineStore::push) appends, [`peek`](OfflineStore::peek) reads from the
-//! front, [`remove`](OfflineStore::remove) takes away what was read, and [`restore`](OfflineStore::restore) puts back in
-//! front what was taken and could not be sent. In Redis that is a list: `RPUSH`, `LRANGE`, `LTRIM`, `LPUSH`.
-//!
-//! One hub makes no two calls for the same user at the same time, so there is no race between them. Hubs on several
-//! nodes that share a store do: there, `remove` must take away what `peek` returned, and nothing else.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -96,9 +87,18 @@ pub enum Pushed {
     TooLarge,
 }
 
-/// Keeps messages for users who are not connected. [The module](self) says what an implementation has to do.
+/// Keeps messages for users who are not connected.
 ///
-/// A store that is called by hubs on several nodes is how a message reaches a user who logs in on another one.
+/// If the hubs of several nodes share a store, a message reaches a user who logs in on another node.
+///
+/// # What an implementation does
+///
+/// The messages of one user are a queue: [`push`](Self::push) appends to it, [`peek`](Self::peek) reads from its front,
+/// [`remove`](Self::remove) removes what was read, and [`restore`](Self::restore) puts back in front what was removed and
+/// could not be sent. In Redis that is a list: `RPUSH`, `LRANGE`, `LTRIM`, `LPUSH`.
+///
+/// One hub never makes two calls for the same user at the same time. The hubs of several nodes that share a store do. So
+/// `remove` must remove what `peek` returned, and nothing else.
 ///
 /// # Examples
 ///

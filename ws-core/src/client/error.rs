@@ -15,7 +15,7 @@ const SHOWN: usize = 200;
 /// Why a client did not get a connection.
 ///
 /// ```no_run
-/// # async fn run() -> Result<(), ws_core::ConnectError> {
+/// # async fn run() -> Result<(), ws_core::client::ConnectError> {
 /// use ws_core::client;
 ///
 /// match client::connect("wss://example.com/chat").await {
@@ -153,7 +153,7 @@ impl ConnectError {
 /// The answer of a server that refused the handshake.
 ///
 /// ```
-/// # fn report(error: &ws_core::ConnectError) {
+/// # fn report(error: &ws_core::client::ConnectError) {
 /// if let Some(refusal) = error.refusal() {
 ///     println!("{}: {}", refusal.status(), String::from_utf8_lossy(refusal.body()));
 /// }

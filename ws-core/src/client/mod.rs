@@ -15,7 +15,7 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use ws_core::Client;
+//! use ws_core::client::Client;
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::new()
@@ -52,7 +52,8 @@
 //! - What it does is seen by [`ReconnectingWebSocket::states`].
 //!
 //! ```no_run
-//! use ws_core::{Client, Error, WebSocket};
+//! use ws_core::client::Client;
+//! use ws_core::{Error, WebSocket};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut socket = Client::new()
@@ -153,7 +154,7 @@ pub async fn connect(url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use ws_core::Client;
+/// use ws_core::client::Client;
 ///
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = Client::new().protocols(["chat"]).ping_interval(Duration::from_secs(10));
@@ -224,7 +225,7 @@ impl Client {
     /// those that announce a body. [`try_header`](Self::try_header) returns an error instead.
     ///
     /// ```
-    /// use ws_core::Client;
+    /// use ws_core::client::Client;
     ///
     /// let client = Client::new().header("x-api-version", "2");
     /// ```
@@ -240,7 +241,7 @@ impl Client {
     /// If the header cannot be sent.
     ///
     /// ```
-    /// use ws_core::Client;
+    /// use ws_core::client::Client;
     ///
     /// # fn token() -> String { "6f1e".to_owned() }
     /// let client = Client::new().try_header("authorization", format!("Bearer {}", token()))?;
@@ -262,7 +263,7 @@ impl Client {
     /// an error instead.
     ///
     /// ```
-    /// use ws_core::Client;
+    /// use ws_core::client::Client;
     ///
     /// let client = Client::new().origin("https://example.com");
     /// ```
@@ -278,7 +279,7 @@ impl Client {
     /// If it is not an origin.
     ///
     /// ```
-    /// use ws_core::Client;
+    /// use ws_core::client::Client;
     ///
     /// assert!(Client::new().try_origin("https://example.com").is_ok());
     /// assert!(Client::new().try_origin("example.com").is_err());
@@ -360,7 +361,7 @@ impl Client {
     /// ```
     /// use std::sync::Arc;
     /// use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-    /// use ws_core::Client;
+    /// use ws_core::client::Client;
     ///
     /// # let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()])?.cert.der().clone();
     /// let mut roots = RootCertStore::empty();
@@ -417,7 +418,7 @@ impl Client {
     /// # #[cfg(unix)]
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
     /// use tokio::net::UnixStream;
-    /// use ws_core::Client;
+    /// use ws_core::client::Client;
     ///
     /// let stream = UnixStream::connect("/run/chat.sock").await?;
     /// let socket = Client::new().connect_over("ws://localhost/chat", stream).await?;

@@ -1,26 +1,4 @@
 //! [`WebSocketLayer`]: the middleware.
-//!
-//! It differs from a framework's WebSocket extractor in that it is applied once, to a whole router, and from then on
-//! every upgrade below is validated, checked for its origin, timed, kept alive, bounded and drainable. Requests that
-//! are no upgrades pass untouched.
-//!
-//! ```
-//! use std::time::Duration;
-//! use tower_layer::Layer;
-//! use ws_core::{OriginPolicy, WebSocketLayer, service};
-//!
-//! let layer = WebSocketLayer::new()
-//!     .origin(OriginPolicy::allow(["https://app.example.com"]))
-//!     .protocols(["chat.v2", "chat.v1"])
-//!     .ping_interval(Duration::from_secs(30))
-//!     .max_connections(10_000);
-//!
-//! let app = layer.layer(service(async |mut socket: ws_core::WebSocket| {
-//!     socket.send("hello").await
-//! }));
-//! # fn is_service<S: tower_service::Service<http::Request<()>>>(_: S) {}
-//! # is_service(app);
-//! ```
 
 mod body;
 mod future;
@@ -52,14 +30,34 @@ use crate::origin::OriginPolicy;
 use crate::tracker::{Connections, NoSlot};
 use crate::upgrade::{Accepted, WebSocketUpgrade};
 
-/// The middleware: put it around a router, and every upgrade on it is taken care of.
+/// The middleware: put it around a router, and it takes care of every upgrade on it.
+///
+/// It differs from a framework's WebSocket extractor in that it is applied once, to a whole router. From then on every
+/// upgrade below it is validated, checked for its origin, timed, kept alive, bounded and drainable. Requests that are no
+/// upgrades pass untouched.
 ///
 /// A layer and its clones share their [`Connections`]. Where several layers stand around one route, each one checks
 /// the handshake, and the innermost serves the connection.
 ///
 /// Every time is checked when it is set: `None` switches it off where that can be, and a time of zero panics.
 ///
-/// The example is [at the module](crate::layer).
+/// ```
+/// use std::time::Duration;
+/// use tower_layer::Layer;
+/// use ws_core::{OriginPolicy, WebSocketLayer, service};
+///
+/// let layer = WebSocketLayer::new()
+///     .origin(OriginPolicy::allow(["https://app.example.com"]))
+///     .protocols(["chat.v2", "chat.v1"])
+///     .ping_interval(Duration::from_secs(30))
+///     .max_connections(10_000);
+///
+/// let app = layer.layer(service(async |mut socket: ws_core::WebSocket| {
+///     socket.send("hello").await
+/// }));
+/// # fn is_service<S: tower_service::Service<http::Request<()>>>(_: S) {}
+/// # is_service(app);
+/// ```
 #[derive(Clone)]
 #[must_use = "a layer does nothing before it is put around a service"]
 pub struct WebSocketLayer {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
-use ws_core::{Client, Closed, ConnectError, ConnectionId, ConnectionInfo, Message, Observer, client};
+use ws_core::client::{self, Client, ConnectError};
+use ws_core::{Closed, ConnectionId, ConnectionInfo, Message, Observer};
 
 use crate::support::{SECOND, URL, accept, answered, connected, opening, pipe, read_head};
 

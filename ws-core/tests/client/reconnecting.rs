@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
-use ws_core::client::{Backoff, Interruption, Reconnect, ReconnectState, SendError, States};
-use ws_core::{
-    Client, CloseFrame, Error, Message, ReconnectingWebSocket, WebSocket, WebSocketLayer, testing,
+use ws_core::client::{
+    Backoff, Client, Interruption, Reconnect, ReconnectState, ReconnectingWebSocket, SendError, States,
 };
+use ws_core::{CloseFrame, Error, Message, WebSocket, WebSocketLayer, testing};
 
 use crate::support::{SECOND, URL, accept, pipe, read_head};
 

@@ -147,8 +147,7 @@ impl Reconnect {
     /// know. It is asked after each failure and each end, and not at all when the attempts are used up.
     ///
     /// ```
-    /// use ws_core::Client;
-    /// use ws_core::client::Interruption;
+    /// use ws_core::client::{Client, Interruption};
     ///
     /// // also after an orderly close by the server
     /// let reconnect = Client::new().reconnecting("ws://localhost:3000/").reconnect_if(|why| {
@@ -193,7 +192,7 @@ impl Reconnect {
     /// # #[cfg(unix)]
     /// # fn run() {
     /// use tokio::net::UnixStream;
-    /// use ws_core::Client;
+    /// use ws_core::client::Client;
     ///
     /// let reconnect = Client::new()
     ///     .reconnecting("ws://localhost/chat")

@@ -75,7 +75,7 @@ impl Shared {
 /// dropped; a [`ReconnectingSender`] does not keep it.
 ///
 /// ```no_run
-/// use ws_core::Client;
+/// use ws_core::client::Client;
 ///
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut socket = Client::new().reconnecting("ws://localhost:3000/chat").start();
@@ -196,8 +196,9 @@ impl ReconnectingWebSocket {
 
     /// Receives the next message, of whichever connection; `None` when it is over for good.
     ///
-    /// Messages that nobody takes are bounded by the client's [`inbound_queue`](crate::Client::inbound_queue), here and
-    /// in the connection. When that is full, reading pauses, and no other connection is opened before there is room again.
+    /// Messages that nobody takes are bounded by the [`inbound_queue`](crate::client::Client::inbound_queue) of the client,
+    /// here and in the connection. When that is full, reading pauses, and no other connection is opened before there is
+    /// room again.
     ///
     /// # Cancel safety
     ///
