@@ -52,6 +52,10 @@ pub enum Answer {
     Upgrade,
     /// Upgrades, after it chose the subprotocol anew, from these.
     UpgradeWith(&'static [&'static str]),
+    /// Upgrades, and sends what the adapter's `WebSocketUpgrade` says of the request.
+    Describe,
+    /// Upgrades without a handler, and serves the socket on a task of its own.
+    IntoParts,
     /// Makes the upgrade's response, and then never returns it.
     Withhold,
     /// Makes the upgrade's response, and then returns 401 in place of it.

@@ -218,7 +218,7 @@ impl WebSocketUpgrade {
         self.accepted.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// Chooses the subprotocol anew, for this route: the first of `protocols`, in the order of the server's preference,
+    /// Chooses the subprotocol again, for this route: the first of `protocols`, in the order of the server's preference,
     /// that the client offers; none if there is none. In place of the layer's
     /// [`protocols`](crate::WebSocketLayer::protocols).
     ///
