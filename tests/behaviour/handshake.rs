@@ -213,6 +213,13 @@ async fn a_route_can_have_subprotocols_of_its_own<S: Server>() {
     }
 }
 
+async fn a_route_whose_subprotocol_is_no_token_is_told<S: Server>() {
+    let server = S::start(Setup::echo().answer(Answer::UpgradeWith(&["a b"]))).await;
+    let response = Client::ask(&server, Request::upgrade()).await;
+    assert_eq!(response.status, 500);
+    until("the handshake to be given up", || server.connections.is_empty()).await;
+}
+
 async fn a_route_sees_the_request<S: Server>() {
     let layer = WebSocketLayer::new().protocols(["a"]);
     let server = S::start(Setup::echo().layer(layer).answer(Answer::Describe)).await;
@@ -517,6 +524,7 @@ ws_tests::cases! {
     any_version_but_13_is_refused_and_told_which,
     the_server_prefers_its_own_order_of_subprotocols,
     a_route_can_have_subprotocols_of_its_own,
+    a_route_whose_subprotocol_is_no_token_is_told,
     a_route_sees_the_request,
     a_route_can_serve_the_socket_on_a_task_of_its_own,
     a_required_subprotocol_has_to_be_offered,

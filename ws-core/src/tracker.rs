@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, PoisonError};
 #[cfg(not(all(test, shuttle)))]
 use std::sync::{Mutex, MutexGuard};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -340,13 +340,13 @@ impl Registration {
         }
     }
 
-    /// Whether the connection is to end at once; if not, whom to wake for a signal. Other signals stay for
-    /// [`take_signal`](Self::take_signal).
-    pub(crate) fn is_aborted(&self, waker: &Waker) -> bool {
+    /// Ready when the connection is to end at once. Until then `waker` is woken for each signal. Signals other than
+    /// [`Signal::Abort`] stay for [`take_signal`](Self::take_signal).
+    pub(crate) fn poll_aborted(&self, waker: &Waker) -> Poll<()> {
         let mut tasks = self.slot.inner.tasks();
-        let Some(task) = tasks.get_mut(self.key) else { return false };
+        let Some(task) = tasks.get_mut(self.key) else { return Poll::Pending };
         task.waker = Some(waker.clone());
-        matches!(task.told, Told::Signal(Signal::Abort))
+        if matches!(task.told, Told::Signal(Signal::Abort)) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The connection is over: its slot is free, while its handler may still run.
@@ -605,7 +605,7 @@ mod tests {
         let slot = connections.acquire().unwrap();
         connections.drain(Drain::new().timeout(Duration::from_secs(3))).await;
         let mut task = slot.register();
-        assert!(task.is_aborted(Waker::noop()));
+        assert!(task.poll_aborted(Waker::noop()).is_ready());
         assert!(matches!(task.take_signal(), Some(Signal::Abort)));
     }
 

@@ -470,7 +470,7 @@ impl Upgrading {
 
     /// The upgraded stream, and what was already read from it, in time.
     fn poll_upgraded(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Transport, Bytes), Error>> {
-        if self.parts.as_ref().is_some_and(|parts| parts.registration.is_aborted(cx.waker())) {
+        if self.parts.as_ref().is_some_and(|parts| parts.registration.poll_aborted(cx.waker()).is_ready()) {
             return Poll::Ready(Err(Error::Closed));
         }
         // what comes late has not come

@@ -373,7 +373,7 @@ where
             let batch = match self.unless_ending(sender, peeking).await {
                 None => return,
                 Some(Ok(batch)) if batch.is_empty() => {
-                    user.lock().has_caught_up(self.login);
+                    user.lock().mark_caught_up(self.login);
                     return;
                 }
                 Some(Ok(batch)) => batch,
@@ -472,18 +472,18 @@ where
 
     /// The output of `future`, unless the connection is over or is to end before.
     async fn unless_ending<F: Future>(&self, sender: &Sender, future: F) -> Option<F::Output> {
-        self.unless(sender, State::is_ending, future).await
+        self.unless(sender, State::poll_ending, future).await
     }
 
     /// The output of `future`, unless the connection is over or is to be closed before. That its handler has returned is no reason.
     async fn unless_closing<F: Future>(&self, sender: &Sender, future: F) -> Option<F::Output> {
-        self.unless(sender, State::is_closing, future).await
+        self.unless(sender, State::poll_closing, future).await
     }
 
     async fn unless<F: Future>(
         &self,
         sender: &Sender,
-        is_off: fn(&mut State, u64, &Context<'_>) -> bool,
+        poll_off: fn(&mut State, u64, &Context<'_>) -> Poll<()>,
         future: F,
     ) -> Option<F::Output> {
         let mut future = pin!(future);
@@ -495,11 +495,7 @@ where
             if over.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
-            if is_off(&mut self.lease.user.lock(), self.login, cx) {
-                Poll::Ready(None)
-            } else {
-                Poll::Pending
-            }
+            poll_off(&mut self.lease.user.lock(), self.login, cx).map(|()| None)
         })
         .await
     }

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 use ws_core::{CloseFrame, PreparedMessage, TrySendError};
@@ -387,7 +387,7 @@ impl State {
     }
 
     /// There was nothing in the store when its task looked.
-    pub(crate) fn has_caught_up(&mut self, login: u64) {
+    pub(crate) fn mark_caught_up(&mut self, login: u64) {
         if let Some(session) = self.session(login)
             && session.stored == Stock::Looking
         {
@@ -402,25 +402,25 @@ impl State {
         }
     }
 
-    /// Whether the connection of this login takes no more messages; if it does, its task is woken when that changes.
-    pub(crate) fn is_ending(&mut self, login: u64, cx: &Context<'_>) -> bool {
+    /// Ready when the connection of this login takes no more messages. Until then its task is woken when that changes.
+    pub(crate) fn poll_ending(&mut self, login: u64, cx: &Context<'_>) -> Poll<()> {
         match self.session(login) {
             Some(session) if session.is_live() => {
                 session.waker = Some(cx.waker().clone());
-                false
+                Poll::Pending
             }
-            _ => true,
+            _ => Poll::Ready(()),
         }
     }
 
-    /// Whether the connection of this login is to be closed; if not, its task is woken when that changes.
-    pub(crate) fn is_closing(&mut self, login: u64, cx: &Context<'_>) -> bool {
+    /// Ready when the connection of this login is to be closed. Until then its task is woken when that changes.
+    pub(crate) fn poll_closing(&mut self, login: u64, cx: &Context<'_>) -> Poll<()> {
         match self.session(login) {
             Some(session) if !matches!(session.ending, Some(Ending::Close(_))) => {
                 session.waker = Some(cx.waker().clone());
-                false
+                Poll::Pending
             }
-            _ => true,
+            _ => Poll::Ready(()),
         }
     }
 
@@ -616,7 +616,7 @@ mod tests {
                 return;
             }
             if self.store.is_empty() {
-                self.state.has_caught_up(login);
+                self.state.mark_caught_up(login);
             } else {
                 let batch = self.store.drain(..self.store.len().min(4)).collect();
                 self.catching_up = Some((login, batch));

@@ -70,7 +70,11 @@ async fn websocket(State(app): State<App>, request: Request) -> Response {
         Err(rejection) => return rejection.into_response(),
     };
     let upgrade = match app.answer {
-        Answer::UpgradeWith(protocols) => upgrade.protocols(protocols),
+        // the last choice counts
+        Answer::UpgradeWith(protocols) => match upgrade.protocols(["unknown"]).try_protocols(protocols) {
+            Ok(upgrade) => upgrade,
+            Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        },
         _ => upgrade,
     };
     let response = match app.answer {

@@ -100,7 +100,11 @@ impl App {
             Err(rejection) => return full(rejection.into_response(parts.version)),
         };
         let upgrade = match self.answer {
-            Answer::UpgradeWith(protocols) => upgrade.protocols(protocols),
+            // the last choice counts
+            Answer::UpgradeWith(protocols) => match upgrade.protocols(["unknown"]).try_protocols(protocols) {
+                Ok(upgrade) => upgrade,
+                Err(error) => return respond(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            },
             _ => upgrade,
         };
         let response = match self.answer {

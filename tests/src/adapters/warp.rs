@@ -66,7 +66,13 @@ async fn respond(upgrade: WebSocketUpgrade, answer: Answer, handler: Handler, se
     }
     let upgrade = upgrade.on_failed_upgrade(seen.on_failed());
     let upgrade = match answer {
-        Answer::UpgradeWith(protocols) => upgrade.protocols(protocols),
+        // the last choice counts
+        Answer::UpgradeWith(protocols) => match upgrade.protocols(["unknown"]).try_protocols(protocols) {
+            Ok(upgrade) => upgrade,
+            Err(error) => {
+                return with_status(error.to_string(), StatusCode::INTERNAL_SERVER_ERROR).into_response();
+            }
+        },
         _ => upgrade,
     };
     let reply = match answer {
