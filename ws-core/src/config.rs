@@ -1,7 +1,6 @@
-//! Every knob, its unit, its default, and the reason for the default, in one table.
+//! Every setting, its default, and the reason for the default.
 //!
-//! The builder methods of [`WebSocketLayer`](crate::WebSocketLayer) and of the client set these; the fields are documented
-//! there.
+//! The builder methods of [`WebSocketLayer`](crate::WebSocketLayer) and of the client set these, and document them.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -43,7 +42,7 @@ pub(crate) struct ConnectionConfig {
 }
 
 impl ConnectionConfig {
-    /// Calls the observer, if there is one. Its panic is not ours: it is logged by the panic hook, and goes no further.
+    /// Calls the observer, if there is one. If it panics, the panic hook logs that, and the connection goes on.
     #[inline]
     pub(crate) fn observe(&self, tell: impl FnOnce(&dyn Observer)) {
         if let Some(observer) = &self.observer {
@@ -52,12 +51,12 @@ impl ConnectionConfig {
     }
 }
 
-/// The builder methods for what every connection has, on a type with `fn set_connection(self, impl FnOnce(&mut
-/// ConnectionConfig)) -> Self`: a server's connections and a client's have the same knobs, under the same names.
+/// The builder methods for the settings of a connection, which a server and a client have in common. The type has a method
+/// `fn set_connection(self, impl FnOnce(&mut ConnectionConfig)) -> Self`.
 macro_rules! connection_knobs {
     () => {
-        /// After how long a silence of the peer a ping is sent. Default 20 s; each connection takes up to 10 % more
-        /// or less, so that those that came together do not ping together. `None` switches keepalive off.
+        /// How long the peer may be silent before it is sent a ping. Default 20 s. Each connection takes up to 10 % more
+        /// or less, so that connections that opened together do not ping together. `None` turns keepalive off.
         ///
         /// # Panics
         ///
@@ -68,15 +67,16 @@ macro_rules! connection_knobs {
             self.set_connection(|config| config.ping_interval = interval)
         }
 
-        /// How long after a ping a sign of life has to come: the pong, or any other byte. Then the connection is
-        /// over, with 1011 if that can still be said. Default 20 s.
+        /// How long after a ping the peer has to answer, by the pong or by any other byte. If it does not, the
+        /// connection ends, with 1011 if that can still be sent. Default 20 s.
         ///
-        /// While reading is paused, because messages wait that nobody receives, no answer can be seen, and the peer is
-        /// not blamed for it. Then the kernel judges, where it can: on Linux and Android, over TCP, but for TLS on a
-        /// server's side and HTTP/2, the peer's kernel has to acknowledge a ping within this time, and a peer that is
-        /// gone is noticed after at most one time more. Where the buffers are full as well, because the peer does not
-        /// read either, it is left to [`send_timeout`](Self::send_timeout). Elsewhere it is noticed when reading goes
-        /// on, or when the system gives the connection up.
+        /// While reading is paused, because messages wait that the handler does not receive, this side cannot see an
+        /// answer, and does not count its absence against the peer. On Linux and Android, over TCP, the kernel then
+        /// tells whether the peer is there: the peer's kernel has to acknowledge a ping within this time, and a peer
+        /// that is gone is noticed after at most twice this time. This does not work over HTTP/2, and below TLS of a
+        /// server. If the outbound buffer is full as well, because the peer does not read, then
+        /// [`send_timeout`](Self::send_timeout) applies. In all other cases a peer that is gone is noticed when reading
+        /// continues, or when the operating system gives up the connection.
         ///
         /// # Panics
         ///
@@ -87,9 +87,9 @@ macro_rules! connection_knobs {
             self.set_connection(|config| config.pong_timeout = timeout)
         }
 
-        /// How long the peer has to answer our Close frame, counted from when it last took any of what was sent; and
-        /// how long messages that came before its own Close frame delay our answer to it while nobody takes them.
-        /// Default 5 s.
+        /// How long the peer has to answer our Close frame, counted from the last time that it read anything of what
+        /// was sent. Also how long our answer to the peer's Close frame waits for the handler to receive the messages
+        /// that came before it. Default 5 s.
         ///
         /// # Panics
         ///
@@ -100,8 +100,8 @@ macro_rules! connection_knobs {
             self.set_connection(|config| config.close_timeout = timeout)
         }
 
-        /// After how long without a *message*, either way, the connection is closed with 1001. Pings do not count.
-        /// Default off.
+        /// How long a connection may be without a *message*, in either direction, before it is closed with 1001. Pings
+        /// do not count. Default off.
         ///
         /// # Panics
         ///
@@ -112,7 +112,7 @@ macro_rules! connection_knobs {
             self.set_connection(|config| config.idle_timeout = timeout)
         }
 
-        /// How long a message may take from its first byte to its last; then the connection is closed with 1008.
+        /// How long a message may take from its first byte to its last. Then the connection is closed with 1008.
         /// Default 60 s.
         ///
         /// # Panics
@@ -124,7 +124,7 @@ macro_rules! connection_knobs {
             self.set_connection(|config| config.message_timeout = timeout)
         }
 
-        /// How long the peer may take nothing of what was sent; then the connection is dropped. Default 30 s.
+        /// How long the peer may read nothing of what was sent before the connection is dropped. Default 30 s.
         ///
         /// # Panics
         ///
@@ -135,21 +135,21 @@ macro_rules! connection_knobs {
             self.set_connection(|config| config.send_timeout = timeout)
         }
 
-        /// The largest message, in bytes, over all its fragments and after decompression; a larger one closes the
-        /// connection with 1009 before memory is taken for it. Default 1 MiB.
+        /// The largest message, in bytes, over all its fragments and after decompression. A larger one closes the
+        /// connection with 1009 before memory is allocated for it. Default 1 MiB.
         ///
-        /// The memory of messages from 32 KiB on is kept for the next ones when they are dropped: 48 MiB at most in the
-        /// process, and each for some ten seconds, until a connection's timer or another such message gives it back.
+        /// When a message of 32 KiB or more is dropped, its memory is kept for the next ones: at most 48 MiB in the
+        /// process, and for about ten seconds, until a connection's timer or another such message frees it.
         pub fn max_message_size(self, bytes: usize) -> Self {
             self.set_connection(|config| config.limits.max_message_size = bytes)
         }
 
-        /// The largest frame, in bytes as they are on the wire. Default 1 MiB.
+        /// The largest payload of a frame, in bytes on the wire (before decompression). Default 1 MiB.
         pub fn max_frame_size(self, bytes: usize) -> Self {
             self.set_connection(|config| config.limits.max_frame_size = bytes)
         }
 
-        /// How many fragments a message may have; one more closes the connection with 1008. Default 4,096.
+        /// How many fragments a message may have. One more closes the connection with 1008. Default 4,096.
         ///
         /// # Panics
         ///
@@ -163,8 +163,8 @@ macro_rules! connection_knobs {
             self.set_connection(|config| config.limits.max_fragments = fragments)
         }
 
-        /// How much may wait for code that does not receive: after that many messages, or bytes, reading pauses, and
-        /// the peer comes to feel it. Default 32 messages or 64 KiB.
+        /// How much may wait for the handler to receive it. At that many messages, or bytes, reading pauses, and TCP
+        /// holds the peer back. Default 32 messages or 64 KiB.
         ///
         /// # Panics
         ///
@@ -180,8 +180,8 @@ macro_rules! connection_knobs {
 
         /// How many bytes may wait to be written before `send` waits. Default 64 KiB.
         ///
-        /// It is a high-water mark, not a size: memory is taken when there is something to write, and given back
-        /// after.
+        /// It is a high-water mark, not a size: memory is allocated when there is something to write, and freed
+        /// after that.
         ///
         /// # Panics
         ///
@@ -192,7 +192,7 @@ macro_rules! connection_knobs {
             self.set_connection(|config| config.outbound_bytes = bytes)
         }
 
-        /// Tells `observer` what happens on the connections. Default nobody.
+        /// Tells `observer` what happens on the connections. Default none.
         pub fn observer(self, observer: impl $crate::observer::Observer) -> Self {
             self.set_connection(|config| config.observer = Some(std::sync::Arc::new(observer)))
         }
@@ -208,7 +208,7 @@ pub(crate) fn checked(name: &str, time: impl Into<Option<Duration>>) -> Option<D
     time
 }
 
-/// What was negotiated for one connection, beside what all connections have in common.
+/// What was negotiated for one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Negotiated {
     /// permessage-deflate (RFC 7692).
@@ -216,12 +216,12 @@ pub(crate) struct Negotiated {
     pub(crate) deflate: Option<Deflate>,
 }
 
-/// How our messages are compressed. The peer's are inflated whatever it chose, and nobody keeps a context.
+/// How our messages are compressed. Those of the peer are inflated in any case. Neither side keeps a context.
 #[cfg(feature = "deflate")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deflate {
     pub(crate) compression: Compression,
-    /// Base-2 logarithm of the size of our window, if the client wants it smaller than it could be: 9 to 15.
+    /// Base-2 logarithm of the size of our window, 9 to 15, if the client asked for a smaller one than the default.
     pub(crate) window_bits: Option<u8>,
 }
 
@@ -255,18 +255,18 @@ impl Default for Config {
 impl Default for ConnectionConfig {
     fn default() -> Self {
         Self {
-            // below the 30–60 s after which proxies cut what is idle
+            // below the 30–60 s after which proxies close an idle connection
             ping_interval: Some(Duration::from_secs(20)),
             pong_timeout: Duration::from_secs(20),
             close_timeout: Duration::from_secs(5),
-            // quiet is not dead
+            // a quiet connection may still be needed
             idle_timeout: None,
-            // a peer that drips one message for ever
+            // a peer may send one message for ever, byte by byte
             message_timeout: Some(Duration::from_secs(60)),
-            // a peer that stops reading
+            // a peer may stop reading
             send_timeout: Some(Duration::from_secs(30)),
             limits: Limits::default(),
-            // enough to be busy while the handler is, little enough for 10,000 connections
+            // enough to keep the transport busy while the handler works, little enough for 10,000 connections
             inbound_messages: 32,
             inbound_bytes: 64 * 1024,
             outbound_bytes: 64 * 1024,
