@@ -516,7 +516,7 @@ where
             let _place = place;
             if lease.user.lock().is_unsettled() {
                 drop(lease.pass_gate().await);
-                // he may be connected to another node by now
+                // the user may be connected to another node by now
                 let user = || lease.user.id.clone();
                 lease.inner.publish(Target::Others, || Packet::Stored { user: user() }).await;
             }

@@ -77,10 +77,11 @@ pub enum Packet<U> {
         user: U,
         /// What.
         message: Message,
-        /// Whether it is stored if he no longer is; not where other nodes get it, too.
+        /// Whether the node stores it if the user is no longer there. `false` if other nodes get it, too.
         store: bool,
     },
-    /// What an ended connection of the user did not send is in the store now: if he is connected there, he is to get it.
+    /// What an ended connection of the user did not send is in the store now. If the user is connected there, that node
+    /// sends it.
     Stored {
         /// Whose.
         user: U,
@@ -108,7 +109,7 @@ pub enum Packet<U> {
         /// With what.
         frame: CloseFrame,
     },
-    /// The user has logged in on another node, and his earlier connections are replaced.
+    /// The user has logged in on another node, and their earlier connections are replaced.
     Replaced {
         /// Who.
         user: U,
@@ -120,13 +121,13 @@ pub enum Packet<U> {
 /// Why a login was not registered.
 ///
 /// ```
-/// assert_eq!(ws_hub::LoginError::TooMany.to_string(), "the user has as many connections as he may have");
+/// assert_eq!(ws_hub::LoginError::TooMany.to_string(), "the user has as many connections as they may have");
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// The user has as many connections, on all nodes, as he may have.
-    #[error("the user has as many connections as he may have")]
+    /// The user has as many connections, on all nodes, as they may have.
+    #[error("the user has as many connections as they may have")]
     TooMany,
     /// The backplane failed.
     #[error("the backplane failed")]

@@ -126,7 +126,7 @@ where
     /// [`CloseCode::TRY_AGAIN_LATER`](ws_core::CloseCode::TRY_AGAIN_LATER); one that replaces another is none more.
     ///
     /// It differs from [`WebSocketLayer::max_connections`](ws_core::WebSocketLayer::max_connections), which knows no users,
-    /// so that at its limit nobody can replace his own connection: set that one a little higher.
+    /// so that at its limit users cannot replace their own connections: set that one a little higher.
     pub fn max_connections(mut self, limit: impl Into<Option<usize>>) -> Self {
         self.config.max_connections = limit.into();
         self

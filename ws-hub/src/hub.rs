@@ -83,7 +83,7 @@ pub(crate) struct Config<U> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// The user has as many connections as his [`Login`] policy allows.
+    /// The user has as many connections as the [`Login`] policy allows.
     #[error("already connected")]
     AlreadyConnected,
     /// The hub has as many connections as it may have.
@@ -121,7 +121,7 @@ pub enum JoinError {
     /// The user is not connected to this hub.
     #[error("the user is not connected")]
     Offline,
-    /// The user is in as many rooms as he may be.
+    /// The user is in as many rooms as they may be.
     #[error("the user is in {limit} rooms, which is the limit")]
     TooManyRooms {
         /// The limit.
@@ -189,10 +189,10 @@ where
         Self { inner }
     }
 
-    /// Sends a message to a user, on all his connections; if he has none it is stored for his next login.
+    /// Sends a message to a user, on all their connections. If they have none, it is stored for their next login.
     ///
-    /// It waits for nothing but the offline store and the backplane: a client that reads slowly makes it wait never, but
-    /// its queue overflow.
+    /// It waits only for the offline store and the backplane. A client that reads slowly does not delay it: that client's
+    /// queue overflows.
     ///
     /// # Cancel safety
     ///
@@ -237,9 +237,9 @@ where
         Audience::new(self, Some(name))
     }
 
-    /// Puts a user into a room, with all the connections he has and will have while he is online; returns whether he
-    /// was not in it. A room is there as long as somebody is in it. A user is in it until he leaves or his last connection
-    /// ends; a login that replaces another does not end that.
+    /// Puts a user into a room, with all the connections that they have and will have while they are online. Returns whether
+    /// they were not in it before. A room exists as long as somebody is in it. A user is in it until they leave or their last
+    /// connection ends; a login that replaces another one does not change that.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ where
         self.inner.write().join(user, room, self.inner.config.max_rooms)
     }
 
-    /// Takes a user out of a room; returns whether he was in it.
+    /// Takes a user out of a room. Returns whether they were in it.
     pub fn leave(&self, user: &U, room: &str) -> bool {
         self.inner.write().leave(user, room)
     }
@@ -396,8 +396,8 @@ where
         Drained { closed: attached.saturating_sub(remaining), remaining }
     }
 
-    /// Sends the message to the other nodes where the user is connected; returns whether there are any. If his connections
-    /// are replaced by newer ones he is on one node at most, and is not looked for elsewhere while he is here.
+    /// Sends the message to the other nodes where the user is connected, and returns whether there are any. If newer logins
+    /// replace older ones, a user is on one node at most, so other nodes are not asked while the user is on this one.
     async fn publish_to(&self, user: &U, message: &PreparedMessage) -> Result<bool, ()> {
         let Some(backplane) = &self.inner.config.backplane else { return Ok(false) };
         if !self.inner.config.login.allows_many() && self.is_online(user) {
@@ -408,7 +408,7 @@ where
             let nodes = backplane.locate(user).await?;
             let others: Vec<_> = nodes.into_iter().filter(|node| *node != here).collect();
             let published = !others.is_empty();
-            // where several get it, one that finds him gone must not store what another one delivers
+            // if several nodes get it, one that the user has left must not store what another one delivers
             let store = others.len() == 1 && !self.is_online(user);
             for node in others {
                 let message = message.message().clone();
@@ -508,7 +508,7 @@ where
                 () = came => {}
             }
         };
-        // he may have come meanwhile
+        // the user may have connected meanwhile
         if let Some(delivery) = self.delivery(self.offer_to(&lease.user, message, true)) {
             return delivery;
         }

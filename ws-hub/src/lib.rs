@@ -33,8 +33,8 @@
 //! # Who is a user?
 //!
 //! The user's id is the application's: any type that is `Clone + Eq + Hash + Send + Sync`. It comes from the application's
-//! authentication of the handshake, such as a session cookie or a signed token, and never from a bare parameter of the URL,
-//! which anyone can write. The library reads none.
+//! authentication of the handshake, such as a session cookie or a signed token. It never comes from a parameter of the URL
+//! alone, which anyone can write. This crate reads no id itself.
 //!
 //! # Where to look
 //!
@@ -44,6 +44,9 @@
 //! - [`Login`]: a second connection of the same user. [`Event`]: who comes and goes. [`Stats`]: metrics.
 //! - [`OfflineStore`], [`MemoryStore`], [`Guarantee`]: messages for users who are away.
 //! - [`Backplane`], [`InProcess`]: several hubs that act as one.
+//! - [`close_code`]: the codes with which a hub closes a connection.
+//!
+//! A setting that is not valid panics when it is set: see [`ws_core`](ws_core#values-that-are-not-valid).
 //!
 //! # What is promised
 //!

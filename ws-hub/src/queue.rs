@@ -58,9 +58,9 @@ pub(crate) struct Queued {
 pub(crate) enum Keep {
     /// It was for those who are there.
     Drop,
-    /// It is for the user: his next connection is to have it.
+    /// It is for the user, so their next connection sends it.
     Store,
-    /// The same, and other connections of his have it queued, too; `true` once it has left one of them.
+    /// The same, and other connections of the user have it queued, too. `true` when one of them has sent it.
     Shared(Arc<AtomicBool>),
 }
 

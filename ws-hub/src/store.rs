@@ -188,8 +188,8 @@ pub trait OfflineStore<U>: Send + Sync + 'static {
 /// | [`in_all`](Self::in_all) | 64 MiB |
 /// | [`time_to_live`](Self::time_to_live) | 7 days |
 ///
-/// When a bound is reached the oldest messages go: of the user's for his own bound, of all users' for the bound in all. For
-/// the latter a message counts as its length and 64 bytes for its place.
+/// When a bound is reached, the oldest messages are removed: those of the user for the bound of one user, and those of all
+/// users for the bound of all. For the latter a message counts as its length and 64 bytes more.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a hub holds of one user: his connections' queues, and messages on their way from these to the store.
+//! What a hub keeps for one user: the queues of their connections, and messages on the way from these to the store.
 //!
 //! Everything about one user is under one lock, which is held for moments: it is never held over I/O, over a call of the
 //! store, or while a waker is called.
@@ -227,7 +227,7 @@ impl State {
         }
     }
 
-    /// What a connection could not send is kept for the user: another connection of his fetches it from the store, or,
+    /// What a connection could not send is kept for the user: another connection of theirs fetches it from the store, or,
     /// where there is none, has it queued.
     fn rescue(&mut self, left: VecDeque<Queued>, rules: &Rules, wakes: &mut Wakes) {
         // one at a time: whether a copy is the last one depends on those before it being gone
@@ -251,7 +251,7 @@ impl State {
         }
     }
 
-    /// There are messages in the store that one of his connections is to send.
+    /// There are messages in the store that one of the user's connections is to send.
     pub(crate) fn restock(&mut self, wakes: &mut Wakes) {
         if let Some(session) = self.live_session() {
             session.stored = Stock::Some;
@@ -455,7 +455,7 @@ mod tests {
         Ending::Close(CloseFrame::new(4000, ""))
     }
 
-    /// A user, what is around him, and what has become of his messages.
+    /// A user, what is around them, and what has become of their messages.
     struct World {
         state: State,
         rules: Rules,
