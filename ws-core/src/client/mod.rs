@@ -1,16 +1,16 @@
-//! [`Client`]: WebSockets to other servers, and [`ReconnectingWebSocket`], one that comes back by itself.
+//! [`Client`]: WebSockets to other servers, and [`ReconnectingWebSocket`], which reconnects by itself.
 //!
-//! What [`connect`] gives is the same [`WebSocket`] that a handler has on a server, driven in the same way: keepalive,
-//! pongs, the closing handshake and the time limits go on behind it, memory is bounded, an idle connection holds no
-//! buffers. It differs from tokio-tungstenite's `connect_async` in that
+//! [`connect`] returns the same [`WebSocket`] that a handler has on a server, and it works in the same way: its task does
+//! keepalive, pongs, the closing handshake and the time limits, memory is bounded, and an idle connection has no buffers. It
+//! differs from tokio-tungstenite's `connect_async` in that
 //!
-//! - the whole of connecting has one time limit: name, TCP, TLS and handshake;
-//! - a server that is gone is found out by pings, and one that does not read by a time limit;
-//! - the answer is judged in all that RFC 6455 section 4.1 asks for, also extensions; a server that chooses none of the
-//!   subprotocols is not refused, unless [`require_protocol`](Client::require_protocol) says so;
+//! - one time limit covers all of connecting: name, TCP, TLS and handshake;
+//! - pings find a server that is gone, and a time limit finds one that does not read;
+//! - the answer is checked as RFC 6455 section 4.1 requires, extensions too; a server that chooses none of the subprotocols is
+//!   accepted, unless [`require_protocol`](Client::require_protocol) is called;
 //! - the head of the answer is bounded, in bytes and time;
-//! - the messages that follow the answer at once are never lost;
-//! - errors tell what may go well later ([`ConnectError::should_retry`]), and carry the server's refusal;
+//! - messages that follow right behind the answer are not lost;
+//! - an error says whether to try again ([`ConnectError::should_retry`]), and has the server's refusal;
 //! - URLs with a password or a fragment, and headers that belong to the handshake, are refused. No redirect is followed.
 //!
 //! ```no_run
@@ -34,22 +34,24 @@
 //!
 //! # TLS
 //!
-//! `wss` needs the feature `rustls`. The roots are those that the operating system trusts; a configuration of one's own,
-//! with other roots or a client's certificate, is given to `Client::tls_config`. For other libraries, connect over their
-//! stream, by [`Client::connect_over`] with a URL of `ws`.
+//! `wss` needs the feature `rustls`. It trusts the roots of the operating system. For other roots or a client certificate,
+//! give a configuration to `Client::tls_config`. For other TLS libraries, connect over their stream, with
+//! [`Client::connect_over`] and a URL of `ws`.
 //!
-//! # Coming back
+//! # Reconnecting
 //!
-//! [`Client::reconnecting`] describes a connection that is opened anew when it ends; started, it is a
+//! [`Client::reconnecting`] describes a connection that is opened again when it ends. When it is started, it is a
 //! [`ReconnectingWebSocket`].
 //!
-//! - After an end it follows [`CloseCode::should_reconnect`](crate::CloseCode::should_reconnect), after an attempt that has
-//!   failed [`ConnectError::should_retry`]; [`Reconnect::reconnect_if`] decides otherwise.
-//! - Waits are random, grow, and are as long as the server asks for: [`Backoff`], [`Interruption::retry_after`].
-//! - What is sent between two connections waits in a bounded queue, and goes out once, in order, after
-//!   [`Reconnect::on_connect`] has restored what the server knew. What was handed to a connection that then broke may be
-//!   lost, and nobody knows: where that matters, have the other side acknowledge.
-//! - What it does is seen by [`ReconnectingWebSocket::states`].
+//! - Whether it reconnects depends on [`CloseCode::should_reconnect`](crate::CloseCode::should_reconnect) after the end of a
+//!   connection, and on [`ConnectError::should_retry`] after an attempt that failed. [`Reconnect::reconnect_if`] replaces
+//!   both.
+//! - Waits are random and grow, and they are at least as long as the server asks for: [`Backoff`],
+//!   [`Interruption::retry_after`].
+//! - Messages that are sent between two connections wait in a bounded queue. They are sent once, in order, after
+//!   [`Reconnect::on_connect`] has restored what the server knew. A message that a connection took before it broke may be
+//!   lost without notice. If that matters, have the other side acknowledge messages.
+//! - [`ReconnectingWebSocket::states`] tells what it does.
 //!
 //! ```no_run
 //! use ws_core::client::Client;
@@ -72,15 +74,15 @@
 //!
 //! # Defaults
 //!
-//! | knob | default | why |
+//! | setting | default | why |
 //! |---|---|---|
 //! | [`connect_timeout`](Client::connect_timeout) | 10 s | some round trips, and a resend or two |
-//! | [`ping_interval`](Client::ping_interval) | after 20 s of silence, ±10 % | proxies cut what is idle for 30–60 s |
-//! | [`pong_timeout`](Client::pong_timeout) | 20 s | any inbound byte counts as life |
+//! | [`ping_interval`](Client::ping_interval) | after 20 s of silence, ±10 % | proxies close connections that are idle for 30–60 s |
+//! | [`pong_timeout`](Client::pong_timeout) | 20 s | any byte from the server counts as an answer |
 //! | [`close_timeout`](Client::close_timeout) | 5 s | |
-//! | [`idle_timeout`](Client::idle_timeout) | off | quiet is not dead |
-//! | [`message_timeout`](Client::message_timeout) | 60 s | a server that drips a message for ever |
-//! | [`send_timeout`](Client::send_timeout) | 30 s | a server that stops reading |
+//! | [`idle_timeout`](Client::idle_timeout) | off | a quiet connection may still be needed |
+//! | [`message_timeout`](Client::message_timeout) | 60 s | a server may send one message for ever, byte by byte |
+//! | [`send_timeout`](Client::send_timeout) | 30 s | a server may stop reading |
 //! | [`max_message_size`](Client::max_message_size), [`max_frame_size`](Client::max_frame_size) | 1 MiB | |
 //! | [`max_fragments`](Client::max_fragments) | 4,096 | |
 //! | [`inbound_queue`](Client::inbound_queue) | 32 messages or 64 KiB | |
@@ -89,7 +91,7 @@
 //! | the head of the answer | 16 KiB, 100 headers | fixed |
 //! | the body of a refusal | 4 KiB, 1 s | fixed |
 //!
-//! Those of a connection that comes back are [at `Reconnect`](Reconnect).
+//! [`Reconnect`] lists the settings of a connection that reconnects.
 
 mod error;
 mod handshake;
@@ -404,15 +406,15 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`connect`](Self::connect).
     ///
     /// # Panics
     ///
-    /// As there.
+    /// As [`connect`](Self::connect).
     ///
     /// # Cancel safety
     ///
-    /// As there; the stream is dropped.
+    /// As [`connect`](Self::connect); the stream is dropped.
     ///
     /// ```no_run
     /// # #[cfg(unix)]

@@ -436,7 +436,7 @@ impl Link {
                 },
                 Due::GiveUp(Timeout::Message) if self.paused => self.timers.message_excused(now),
                 Due::GiveUp(timeout @ Timeout::Message) => {
-                    self.fail(CloseCode::POLICY_VIOLATION, timeout.into())
+                    self.fail(CloseCode::POLICY_VIOLATION, timeout.into());
                 }
                 Due::GiveUp(timeout) => self.give_up(timeout, cx),
                 Due::End => match self.stage {

@@ -135,7 +135,7 @@ impl ReconnectingSender {
     ///
     /// # Errors
     ///
-    /// As there; [`SendError::Full`] also while there is a connection.
+    /// As [`send`](Self::send); [`SendError::Full`] also while there is a connection.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         self.shared.outbound.try_push(message.into())
     }
@@ -217,11 +217,11 @@ impl ReconnectingWebSocket {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`ReconnectingSender::send`].
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// As [`ReconnectingSender::send`].
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         self.sender.send(message).await
     }
@@ -230,7 +230,7 @@ impl ReconnectingWebSocket {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`ReconnectingSender::try_send`].
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         self.sender.try_send(message)
     }
@@ -250,11 +250,11 @@ impl ReconnectingWebSocket {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`ReconnectingSender::close`].
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// As [`ReconnectingSender::close`].
     pub async fn close(
         &self,
         code: impl Into<CloseCode>,
