@@ -2,6 +2,7 @@
 //!
 //! The builder methods of [`WebSocketLayer`](crate::WebSocketLayer) and of the client set these, and document them.
 
+use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(crate) struct ConnectionConfig {
     pub(crate) close_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) message_timeout: Option<Duration>,
+    /// In bytes per second.
+    pub(crate) min_message_rate: NonZeroU32,
     pub(crate) send_timeout: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) inbound_messages: usize,
@@ -112,8 +115,8 @@ macro_rules! connection_knobs {
             self.set_connection(|config| config.idle_timeout = timeout)
         }
 
-        /// How long a message may take from its first byte to its last. Then the connection is closed with 1008.
-        /// Default 60 s.
+        /// How long a message may take from its first byte to its last, in addition to the time that its bytes may take at
+        /// the [`min_message_rate`](Self::min_message_rate). Then the connection is closed with 1008. Default 60 s.
         ///
         /// # Panics
         ///
@@ -122,6 +125,21 @@ macro_rules! connection_knobs {
         pub fn message_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
             let timeout = $crate::config::checked("message_timeout", timeout);
             self.set_connection(|config| config.message_timeout = timeout)
+        }
+
+        /// How fast a message has to come in to take longer than the [`message_timeout`](Self::message_timeout), in bytes
+        /// per second, as they are on the wire. Each byte that has come in adds its time at this rate: at 1 KiB/s, a
+        /// message of 1 MiB may take 60 s and 1,024 s more. So a slow and steady upload goes on, and a peer that sends a
+        /// byte now and then is closed. Default 1 KiB/s.
+        ///
+        /// # Panics
+        ///
+        /// If it is 0.
+        #[track_caller]
+        pub fn min_message_rate(self, bytes_per_second: u32) -> Self {
+            let rate = std::num::NonZeroU32::new(bytes_per_second)
+                .expect("min_message_rate is 0, at which a message never ends: use at least 1");
+            self.set_connection(|config| config.min_message_rate = rate)
         }
 
         /// How long the peer may read nothing of what was sent before the connection is dropped. Default 30 s.
@@ -164,7 +182,7 @@ macro_rules! connection_knobs {
         }
 
         /// How much may wait for the handler to receive it. At that many messages, or bytes, reading pauses, and TCP
-        /// holds the peer back. Default 32 messages or 64 KiB.
+        /// holds the peer back. A message counts as its payload and 64 bytes more. Default 32 messages or 64 KiB.
         ///
         /// # Panics
         ///
@@ -263,6 +281,8 @@ impl Default for ConnectionConfig {
             idle_timeout: None,
             // a peer may send one message for ever, byte by byte
             message_timeout: Some(Duration::from_secs(60)),
+            // even a bad mobile network is faster
+            min_message_rate: NonZeroU32::MIN.saturating_add(1023),
             // a peer may stop reading
             send_timeout: Some(Duration::from_secs(30)),
             limits: Limits::default(),
@@ -289,6 +309,7 @@ impl std::fmt::Debug for ConnectionConfig {
             .field("close_timeout", &self.close_timeout)
             .field("idle_timeout", &self.idle_timeout)
             .field("message_timeout", &self.message_timeout)
+            .field("min_message_rate", &self.min_message_rate)
             .field("send_timeout", &self.send_timeout)
             .field("limits", &self.limits)
             .field("inbound_messages", &self.inbound_messages)

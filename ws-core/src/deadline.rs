@@ -1,6 +1,6 @@
-//! [`Deadline`]: a time by which something is to be there, which it nearly always is at once.
+//! [`Deadline`]: a time limit that is rarely reached.
 //!
-//! Differs from a `Sleep` in that there is no timer before something waits for it.
+//! Differs from a `Sleep` in that it makes its timer only when it is polled.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A moment, and when it is waited for, the timer. Without a moment it never comes.
+/// `None` never ends.
 pub(crate) struct Deadline {
     at: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -19,12 +19,12 @@ impl Deadline {
         Self { at, timer: None }
     }
 
-    /// Whether it is past, for one who does not wait.
+    /// Whether it is over, without waiting for it.
     pub(crate) fn is_past(&self) -> bool {
         self.at.is_some_and(|at| at <= Instant::now())
     }
 
-    /// Waits for it.
+    /// Waits until it is over.
     ///
     /// # Panics
     ///

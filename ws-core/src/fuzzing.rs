@@ -9,12 +9,13 @@ use http::request::Parts;
 use crate::compression::Compression;
 use crate::config::{Deflate, Limits, Negotiated};
 use crate::connection::Sender;
-use crate::handshake::{self, Rejection};
+use crate::handshake;
 use crate::layer::WebSocketLayer;
 use crate::message::Message;
 use crate::origin::OriginPolicy;
 use crate::protocol::properties::{Setup, tungstenite};
 use crate::protocol::{Event, Role};
+use crate::rejection::Rejection;
 
 /// How streams are decoded.
 #[derive(Clone, Copy, Debug)]

@@ -42,6 +42,7 @@
 //! | [`close_timeout`](WebSocketLayer::close_timeout) | 5 s | |
 //! | [`idle_timeout`](WebSocketLayer::idle_timeout) | off | a quiet connection may still be needed |
 //! | [`message_timeout`](WebSocketLayer::message_timeout) | 60 s | a peer may send one message for ever, byte by byte |
+//! | [`min_message_rate`](WebSocketLayer::min_message_rate) | 1 KiB/s | a message at this rate may take longer than the `message_timeout` |
 //! | [`send_timeout`](WebSocketLayer::send_timeout) | 30 s | a peer may stop reading |
 //! | [`max_message_size`](WebSocketLayer::max_message_size), [`max_frame_size`](WebSocketLayer::max_frame_size) | 1 MiB | |
 //! | [`max_fragments`](WebSocketLayer::max_fragments) | 4,096 | empty fragments cost the peer nothing |
@@ -65,7 +66,7 @@
 //!   or has a range: [`try_protocols`](WebSocketLayer::try_protocols), [`OriginPolicy::try_allow`],
 //!   [`OriginPolicy::try_allowed_hosts`], [`Drain::try_code`], `Compression::try_level`, and `try_header`, `try_origin`,
 //!   `try_protocols` and `try_reconnecting` of `client::Client`. [`Origin`] implements `FromStr`.
-//! - **A time or a size** has no such method: the only value that is not valid is zero. A program that reads one from
+//! - **A time, a size or a rate** has no such method: the only value that is not valid is zero. A program that reads one from
 //!   outside compares it with zero first.
 //! - **A call on a connection** does not panic for a bad value. `close` returns an error for a code that may not be sent,
 //!   and `connect` returns one for a URL that is not valid.
@@ -81,6 +82,7 @@
 
 #[cfg(benchmarking)]
 pub mod benchmarking;
+mod body;
 #[cfg(feature = "client")]
 pub mod client;
 mod close;
@@ -95,13 +97,17 @@ mod error;
 pub mod fuzzing;
 mod handler;
 mod handshake;
+#[cfg(feature = "json")]
+mod json;
 mod layer;
 mod message;
 mod observer;
 mod origin;
+mod outcome;
 mod pool;
 mod prepared;
 mod protocol;
+mod rejection;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tracker;
@@ -110,18 +116,21 @@ mod tungstenite;
 mod upgrade;
 mod utf8;
 
+pub use body::{Body, ResponseBody};
 pub use close::{CloseCode, CloseFrame, Closed, InvalidClose, Side};
 #[cfg(feature = "deflate")]
 pub use compression::{Compression, InvalidLevel};
 pub use connection::{Receiver, Sender, Sending, WebSocket};
 pub use error::{Error, ProtocolError, Timeout, TrySendError};
-pub use handler::{HandlerService, Outcome, service};
-pub use handshake::{InvalidProtocol, Rejection};
-pub use layer::{Body, ResponseBody, ResponseFuture, WebSocketLayer, WebSocketService};
+pub use handler::{HandlerService, service};
+pub use handshake::InvalidProtocol;
+pub use layer::{ResponseFuture, WebSocketLayer, WebSocketService};
 pub use message::Message;
 pub use observer::{ConnectionId, ConnectionInfo, Observer};
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};
+pub use outcome::Outcome;
 pub use prepared::PreparedMessage;
+pub use rejection::Rejection;
 pub use tracker::{Connections, Drain, Drained};
 pub use upgrade::{FutureWebSocket, WebSocketUpgrade};
 pub use utf8::{InvalidUtf8, Utf8Bytes};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::close::Closed;
 use crate::error::Error;
-use crate::handshake::Rejection;
+use crate::rejection::Rejection;
 
 /// The number of a connection, unique in the process.
 ///

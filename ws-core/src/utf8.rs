@@ -106,11 +106,6 @@ impl PayloadBuffer {
         self.bytes.len() - self.front()
     }
 
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// How many bytes there is memory for.
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity() - self.front()

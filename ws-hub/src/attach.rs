@@ -16,45 +16,16 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use ws_core::{Error as ConnectionError, Outcome, PreparedMessage, Sender, TrySendError, WebSocket};
 
 use crate::backplane::{LoginError, Packet, Target};
-use crate::builder::Login;
-use crate::hub::{Hub, Inner, Refused};
+use crate::config::Login;
+use crate::error::{Error, Refused};
+use crate::hub::Hub;
 use crate::member::Member;
-use crate::store::{Guarantee, OfflineStore, Pushed, StoreError, Stored, ask};
-use crate::user::{Ending, Next, Rules, State, User, Wakes};
+use crate::shared::{Inner, Lease};
+use crate::store::{Guarantee, OfflineStore, StoreError, Stored, ask};
+use crate::user::{Ending, Next, State};
 
 /// Messages, and bytes of them, that are fetched from the store at a time.
 const BATCH: (usize, usize) = (32, 256 * 1024);
-
-/// Why a connection was not attached, or how it ended other than in order.
-///
-/// ```
-/// use ws_hub::{Error, Refused};
-///
-/// let error = Error::from(Refused::AlreadyConnected);
-/// assert!(error.is_refused());
-/// assert_eq!(error.to_string(), "connection refused: already connected");
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The connection was not let in; the client was told so in a Close frame.
-    #[error("connection refused: {0}")]
-    Refused(#[from] Refused),
-    /// The connection broke.
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    /// The handler failed.
-    #[error("{0}")]
-    Handler(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl Error {
-    /// Whether the connection was not let in.
-    #[must_use]
-    pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Refused(_))
-    }
-}
 
 impl<U> Hub<U>
 where
@@ -210,94 +181,6 @@ where
         self.counters.replaced.add(replaced);
         attached.lease.user.came.notify_waiters();
         Ok(attached)
-    }
-}
-
-/// A user's entry in the registry, for as long as it is needed.
-pub(crate) struct Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    inner: Arc<Inner<U>>,
-    pub(crate) user: Arc<User<U>>,
-}
-
-impl<U> Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    pub(crate) fn new(inner: &Arc<Inner<U>>, id: &U) -> Self {
-        Self { user: inner.write().lease(id), inner: Arc::clone(inner) }
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut State, &Rules, &mut Wakes) -> T) -> T {
-        let rules = &self.inner.config.rules;
-        self.inner.change(&self.user, |state, wakes| change(state, rules, wakes))
-    }
-
-    /// Waits until nobody else moves messages of this user into the store or out of it, and all that are to be stored are.
-    pub(crate) async fn pass_gate(&self) -> OwnedMutexGuard<()> {
-        let gate = Arc::clone(&self.user.gate).lock_owned().await;
-        let Some(store) = self.inner.config.store.clone().filter(|_| self.user.lock().is_unsettled()) else {
-            return gate;
-        };
-        let lease = self.clone();
-        // a task of its own ends what it has begun, even if nobody waits for it any more
-        let settling = tokio::spawn(async move {
-            lease.settle(&*store).await;
-            gate
-        });
-        match settling.await {
-            Ok(gate) => gate,
-            // the runtime is shutting down
-            Err(_) => Arc::clone(&self.user.gate).lock_owned().await,
-        }
-    }
-
-    /// Puts into the store what is on its way there.
-    async fn settle(&self, store: &dyn OfflineStore<U>) {
-        let (id, counters) = (&self.user.id, &self.inner.counters);
-        loop {
-            let restore = std::mem::take(&mut self.user.lock().to_restore);
-            if !restore.is_empty() {
-                let count = restore.len();
-                if let Err(error) = ask(async || store.restore(id, restore).await).await {
-                    self.inner.store_failed(&*error);
-                    counters.dropped.add(count);
-                }
-                continue;
-            }
-            let Some(message) = self.user.lock().to_store.pop_front() else { break };
-            match ask(async || store.push(id, message.message().clone()).await).await {
-                Ok(Pushed::Stored { evicted }) => {
-                    counters.stored.add(1);
-                    counters.evicted.add(evicted);
-                }
-                Ok(Pushed::TooLarge) => counters.dropped.add(1),
-                Err(error) => {
-                    self.inner.store_failed(&*error);
-                    counters.dropped.add(1);
-                }
-            }
-        }
-    }
-}
-
-impl<U> Clone for Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    fn clone(&self) -> Self {
-        Self::new(&self.inner, &self.user.id)
-    }
-}
-
-impl<U> Drop for Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    fn drop(&mut self) {
-        self.inner.write().release(&self.user.id);
     }
 }
 

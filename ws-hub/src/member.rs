@@ -6,7 +6,8 @@ use std::hash::Hash;
 use tokio::sync::oneshot;
 use ws_core::{Closed, ConnectionId, Error, Message, Receiver, Sender};
 
-use crate::hub::{Hub, JoinError};
+use crate::error::JoinError;
+use crate::hub::Hub;
 
 /// A connection that is one of a user's, as the handler of [`Hub::attach_with`] gets it: receives what its client sends,
 /// answers it, and puts the user into rooms.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
+use crate::error::{JoinError, Refused};
 use crate::event::{BACKLOG, Event, Events};
-use crate::hub::{JoinError, Refused};
 use crate::user::User;
 
 pub(crate) struct Registry<U> {

@@ -11,7 +11,9 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::shared::{Outgoing, Place, Shared};
+use super::proto::Outgoing;
+use super::shared::Shared;
+use super::waiters::Place;
 use crate::close::{CloseCode, CloseFrame, Closed};
 use crate::error::{Error, TrySendError};
 use crate::message::Message;
@@ -600,7 +602,7 @@ impl Sender {
 impl Sender {
     /// How many messages wait for the receiver, and how many bytes for it and for the transport.
     pub(crate) fn queued(&self) -> (usize, usize, u64) {
-        self.shared.waiting()
+        self.shared.lock().waiting()
     }
 }
 

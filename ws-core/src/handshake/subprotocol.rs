@@ -1,15 +1,14 @@
-//! `Sec-WebSocket-Protocol` (RFC 6455 section 4.2.2): what the client offers, and what the server chooses of
-//! it.
+//! `Sec-WebSocket-Protocol` (RFC 6455 section 4.2.2): checks the offer of the client and chooses from it.
 
 use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 
-use super::Rejection;
 use super::headers::{is_token, items};
+use crate::rejection::Rejection;
 
-/// Refuses a header that is not a list of tokens.
+/// Checks that the header is a list of tokens.
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Rejection> {
     if items(headers, &SEC_WEBSOCKET_PROTOCOL).all(is_token) {
         Ok(())
@@ -53,9 +52,9 @@ where
     names.collect()
 }
 
-/// Chooses the first of `known`, which are in the server's order of preference, that the client offers.
+/// Chooses the first of `known` that the client offers. `known` is in the server's order of preference.
 ///
-/// Names are compared with their letter case, as browsers do with the answer.
+/// Names are compared with their letter case, as browsers compare the answer.
 pub(crate) fn choose(headers: &HeaderMap, known: &[Arc<str>]) -> Option<Arc<str>> {
     let is_offered =
         |name: &str| items(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == name.as_bytes());

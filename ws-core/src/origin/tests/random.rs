@@ -1,12 +1,16 @@
-//! Origins and hosts that proptest makes up.
+//! Properties of origins and hosts, checked with random ones.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::Request;
+use http::header::{HOST, HeaderValue, ORIGIN};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::*;
+use crate::origin::parsed::Origin;
+use crate::origin::policy::OriginPolicy;
 
 /// A host in its normal form, by a name or an address.
 fn host() -> impl Strategy<Value = String> {
