@@ -1,19 +1,4 @@
 //! [`service`]: makes a route of a handler, which is any async function that takes a [`WebSocket`].
-//!
-//! ```
-//! use ws_core::{Error, WebSocket, service};
-//!
-//! async fn echo(mut socket: WebSocket) -> Result<(), Error> {
-//!     while let Some(message) = socket.recv().await {
-//!         socket.send(message?).await?;
-//!     }
-//!     Ok(())
-//! }
-//!
-//! let route = service(echo); // a tower service, for `route_service` or hyper
-//! # fn is_service<S: tower_service::Service<http::Request<()>>>(_: S) {}
-//! # is_service(route);
-//! ```
 
 use std::convert::Infallible;
 use std::fmt;
@@ -37,7 +22,20 @@ use crate::upgrade::WebSocketUpgrade;
 /// A handler that needs the request, for example the user that an earlier middleware authenticated, takes a
 /// [`WebSocketUpgrade`] instead.
 ///
-/// The example is [at the module](crate::handler).
+/// ```
+/// use ws_core::{Error, WebSocket, service};
+///
+/// async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+///     while let Some(message) = socket.recv().await {
+///         socket.send(message?).await?;
+///     }
+///     Ok(())
+/// }
+///
+/// let route = service(echo); // a tower service, for `route_service` or hyper
+/// # fn is_service<S: tower_service::Service<http::Request<()>>>(_: S) {}
+/// # is_service(route);
+/// ```
 pub fn service<H, Fut>(handler: H) -> HandlerService<H>
 where
     H: FnOnce(WebSocket) -> Fut + Clone + Send + 'static,

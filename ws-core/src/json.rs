@@ -4,11 +4,11 @@ use crate::error::Error;
 use crate::message::Message;
 
 impl Message {
-    /// `value` as JSON, in a text message.
+    /// A text message with `value` as JSON.
     ///
     /// # Errors
     ///
-    /// If `value` cannot be JSON, such as a map with keys that are not strings.
+    /// If `value` cannot be written as JSON, such as a map with keys that are not strings.
     ///
     /// ```
     /// # #[derive(serde::Serialize)]
@@ -22,11 +22,11 @@ impl Message {
         Ok(Self::text(serde_json::to_string(value)?))
     }
 
-    /// Reads the payload, text or binary, as JSON.
+    /// Reads the payload, of a text or a binary message, as JSON.
     ///
     /// # Errors
     ///
-    /// If the payload is not JSON, or not that of a `T`; the error names line and column.
+    /// If the payload is not JSON, or not the JSON of a `T`. The error names the line and the column.
     ///
     /// ```
     /// use ws_core::Message;

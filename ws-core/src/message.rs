@@ -1,25 +1,19 @@
 //! [`Message`]: what is sent and received.
-//!
-//! Two variants and no more: pings, pongs and Close frames are the driver's business, so a handler has no arm for them.
-//!
-//! ```
-//! use ws_core::Message;
-//!
-//! let message = Message::from("hello");
-//! assert_eq!(message.as_text(), Some("hello"));
-//! assert_eq!(message.len(), 5);
-//! ```
 
 use bytes::Bytes;
 
 use crate::utf8::Utf8Bytes;
 
-/// A message: text or binary, whole, whatever frames it came in.
+/// A complete message: text or binary. It may have been sent in several frames.
 ///
-/// A clone shares the payload.
+/// There are no other variants: the connection itself handles pings, pongs and Close frames. A clone shares the payload.
 ///
 /// ```
 /// use ws_core::Message;
+///
+/// let message = Message::from("hello");
+/// assert_eq!(message.as_text(), Some("hello"));
+/// assert_eq!(message.len(), 5);
 ///
 /// match Message::from(vec![1, 2, 3]) {
 ///     Message::Text(text) => println!("{text}"),
@@ -45,7 +39,7 @@ impl Message {
         Self::Binary(bytes.into())
     }
 
-    /// The text, if this is text.
+    /// The text, or `None` if this is a binary message.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -54,7 +48,7 @@ impl Message {
         }
     }
 
-    /// The payload's bytes, of either kind.
+    /// The payload, of text too.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
@@ -63,7 +57,7 @@ impl Message {
         }
     }
 
-    /// The payload, of either kind, without a copy.
+    /// The payload, of text too, without a copy.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         match self {
@@ -72,13 +66,13 @@ impl Message {
         }
     }
 
-    /// Whether this is text.
+    /// Whether this is a text message.
     #[must_use]
     pub const fn is_text(&self) -> bool {
         matches!(self, Self::Text(_))
     }
 
-    /// Whether this is binary.
+    /// Whether this is a binary message.
     #[must_use]
     pub const fn is_binary(&self) -> bool {
         matches!(self, Self::Binary(_))

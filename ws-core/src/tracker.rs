@@ -1,23 +1,4 @@
 //! [`Connections`]: the live connections of a layer, how many there may be, and how they end at a deploy.
-//!
-//! An HTTP server's graceful shutdown does not know a WebSocket: hyper forgets an upgraded HTTP/1.1 connection, and
-//! waits for an HTTP/2 one for ever. So the layer keeps count itself, and [`Connections::drain`] is what a shutdown
-//! awaits.
-//!
-//! ```
-//! use std::time::Duration;
-//! use ws_core::{Drain, WebSocketLayer};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() {
-//! let layer = WebSocketLayer::new().max_connections(10_000);
-//! let connections = layer.connections();
-//! assert_eq!(connections.len(), 0);
-//!
-//! let drained = connections.drain(Drain::new().deadline(Duration::from_secs(20))).await;
-//! assert_eq!(drained.aborted, 0);
-//! # }
-//! ```
 
 use std::sync::atomic::Ordering;
 #[cfg(not(all(test, shuttle)))]
@@ -25,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, PoisonError};
 #[cfg(not(all(test, shuttle)))]
 use std::sync::{Mutex, MutexGuard};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -38,10 +19,28 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::close::{CloseCode, CloseFrame, InvalidClose};
+use crate::error::expect_valid;
 
 /// The connections of a [`WebSocketLayer`](crate::WebSocketLayer) and of its clones: a handle, cheap to clone.
 ///
-/// The example is [at the module](crate::tracker).
+/// An HTTP server's graceful shutdown does not know WebSockets: hyper forgets an HTTP/1.1 connection that was upgraded, and
+/// waits for an HTTP/2 connection for ever. So the layer counts its connections, and a shutdown awaits
+/// [`drain`](Self::drain).
+///
+/// ```
+/// use std::time::Duration;
+/// use ws_core::{Drain, WebSocketLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let layer = WebSocketLayer::new().max_connections(10_000);
+/// let connections = layer.connections();
+/// assert_eq!(connections.len(), 0);
+///
+/// let drained = connections.drain(Drain::new().timeout(Duration::from_secs(20))).await;
+/// assert_eq!(drained.aborted, 0);
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
     inner: Arc<Inner>,
@@ -201,7 +200,7 @@ impl Connections {
                 }
             }
         };
-        if timeout(drain.deadline, all_over).await.is_ok() {
+        if timeout(drain.timeout, all_over).await.is_ok() {
             return Drained { closed: at_first, aborted: 0 };
         }
 
@@ -341,13 +340,13 @@ impl Registration {
         }
     }
 
-    /// Whether the connection is to end at once; if not, whom to wake for a signal. Other signals stay for
-    /// [`take_signal`](Self::take_signal).
-    pub(crate) fn is_aborted(&self, waker: &Waker) -> bool {
+    /// Ready when the connection is to end at once. Until then `waker` is woken for each signal. Signals other than
+    /// [`Signal::Abort`] stay for [`take_signal`](Self::take_signal).
+    pub(crate) fn poll_aborted(&self, waker: &Waker) -> Poll<()> {
         let mut tasks = self.slot.inner.tasks();
-        let Some(task) = tasks.get_mut(self.key) else { return false };
+        let Some(task) = tasks.get_mut(self.key) else { return Poll::Pending };
         task.waker = Some(waker.clone());
-        matches!(task.told, Told::Signal(Signal::Abort))
+        if matches!(task.told, Told::Signal(Signal::Abort)) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The connection is over: its slot is free, while its handler may still run.
@@ -371,16 +370,33 @@ impl Drop for Registration {
 /// use ws_core::{CloseCode, Drain};
 ///
 /// let drain = Drain::new()
-///     .code(CloseCode::RESTART)?
+///     .code(CloseCode::SERVICE_RESTART)
 ///     .reconnect_within(Duration::from_secs(30))
-///     .deadline(Duration::from_secs(20));
-/// # Ok::<(), ws_core::InvalidClose>(())
+///     .timeout(Duration::from_secs(20));
+/// ```
+///
+/// # Draining other connections by the same settings
+///
+/// A program that closes connections by itself, such as those in a registry of its own, reads the settings back:
+///
+/// ```
+/// use ws_core::{Drain, Sender};
+///
+/// async fn close_all(senders: &[Sender], drain: &Drain) {
+///     for batch in senders.chunks(drain.batch_size()) {
+///         for sender in batch.iter().cloned() {
+///             let frame = drain.close_frame();
+///             tokio::spawn(async move { sender.close_with(frame).await });
+///         }
+///         tokio::time::sleep(drain.batch_interval()).await;
+///     }
+/// }
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a `Drain` says how; `Connections::drain` does it"]
 pub struct Drain {
     code: CloseCode,
-    deadline: Duration,
+    timeout: Duration,
     batch_size: usize,
     batch_interval: Duration,
     reconnect_within: Option<Duration>,
@@ -390,7 +406,7 @@ impl Default for Drain {
     fn default() -> Self {
         Self {
             code: CloseCode::GOING_AWAY,
-            deadline: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
             batch_size: 1_000,
             batch_interval: Duration::from_millis(100),
             reconnect_within: None,
@@ -399,17 +415,27 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// Close code 1001, batches of 1,000 every 100 ms, a deadline of 10 s, no hint when to reconnect.
+    /// Close code 1001, batches of 1,000 every 100 ms, a timeout of 10 s, no hint when to reconnect.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The code of the Close frame: 1001 (going away) by default; 1012 (service restart) tells a client to come back.
+    /// The code of the Close frame. Default 1001 (going away); 1012 (service restart) tells a client to come back.
+    ///
+    /// # Panics
+    ///
+    /// If the code [may not be sent](CloseCode::is_sendable). [`try_code`](Self::try_code) returns an error instead.
+    #[track_caller]
+    pub fn code(self, code: impl Into<CloseCode>) -> Self {
+        expect_valid(self.try_code(code))
+    }
+
+    /// As [`code`](Self::code), for a code that comes from outside of the program.
     ///
     /// # Errors
     ///
     /// If the code may not be sent.
-    pub fn code(mut self, code: impl Into<CloseCode>) -> Result<Self, InvalidClose> {
+    pub fn try_code(mut self, code: impl Into<CloseCode>) -> Result<Self, InvalidClose> {
         let code = code.into();
         CloseFrame::new(code, "").check()?;
         self.code = code;
@@ -417,8 +443,8 @@ impl Drain {
     }
 
     /// After how long connections that are not over are dropped, with their handlers' futures. Default 10 s.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -428,6 +454,7 @@ impl Drain {
     /// # Panics
     ///
     /// If `size` is 0.
+    #[track_caller]
     pub fn batches(mut self, size: usize, interval: Duration) -> Self {
         assert!(size > 0, "a batch of 0 connections never closes any: use at least 1");
         self.batch_size = size;
@@ -442,13 +469,13 @@ impl Drain {
         self
     }
 
-    /// The deadline that was set, for a server that waits for what is not a WebSocket as well.
+    /// The [`timeout`](Self::timeout) that was set, for a server that also waits for what is not a WebSocket.
     #[must_use]
-    pub fn time_limit(&self) -> Duration {
-        self.deadline
+    pub fn get_timeout(&self) -> Duration {
+        self.timeout
     }
 
-    /// How many connections are closed at a time, for one who drains a registry of his own by the same settings.
+    /// How many connections are closed at a time.
     #[must_use]
     pub fn batch_size(&self) -> usize {
         self.batch_size
@@ -566,7 +593,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
-        let drained = connections.drain(Drain::new().deadline(Duration::from_secs(3))).await;
+        let drained = connections.drain(Drain::new().timeout(Duration::from_secs(3))).await;
         assert_eq!(drained, Drained { closed: 0, aborted: 1 });
         assert!(start.elapsed() < Duration::from_secs(4));
         deaf.await.unwrap();
@@ -576,9 +603,9 @@ mod tests {
     async fn a_handshake_that_outlasts_a_drain_comes_to_nothing() {
         let connections = Connections::default();
         let slot = connections.acquire().unwrap();
-        connections.drain(Drain::new().deadline(Duration::from_secs(3))).await;
+        connections.drain(Drain::new().timeout(Duration::from_secs(3))).await;
         let mut task = slot.register();
-        assert!(task.is_aborted(Waker::noop()));
+        assert!(task.poll_aborted(Waker::noop()).is_ready());
         assert!(matches!(task.take_signal(), Some(Signal::Abort)));
     }
 
@@ -597,8 +624,28 @@ mod tests {
         let reasons: std::collections::HashSet<_> = (0..50).map(|_| drain.close_frame().reason).collect();
         assert!(reasons.len() > 45, "{}", reasons.len());
 
-        let drain = Drain::new().code(CloseCode::RESTART).unwrap();
-        assert_eq!(drain.close_frame(), CloseFrame::new(CloseCode::RESTART, ""));
+        let drain = Drain::new().code(CloseCode::SERVICE_RESTART);
+        assert_eq!(drain.close_frame(), CloseFrame::new(CloseCode::SERVICE_RESTART, ""));
+    }
+
+    #[test]
+    #[should_panic(expected = "close code 1006 may not be sent: use 1000–1003")]
+    fn a_code_that_may_not_be_sent_is_refused_when_it_is_set() {
+        let _ = Drain::new().code(CloseCode::ABNORMAL_CLOSURE);
+    }
+
+    #[test]
+    fn a_code_from_outside_that_may_not_be_sent_is_an_error() {
+        let error = Drain::new().try_code(1006).unwrap_err();
+        assert_eq!(error, InvalidClose::Code(CloseCode::ABNORMAL_CLOSURE));
+        assert_eq!(u16::from(Drain::new().try_code(4321).unwrap().close_frame().code), 4321);
+    }
+
+    #[test]
+    fn the_settings_of_a_drain_can_be_read_back() {
+        let drain = Drain::new();
+        assert_eq!(drain.get_timeout(), Duration::from_secs(10));
+        assert_eq!(drain.timeout(Duration::from_secs(3)).get_timeout(), Duration::from_secs(3));
     }
 
     #[test]

@@ -13,9 +13,7 @@ use std::task::{Context, Poll};
 use futures_core::future::BoxFuture;
 use futures_sink::Sink as _;
 use tokio::sync::{OwnedMutexGuard, oneshot};
-use ws_core::{
-    CloseFrame, Error as ConnectionError, Outcome, PreparedMessage, Sender, TrySendError, WebSocket,
-};
+use ws_core::{Error as ConnectionError, Outcome, PreparedMessage, Sender, TrySendError, WebSocket};
 
 use crate::backplane::{LoginError, Packet, Target};
 use crate::config::Login;
@@ -232,8 +230,8 @@ where
                     Some(Err(_)) => return,
                     None => {}
                 },
-                Next::Close(CloseFrame { code, reason, .. }) => {
-                    let _ = sender.close(code, reason).await;
+                Next::Close(frame) => {
+                    let _ = sender.close_with(frame).await;
                     return;
                 }
                 Next::Idle | Next::WaitForRoom | Next::Done => return,
@@ -258,7 +256,7 @@ where
             let batch = match self.unless_ending(sender, peeking).await {
                 None => return,
                 Some(Ok(batch)) if batch.is_empty() => {
-                    user.lock().has_caught_up(self.login);
+                    user.lock().mark_caught_up(self.login);
                     return;
                 }
                 Some(Ok(batch)) => batch,
@@ -357,18 +355,18 @@ where
 
     /// The output of `future`, unless the connection is over or is to end before.
     async fn unless_ending<F: Future>(&self, sender: &Sender, future: F) -> Option<F::Output> {
-        self.unless(sender, State::is_ending, future).await
+        self.unless(sender, State::poll_ending, future).await
     }
 
     /// The output of `future`, unless the connection is over or is to be closed before. That its handler has returned is no reason.
     async fn unless_closing<F: Future>(&self, sender: &Sender, future: F) -> Option<F::Output> {
-        self.unless(sender, State::is_closing, future).await
+        self.unless(sender, State::poll_closing, future).await
     }
 
     async fn unless<F: Future>(
         &self,
         sender: &Sender,
-        is_off: fn(&mut State, u64, &Context<'_>) -> bool,
+        poll_off: fn(&mut State, u64, &Context<'_>) -> Poll<()>,
         future: F,
     ) -> Option<F::Output> {
         let mut future = pin!(future);
@@ -380,11 +378,7 @@ where
             if over.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
-            if is_off(&mut self.lease.user.lock(), self.login, cx) {
-                Poll::Ready(None)
-            } else {
-                Poll::Pending
-            }
+            poll_off(&mut self.lease.user.lock(), self.login, cx).map(|()| None)
         })
         .await
     }
@@ -405,7 +399,7 @@ where
             let _place = place;
             if lease.user.lock().is_unsettled() {
                 drop(lease.pass_gate().await);
-                // he may be connected to another node by now
+                // the user may be connected to another node by now
                 let user = || lease.user.id.clone();
                 lease.inner.publish(Target::Others, || Packet::Stored { user: user() }).await;
             }

@@ -68,6 +68,7 @@ where
     /// # Panics
     ///
     /// If many are allowed, and that many is 0.
+    #[track_caller]
     pub fn login(mut self, login: Login) -> Self {
         assert_ne!(login, Login::AllowMany(0), "nobody could connect: allow at least 1 connection");
         self.config.login = login;
@@ -78,7 +79,7 @@ where
     /// [`CloseCode::TRY_AGAIN_LATER`](ws_core::CloseCode::TRY_AGAIN_LATER); one that replaces another is none more.
     ///
     /// It differs from [`WebSocketLayer::max_connections`](ws_core::WebSocketLayer::max_connections), which knows no users,
-    /// so that at its limit nobody can replace his own connection: set that one a little higher.
+    /// so that at its limit users cannot replace their own connections: set that one a little higher.
     pub fn max_connections(mut self, limit: impl Into<Option<usize>>) -> Self {
         self.config.max_connections = limit.into();
         self
@@ -91,6 +92,7 @@ where
     /// # Panics
     ///
     /// If one of them is 0.
+    #[track_caller]
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
         assert!(messages > 0 && bytes > 0, "nothing could be sent: let at least 1 message of 1 byte wait");
         self.config.rules.limits = Limits { messages, bytes, ..self.config.rules.limits };
@@ -187,5 +189,30 @@ impl<U> fmt::Debug for HubBuilder<U> {
             .field("heartbeat", &self.config.heartbeat)
             .field("max_rooms", &self.config.max_rooms)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "nobody could connect: allow at least 1 connection")]
+    fn a_login_policy_that_lets_nobody_in_is_refused_when_it_is_set() {
+        let _ = HubBuilder::<u64>::new().login(Login::AllowMany(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "let at least 1 message of 1 byte wait")]
+    fn a_queue_that_takes_nothing_is_refused_when_it_is_set() {
+        let _ = HubBuilder::<u64>::new().queue(0, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "use `without_offline_store`")]
+    fn a_store_that_keeps_nothing_is_refused_when_it_is_set() {
+        let _ = MemoryStore::<u64>::new().time_to_live(Duration::ZERO);
     }
 }

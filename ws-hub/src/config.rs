@@ -39,12 +39,12 @@ pub(crate) struct Rules {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Login {
-    /// The new connection stays, and the old one is closed with [`CloseCode::REPLACED`](ws_core::CloseCode::REPLACED),
+    /// The new connection stays, and the old one is closed with [`close_code::REPLACED`](crate::close_code::REPLACED),
     /// which tells its client not to come back. What waits for the old one is sent on the new one. The default.
     #[default]
     ReplaceOld,
     /// The old connection stays, and the new one is closed with
-    /// [`CloseCode::ALREADY_CONNECTED`](ws_core::CloseCode::ALREADY_CONNECTED). A client whose network has changed has to
+    /// [`close_code::ALREADY_CONNECTED`](crate::close_code::ALREADY_CONNECTED). A client whose network has changed has to
     /// wait until keepalive finds its old connection dead.
     RejectNew,
     /// A user may have this many connections. Each message goes to all of them; stored ones go to one. One connection more

@@ -2,6 +2,8 @@
 
 use ws_core::{CloseCode, Error as ConnectionError};
 
+use crate::close_code;
+
 /// Why a connection was not let in.
 ///
 /// ```
@@ -32,7 +34,7 @@ impl Refused {
     #[must_use]
     pub fn close_code(self) -> CloseCode {
         match self {
-            Self::AlreadyConnected => CloseCode::ALREADY_CONNECTED,
+            Self::AlreadyConnected => close_code::ALREADY_CONNECTED,
             Self::Full | Self::Backplane => CloseCode::TRY_AGAIN_LATER,
             Self::Draining => CloseCode::GOING_AWAY,
         }

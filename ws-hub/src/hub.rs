@@ -10,6 +10,7 @@ use ws_core::{CloseCode, CloseFrame, Drain, InvalidClose, Message, PreparedMessa
 
 use crate::audience::Audience;
 use crate::backplane::{BackplaneError, Packet, Target};
+use crate::close_code;
 use crate::delivery::{Delivery, DropReason};
 use crate::error::{JoinError, Refused};
 use crate::event::Events;
@@ -56,7 +57,7 @@ pub struct Hub<U> {
 pub struct Drained {
     /// Connections that are over.
     pub closed: usize,
-    /// Connections that were not over at the deadline. [`Connections::drain`](ws_core::Connections::drain) drops such.
+    /// Connections that were not over when the timeout was. [`Connections::drain`](ws_core::Connections::drain) drops such.
     pub remaining: usize,
 }
 
@@ -70,10 +71,10 @@ impl<U> Hub<U>
 where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
-    /// Sends a message to a user, on all his connections; if he has none it is stored for his next login.
+    /// Sends a message to a user, on all their connections. If they have none, it is stored for their next login.
     ///
-    /// It waits for nothing but the offline store and the backplane: a client that reads slowly makes it wait never, but
-    /// its queue overflow.
+    /// It waits only for the offline store and the backplane. A client that reads slowly does not delay it: that client's
+    /// queue overflows.
     ///
     /// # Cancel safety
     ///
@@ -118,9 +119,9 @@ where
         Audience::new(&self.inner, Some(name))
     }
 
-    /// Puts a user into a room, with all the connections he has and will have while he is online; returns whether he
-    /// was not in it. A room is there as long as somebody is in it. A user is in it until he leaves or his last connection
-    /// ends; a login that replaces another does not end that.
+    /// Puts a user into a room, with all the connections that they have and will have while they are online. Returns whether
+    /// they were not in it before. A room exists as long as somebody is in it. A user is in it until they leave or their last
+    /// connection ends; a login that replaces another one does not change that.
     ///
     /// # Errors
     ///
@@ -129,7 +130,7 @@ where
         self.inner.write().join(user, room, self.inner.config.max_rooms)
     }
 
-    /// Takes a user out of a room; returns whether he was in it.
+    /// Takes a user out of a room. Returns whether they were in it.
     pub fn leave(&self, user: &U, room: &str) -> bool {
         self.inner.write().leave(user, room)
     }
@@ -228,7 +229,7 @@ where
         Ok(closed)
     }
 
-    /// Closes the connections of a user with [`CloseCode::KICKED`], which tells a client not to come back; returns how many
+    /// Closes the connections of a user with [`close_code::KICKED`], which tells a client not to come back; returns how many
     /// there were on this hub.
     ///
     /// # Cancel safety
@@ -236,14 +237,14 @@ where
     /// As [`disconnect`](Self::disconnect).
     pub async fn kick(&self, user: &U) -> usize {
         // the code and the reason are ones that may be sent
-        self.disconnect(user, CloseCode::KICKED, "sent away by the application").await.unwrap_or(0)
+        self.disconnect(user, close_code::KICKED, "sent away by the application").await.unwrap_or(0)
     }
 
     /// Lets nobody in any more, closes all connections in batches, and waits until they are over and what they did not
-    /// send is in the offline store, at most for the deadline. There is no way back.
+    /// send is in the offline store, at most for the timeout of `drain`. There is no way back.
     ///
     /// A deploy awaits this and [`Connections::drain`](ws_core::Connections::drain), which also refuses handshakes, and
-    /// drops what is left at the deadline.
+    /// drops what is left when its timeout is over.
     ///
     /// # Cancel safety
     ///
@@ -272,7 +273,7 @@ where
                 left.await;
             }
         };
-        let _ = timeout(drain.time_limit(), all_over).await;
+        let _ = timeout(drain.get_timeout(), all_over).await;
         let remaining = inner.attached.load(Ordering::SeqCst);
         Drained { closed: attached.saturating_sub(remaining), remaining }
     }

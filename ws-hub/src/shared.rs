@@ -122,7 +122,7 @@ where
                 () = came => {}
             }
         };
-        // he may have come meanwhile
+        // the user may have connected meanwhile
         if let Some(delivery) = self.delivery(self.offer_to(&lease.user, message, true)) {
             return delivery;
         }
@@ -230,8 +230,8 @@ where
         }
     }
 
-    /// Sends the message to the other nodes where the user is connected; returns whether there are any. If his connections
-    /// are replaced by newer ones he is on one node at most, and is not looked for elsewhere while he is here.
+    /// Sends the message to the other nodes where the user is connected, and returns whether there are any. If newer logins
+    /// replace older ones, a user is on one node at most, so other nodes are not asked while the user is on this one.
     pub(crate) async fn publish_to(&self, user: &U, message: &PreparedMessage) -> Result<bool, ()> {
         let Some(backplane) = &self.config.backplane else { return Ok(false) };
         if !self.config.login.allows_many() && self.read().connections_of(user) > 0 {
@@ -242,7 +242,7 @@ where
             let nodes = backplane.locate(user).await?;
             let others: Vec<_> = nodes.into_iter().filter(|node| *node != here).collect();
             let published = !others.is_empty();
-            // where several get it, one that finds him gone must not store what another one delivers
+            // if several nodes get it, one that the user has left must not store what another one delivers
             let store = others.len() == 1 && self.read().connections_of(user) == 0;
             for node in others {
                 let message = message.message().clone();

@@ -1,4 +1,4 @@
-//! What a hub holds of one user: his connections' queues, and messages on their way from these to the store.
+//! What a hub keeps for one user: the queues of their connections, and messages on the way from these to the store.
 //!
 //! Everything about one user is under one lock, which is held for moments: it is never held over I/O, over a call of the
 //! store, or while a waker is called.
@@ -9,11 +9,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
-use ws_core::{CloseCode, CloseFrame, PreparedMessage, TrySendError};
+use ws_core::{CloseFrame, PreparedMessage, TrySendError};
 
+use crate::close_code;
 use crate::config::Rules;
 use crate::queue::{Keep, NotQueued, Queue, Queued};
 use crate::store::{Guarantee, Stored};
@@ -170,7 +171,7 @@ impl State {
 
     /// The connections of earlier logins are replaced. Returns how many that are.
     pub(crate) fn end_before(&mut self, login: u64, rules: &Rules, wakes: &mut Wakes) -> usize {
-        let frame = CloseFrame::new(CloseCode::REPLACED, "replaced by a newer connection");
+        let frame = CloseFrame::new(close_code::REPLACED, "replaced by a newer connection");
         self.end_all(&frame, rules, wakes, |of| of < login)
     }
 
@@ -218,7 +219,7 @@ impl State {
         }
     }
 
-    /// What a connection could not send is kept for the user: another connection of his fetches it from the store, or,
+    /// What a connection could not send is kept for the user: another connection of theirs fetches it from the store, or,
     /// where there is none, has it queued.
     fn rescue(&mut self, left: VecDeque<Queued>, rules: &Rules, wakes: &mut Wakes) {
         // one at a time: whether a copy is the last one depends on those before it being gone
@@ -242,7 +243,7 @@ impl State {
         }
     }
 
-    /// There are messages in the store that one of his connections is to send.
+    /// There are messages in the store that one of the user's connections is to send.
     pub(crate) fn restock(&mut self, wakes: &mut Wakes) {
         if let Some(session) = self.live_session() {
             session.stored = Stock::Some;
@@ -297,7 +298,7 @@ impl State {
         drop(keep);
         offered.overflowed = overflowed.len();
         for login in overflowed {
-            let frame = CloseFrame::new(CloseCode::OVERFLOW, "messages come faster than they are read");
+            let frame = CloseFrame::new(close_code::OVERFLOW, "messages come faster than they are read");
             self.end(login, Ending::Close(frame), rules, wakes);
         }
         offered
@@ -378,7 +379,7 @@ impl State {
     }
 
     /// There was nothing in the store when its task looked.
-    pub(crate) fn has_caught_up(&mut self, login: u64) {
+    pub(crate) fn mark_caught_up(&mut self, login: u64) {
         if let Some(session) = self.session(login)
             && session.stored == Stock::Looking
         {
@@ -393,25 +394,25 @@ impl State {
         }
     }
 
-    /// Whether the connection of this login takes no more messages; if it does, its task is woken when that changes.
-    pub(crate) fn is_ending(&mut self, login: u64, cx: &Context<'_>) -> bool {
+    /// Ready when the connection of this login takes no more messages. Until then its task is woken when that changes.
+    pub(crate) fn poll_ending(&mut self, login: u64, cx: &Context<'_>) -> Poll<()> {
         match self.session(login) {
             Some(session) if session.is_live() => {
                 session.waker = Some(cx.waker().clone());
-                false
+                Poll::Pending
             }
-            _ => true,
+            _ => Poll::Ready(()),
         }
     }
 
-    /// Whether the connection of this login is to be closed; if not, its task is woken when that changes.
-    pub(crate) fn is_closing(&mut self, login: u64, cx: &Context<'_>) -> bool {
+    /// Ready when the connection of this login is to be closed. Until then its task is woken when that changes.
+    pub(crate) fn poll_closing(&mut self, login: u64, cx: &Context<'_>) -> Poll<()> {
         match self.session(login) {
             Some(session) if !matches!(session.ending, Some(Ending::Close(_))) => {
                 session.waker = Some(cx.waker().clone());
-                false
+                Poll::Pending
             }
-            _ => true,
+            _ => Poll::Ready(()),
         }
     }
 

@@ -96,7 +96,16 @@ struct Shutdown {
 
 impl<S, A> Serve<S, A> {
     /// How long a client may take for the head of a request, for TLS, and until its first request. Default 10 s.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
     pub fn header_read_timeout(mut self, timeout: Duration) -> Self {
+        assert!(
+            !timeout.is_zero(),
+            "header_read_timeout is zero, which no client can meet: use a longer time"
+        );
         self.header_read_timeout = timeout;
         self
     }
@@ -145,7 +154,7 @@ impl Shutdown {
     async fn drained(self) -> Instant {
         self.signal.await;
         let begun = Instant::now();
-        let limit = self.drain.time_limit();
+        let limit = self.drain.get_timeout();
         self.connections.drain(self.drain).await;
         begun + limit
     }

@@ -80,7 +80,7 @@ impl Client {
     /// # #[cfg(unix)]
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
     /// use tokio::net::UnixStream;
-    /// use ws_core::Client;
+    /// use ws_core::client::Client;
     ///
     /// let stream = UnixStream::connect("/run/chat.sock").await?;
     /// let socket = Client::new().connect_over("ws://localhost/chat", stream).await?;

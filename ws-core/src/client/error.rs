@@ -15,7 +15,7 @@ const SHOWN: usize = 200;
 /// Why a connection did not open.
 ///
 /// ```no_run
-/// # async fn run() -> Result<(), ws_core::ConnectError> {
+/// # async fn run() -> Result<(), ws_core::client::ConnectError> {
 /// use ws_core::client;
 ///
 /// match client::connect("wss://example.com/chat").await {
@@ -153,7 +153,7 @@ impl ConnectError {
 /// The answer of a server that refused the handshake.
 ///
 /// ```
-/// # fn report(error: &ws_core::ConnectError) {
+/// # fn report(error: &ws_core::client::ConnectError) {
 /// if let Some(refusal) = error.refusal() {
 ///     println!("{}: {}", refusal.status(), String::from_utf8_lossy(refusal.body()));
 /// }
@@ -232,7 +232,7 @@ impl std::error::Error for Refusal {}
 /// ```
 /// use ws_core::client::{Client, InvalidHeader};
 ///
-/// let error = Client::new().header("upgrade", "h2c").unwrap_err();
+/// let error = Client::new().try_header("upgrade", "h2c").unwrap_err();
 /// assert!(matches!(error, InvalidHeader::Reserved { .. }));
 /// assert_eq!(error.to_string(), "the header `upgrade` cannot be set: it belongs to the handshake");
 /// ```

@@ -292,8 +292,8 @@ mod tests {
     #[test]
     fn what_was_set_is_behind_it() {
         let client = Client::new().protocols(["chat", "superchat"]);
-        let client = client.origin("https://example.com").unwrap();
-        let client = client.header("X-Token", "1").unwrap().header("x-token", "2").unwrap();
+        let client = client.origin("https://example.com");
+        let client = client.header("X-Token", "1").header("x-token", "2");
         #[cfg(feature = "deflate")]
         let client = client.compression(crate::Compression::new());
         let head = requested("ws://[::1]:8443", &client);

@@ -15,11 +15,11 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use ws_core::Client;
+//! use ws_core::client::Client;
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::new()
-//!     .header("authorization", "Bearer 6f1e")?
+//!     .header("authorization", "Bearer 6f1e")
 //!     .protocols(["chat.v2", "chat.v1"])
 //!     .connect_timeout(Duration::from_secs(5));
 //!
@@ -53,11 +53,12 @@
 //! - [`ReconnectingWebSocket::states`] shows what it is doing.
 //!
 //! ```no_run
-//! use ws_core::{Client, Error, WebSocket};
+//! use ws_core::client::Client;
+//! use ws_core::{Error, WebSocket};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut socket = Client::new()
-//!     .reconnecting("ws://localhost:3000/chat")?
+//!     .reconnecting("ws://localhost:3000/chat")
 //!     .on_connect(async |mut socket: WebSocket| {
 //!         socket.send("join lobby").await?;
 //!         Ok::<_, Error>(socket)
@@ -72,15 +73,16 @@
 //!
 //! # Defaults
 //!
-//! | knob | default | why |
+//! | setting | default | why |
 //! |---|---|---|
-//! | [`connect_timeout`](Client::connect_timeout) | 10 s | a few round trips and retransmissions |
-//! | [`ping_interval`](Client::ping_interval) | after 20 s of silence, ±10 % | proxies cut what is idle for 30–60 s |
-//! | [`pong_timeout`](Client::pong_timeout) | 20 s | any inbound byte counts as life |
+//! | [`connect_timeout`](Client::connect_timeout) | 10 s | some round trips, and a resend or two |
+//! | [`ping_interval`](Client::ping_interval) | after 20 s of silence, ±10 % | proxies close connections that are idle for 30–60 s |
+//! | [`pong_timeout`](Client::pong_timeout) | 20 s | any byte from the server counts as an answer |
 //! | [`close_timeout`](Client::close_timeout) | 5 s | |
-//! | [`idle_timeout`](Client::idle_timeout) | off | a silent server is not a dead one |
-//! | [`message_timeout`](Client::message_timeout) | 60 s | a server that sends a message too slowly |
-//! | [`send_timeout`](Client::send_timeout) | 30 s | a server that stops reading |
+//! | [`idle_timeout`](Client::idle_timeout) | off | a quiet connection may still be needed |
+//! | [`message_timeout`](Client::message_timeout) | 60 s | a server may send one message for ever, byte by byte |
+//! | [`min_message_rate`](Client::min_message_rate) | 1 KiB/s | a message at this rate may take longer than the `message_timeout` |
+//! | [`send_timeout`](Client::send_timeout) | 30 s | a server may stop reading |
 //! | [`max_message_size`](Client::max_message_size), [`max_frame_size`](Client::max_frame_size) | 1 MiB | |
 //! | [`max_fragments`](Client::max_fragments) | 4,096 | |
 //! | [`inbound_queue`](Client::inbound_queue) | 32 messages or 64 KiB | |

@@ -28,6 +28,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::{Config, Negotiated};
 use crate::rejection::Rejection;
+pub use subprotocol::InvalidProtocol;
 pub(crate) use subprotocol::{choose as choose_protocol, names as protocol_names};
 
 /// What the response to a valid request says.
@@ -437,7 +438,7 @@ mod tests {
             check(&request, &Config { origin: policy, ..Config::default() }).unwrap_err().status()
         };
         assert_eq!(status(OriginPolicy::any().require_origin(), request()), StatusCode::FORBIDDEN);
-        let hosts = OriginPolicy::any().allowed_hosts(["example.com"]).unwrap();
+        let hosts = OriginPolicy::any().allowed_hosts(["example.com"]);
         assert_eq!(status(hosts.clone(), request()), StatusCode::MISDIRECTED_REQUEST);
         assert_eq!(status(hosts, with_header(&HOST, &[])), StatusCode::BAD_REQUEST);
     }

@@ -11,18 +11,39 @@ use crate::config::Deflate;
 #[cfg(feature = "testing")]
 use crate::config::Negotiated;
 use crate::config::{Config, ConnectionConfig, checked, connection_knobs};
-use crate::handshake::protocol_names;
+use crate::error::expect_valid;
+use crate::handshake::{InvalidProtocol, protocol_names};
 use crate::origin::OriginPolicy;
 use crate::tracker::Connections;
 
 /// The middleware: put it around a router, and it handles every upgrade on that router.
+///
+/// It differs from a framework's WebSocket extractor in that it is applied once, to a whole router. Then every upgrade on
+/// that router is validated, checked for its origin, timed, kept alive, bounded and drainable. Requests that are no
+/// upgrades pass unchanged.
 ///
 /// A layer and its clones share their [`Connections`]. If several layers are around one route, each of them checks the
 /// handshake, and the innermost serves the connection.
 ///
 /// Every duration is checked when it is set: zero panics, and `None` switches a time limit off where that is possible.
 ///
-/// The example is [at the module](crate::layer).
+/// ```
+/// use std::time::Duration;
+/// use tower_layer::Layer;
+/// use ws_core::{OriginPolicy, WebSocketLayer, service};
+///
+/// let layer = WebSocketLayer::new()
+///     .origin(OriginPolicy::allow(["https://app.example.com"]))
+///     .protocols(["chat.v2", "chat.v1"])
+///     .ping_interval(Duration::from_secs(30))
+///     .max_connections(10_000);
+///
+/// let app = layer.layer(service(async |mut socket: ws_core::WebSocket| {
+///     socket.send("hello").await
+/// }));
+/// # fn is_service<S: tower_service::Service<http::Request<()>>>(_: S) {}
+/// # is_service(app);
+/// ```
 #[derive(Clone)]
 #[must_use = "a layer does nothing before it is put around a service"]
 pub struct WebSocketLayer {
@@ -66,13 +87,27 @@ impl WebSocketLayer {
     ///
     /// # Panics
     ///
-    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only.
+    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only. [`try_protocols`](Self::try_protocols)
+    /// returns an error instead.
+    #[track_caller]
     pub fn protocols<I>(self, protocols: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,
     {
-        let known = protocol_names(protocols);
-        self.set(|config| config.protocols = known)
+        expect_valid(self.try_protocols(protocols))
+    }
+
+    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
+    ///
+    /// # Errors
+    ///
+    /// If a name is not a token.
+    pub fn try_protocols<I>(self, protocols: I) -> Result<Self, InvalidProtocol>
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        let known = protocol_names(protocols)?;
+        Ok(self.set(|config| config.protocols = known))
     }
 
     /// Refuses a handshake that offers none of the [`protocols`](Self::protocols) with 400. Default off.
@@ -100,6 +135,7 @@ impl WebSocketLayer {
     /// # Panics
     ///
     /// If it is zero.
+    #[track_caller]
     pub fn handshake_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = checked("handshake_timeout", timeout);
         self.set(|config| config.handshake_timeout = timeout)
@@ -176,8 +212,21 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "min_message_rate is 0")]
+    fn a_rate_of_zero_is_refused_when_it_is_set() {
+        let _ = WebSocketLayer::new().min_message_rate(0);
+    }
+
+    #[test]
     #[should_panic(expected = "\"a b\" is not a token")]
     fn a_subprotocol_that_is_no_token_is_refused_when_it_is_set() {
         let _ = WebSocketLayer::new().protocols(["a b"]);
+    }
+
+    #[test]
+    fn a_subprotocol_from_outside_that_is_no_token_is_an_error() {
+        let error = WebSocketLayer::new().try_protocols(["a", "a b"]).unwrap_err();
+        assert_eq!(error, InvalidProtocol::NotAToken("a b".to_owned()));
+        assert!(WebSocketLayer::new().try_protocols(["a", "b"]).is_ok());
     }
 }

@@ -3,7 +3,7 @@
 /// A text is not an origin, or not a pattern of origins or hosts. The message says what to write instead.
 ///
 /// ```
-/// let error = ws_core::OriginPolicy::allow(["example.com"]).unwrap_err();
+/// let error = ws_core::OriginPolicy::try_allow(["example.com"]).unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
 ///     r#""example.com" is not valid: it has no scheme; put one in front, as in `https://example.com`"#

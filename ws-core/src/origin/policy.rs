@@ -12,23 +12,37 @@ use super::error::{Denied, InvalidOrigin};
 use super::host::Host;
 use super::parsed::{Origin, Tuple, Web};
 use super::pattern::{HostPattern, OriginPattern, parse_list};
+use crate::error::expect_valid;
 
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Which web pages may open a connection, by the header `Origin` of the handshake.
+/// Which web pages may open a connection, by the header `Origin` of the handshake (RFC 6454, RFC 6455 section 10.2).
+///
+/// A browser lets any page open a WebSocket to any server, and sends the cookies of that server with the handshake. CORS
+/// does not apply to WebSockets. The header `Origin` of the handshake says which page asks. If a server does not check it,
+/// every page on the web can act as the user who visits it.
 ///
 /// The default is [`same_origin`](Self::same_origin). A request without `Origin` does not come from a browser. It is
 /// allowed, unless [`require_origin`](Self::require_origin) is called. A request with two origins is answered with 400. An
 /// origin that is not allowed is answered with 403, and the text names both sides of the comparison.
 ///
+/// It differs from a comparison of strings in that both sides are parsed and normalised first. The case of scheme and host,
+/// default ports, a trailing dot and the spelling of IPv6 addresses make no difference. What is not an origin
+/// (`https://example.com@evil.com`, `https://example.com/chat`, `null`) equals no origin.
+///
+/// An origin names a page, not a user, and a program that is no browser can send any `Origin`. Authenticate the user as
+/// well.
+///
 /// ```
 /// use ws_core::OriginPolicy;
 ///
 /// let same_host = OriginPolicy::same_origin();
-/// let listed = OriginPolicy::allow(["https://example.com", "https://*.example.com"])?;
+/// let listed = OriginPolicy::allow(["https://example.com", "https://*.example.com"]);
 /// let behind_a_proxy = OriginPolicy::same_origin().trust_forwarded();
-/// # Ok::<(), ws_core::InvalidOrigin>(())
+/// let strict = OriginPolicy::allow(["https://example.com"])
+///     .require_origin() // also for programs that are no browsers
+///     .allowed_hosts(["ws.example.com"]);
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "a policy does nothing until a layer has it"]
@@ -71,21 +85,44 @@ impl OriginPolicy {
     /// of the host it matches all subdomains, at any depth, but not the host itself. The scheme and the port have to be
     /// equal; without a port, it is the default of the scheme.
     ///
-    /// # Errors
+    /// # Panics
     ///
     /// If an entry is anything else (`*`, a name without a scheme, an origin with a path or a user name, `null`, a `*` that
-    /// is not in front), or if there is no entry. The error says what to write instead.
+    /// is not in front), or if there is no entry. The message says what to write instead.
+    /// [`try_allow`](Self::try_allow) returns it as an error.
     ///
     /// ```
     /// use ws_core::OriginPolicy;
     ///
-    /// let policy = OriginPolicy::allow(["https://example.com", "https://*.example.com"])?;
-    ///
-    /// let error = OriginPolicy::allow(["*"]).unwrap_err();
-    /// assert!(error.to_string().contains("OriginPolicy::any()"));
-    /// # Ok::<(), ws_core::InvalidOrigin>(())
+    /// let policy = OriginPolicy::allow(["https://example.com", "https://*.example.com"]);
     /// ```
-    pub fn allow<I>(origins: I) -> Result<Self, InvalidOrigin>
+    #[track_caller]
+    pub fn allow<I>(origins: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        expect_valid(Self::try_allow(origins))
+    }
+
+    /// As [`allow`](Self::allow), for origins that come from outside of the program, such as from its configuration.
+    ///
+    /// # Errors
+    ///
+    /// If an entry is not an origin or a pattern of origins, or if there is no entry. The error says what to write instead.
+    ///
+    /// ```
+    /// use ws_core::{InvalidOrigin, OriginPolicy};
+    ///
+    /// /// `origins` is `https://example.com https://*.example.com`, for example.
+    /// fn policy(origins: &str) -> Result<OriginPolicy, InvalidOrigin> {
+    ///     OriginPolicy::try_allow(origins.split_whitespace())
+    /// }
+    ///
+    /// let error = policy("*").unwrap_err();
+    /// assert!(error.to_string().contains("OriginPolicy::any()"));
+    /// ```
+    pub fn try_allow<I>(origins: I) -> Result<Self, InvalidOrigin>
     where
         I: IntoIterator,
         I::Item: AsRef<str>,
@@ -145,18 +182,39 @@ impl OriginPolicy {
     /// An entry is a host (`example.com`, `192.168.1.1`, `[::1]`), on any port, or a host and a port (`localhost:3000`). A
     /// request without a port is on port 80 or 443. `*.` in front matches all subdomains, as in [`allow`](Self::allow).
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// If an entry is anything else, or if there is no entry. The error says what to write instead.
+    /// If an entry is anything else, or if there is no entry. The message says what to write instead.
+    /// [`try_allowed_hosts`](Self::try_allowed_hosts) returns it as an error.
     ///
     /// ```
     /// use ws_core::OriginPolicy;
     ///
-    /// let policy = OriginPolicy::same_origin().allowed_hosts(["localhost", "127.0.0.1", "[::1]"])?;
-    /// assert!(OriginPolicy::any().allowed_hosts(["https://example.com"]).is_err()); // that is an origin
-    /// # Ok::<(), ws_core::InvalidOrigin>(())
+    /// let policy = OriginPolicy::same_origin().allowed_hosts(["localhost", "127.0.0.1", "[::1]"]);
     /// ```
-    pub fn allowed_hosts<I>(mut self, hosts: I) -> Result<Self, InvalidOrigin>
+    #[track_caller]
+    pub fn allowed_hosts<I>(self, hosts: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        expect_valid(self.try_allowed_hosts(hosts))
+    }
+
+    /// As [`allowed_hosts`](Self::allowed_hosts), for hosts that come from outside of the program, such as from its
+    /// configuration.
+    ///
+    /// # Errors
+    ///
+    /// If an entry is not a host or a pattern of hosts, or if there is no entry. The error says what to write instead.
+    ///
+    /// ```
+    /// use ws_core::OriginPolicy;
+    ///
+    /// assert!(OriginPolicy::any().try_allowed_hosts(["example.com"]).is_ok());
+    /// assert!(OriginPolicy::any().try_allowed_hosts(["https://example.com"]).is_err()); // that is an origin
+    /// ```
+    pub fn try_allowed_hosts<I>(mut self, hosts: I) -> Result<Self, InvalidOrigin>
     where
         I: IntoIterator,
         I::Item: AsRef<str>,

@@ -8,7 +8,6 @@ mod task;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
@@ -18,8 +17,8 @@ use tracing::Span;
 
 use crate::body::Body;
 use crate::connection::WebSocket;
-use crate::error::Error;
-use crate::handshake::{self, Handshake};
+use crate::error::{Error, expect_valid};
+use crate::handshake::{self, Handshake, InvalidProtocol};
 use crate::observer::{ConnectionId, ConnectionInfo};
 use crate::outcome::Outcome;
 use crate::rejection::Rejection;
@@ -131,13 +130,31 @@ impl WebSocketUpgrade {
     /// Chooses the subprotocol for this route, instead of the layer's
     /// [`protocols`](crate::WebSocketLayer::protocols): the first of `protocols` that the client offers, or none.
     /// `protocols` are in the order of the server's preference.
-    pub fn protocols<I>(mut self, protocols: I) -> Self
+    ///
+    /// # Panics
+    ///
+    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only. [`try_protocols`](Self::try_protocols)
+    /// returns an error instead.
+    #[track_caller]
+    pub fn protocols<I>(self, protocols: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,
     {
-        let known: Vec<Arc<str>> = protocols.into_iter().map(|name| name.as_ref().into()).collect();
+        expect_valid(self.try_protocols(protocols))
+    }
+
+    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
+    ///
+    /// # Errors
+    ///
+    /// If a name is not a token.
+    pub fn try_protocols<I>(mut self, protocols: I) -> Result<Self, InvalidProtocol>
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        let known = handshake::protocol_names(protocols)?;
         self.accepted.handshake.protocol = handshake::choose_protocol(&self.head.headers, &known);
-        self
+        Ok(self)
     }
 
     /// Calls `callback` if the connection does not open: the peer disconnected before the response was sent, the handshake

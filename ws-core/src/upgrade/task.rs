@@ -178,7 +178,7 @@ impl Upgrading {
 
     /// Waits for the upgraded stream and the bytes that hyper has read from it, until the deadline.
     fn poll_upgraded(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Transport, Bytes), Error>> {
-        if self.parts.as_ref().is_some_and(|parts| parts.registration.is_aborted(cx.waker())) {
+        if self.parts.as_ref().is_some_and(|parts| parts.registration.poll_aborted(cx.waker()).is_ready()) {
             return Poll::Ready(Err(Error::Closed));
         }
         // also if the stream is there: after the deadline the handshake has failed

@@ -21,7 +21,7 @@ fn close() -> Ending {
     Ending::Close(CloseFrame::new(4000, ""))
 }
 
-/// A user, what is around him, and what has become of his messages.
+/// A user, what is around them, and what has become of their messages.
 struct World {
     state: State,
     rules: Rules,
@@ -182,7 +182,7 @@ impl World {
             return;
         }
         if self.store.is_empty() {
-            self.state.has_caught_up(login);
+            self.state.mark_caught_up(login);
         } else {
             let batch = self.store.drain(..self.store.len().min(4)).collect();
             self.catching_up = Some((login, batch));

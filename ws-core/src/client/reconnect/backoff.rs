@@ -44,6 +44,7 @@ impl Backoff {
     /// # Panics
     ///
     /// If it is zero.
+    #[track_caller]
     pub fn base(self, base: Duration) -> Self {
         checked("the base of a backoff", base);
         Self { base, ..self }
@@ -54,6 +55,7 @@ impl Backoff {
     /// # Panics
     ///
     /// If it is zero.
+    #[track_caller]
     pub fn max(self, max: Duration) -> Self {
         checked("the maximum of a backoff", max);
         Self { max, ..self }

@@ -14,6 +14,7 @@ use crate::client::builder::Client;
 use crate::client::error::ConnectError;
 use crate::client::target::Target;
 use crate::connection::{Stream, WebSocket};
+use crate::error::expect_valid;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -24,7 +25,7 @@ type Judge = Box<dyn FnMut(&Interruption) -> bool + Send>;
 /// The settings of a [`ReconnectingWebSocket`](super::ReconnectingWebSocket), made by [`Client::reconnecting`];
 /// [`start`](Self::start) starts it.
 ///
-/// | knob | default |
+/// | setting | default |
 /// |---|---|
 /// | [`backoff`](Self::backoff) | a random time up to 500 ms; each failure doubles that bound, up to 30 s |
 /// | [`max_attempts`](Self::max_attempts) | no limit |
@@ -42,11 +43,11 @@ type Judge = Box<dyn FnMut(&Interruption) -> bool + Send>;
 /// # async fn fresh_token() -> Result<String, std::io::Error> { Ok(String::new()) }
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut socket = Client::new()
-///     .reconnecting("ws://localhost:3000/chat")?
+///     .reconnecting("ws://localhost:3000/chat")
 ///     .backoff(Backoff::new().max(Duration::from_secs(60)))
 ///     .on_attempt(async |client: Client| {
 ///         let token = fresh_token().await?;
-///         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(client.header("authorization", token)?)
+///         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(client.try_header("authorization", token)?)
 ///     })
 ///     .on_connect(async |mut socket: WebSocket| {
 ///         socket.send("join lobby").await?;
@@ -80,10 +81,20 @@ impl Client {
     /// The settings of a connection to `url` that is opened again when it ends: see
     /// [`ReconnectingWebSocket`](super::ReconnectingWebSocket).
     ///
+    /// # Panics
+    ///
+    /// If `url` is not the URL of a WebSocket. [`try_reconnecting`](Self::try_reconnecting) returns an error instead.
+    #[track_caller]
+    pub fn reconnecting(&self, url: impl AsRef<str>) -> Reconnect {
+        expect_valid(self.try_reconnecting(url))
+    }
+
+    /// As [`reconnecting`](Self::reconnecting), for a URL that comes from outside of the program.
+    ///
     /// # Errors
     ///
     /// [`ConnectError::InvalidUrl`].
-    pub fn reconnecting(&self, url: impl AsRef<str>) -> Result<Reconnect, ConnectError> {
+    pub fn try_reconnecting(&self, url: impl AsRef<str>) -> Result<Reconnect, ConnectError> {
         Ok(Reconnect::new(self.clone(), Target::parse(url.as_ref())?))
     }
 }
@@ -116,6 +127,7 @@ impl Reconnect {
     /// # Panics
     ///
     /// If it is 0.
+    #[track_caller]
     pub fn max_attempts(self, attempts: impl Into<Option<u32>>) -> Self {
         let max_attempts = attempts.into();
         assert!(max_attempts != Some(0), "max_attempts is 0, which never connects: use at least 1");
@@ -129,6 +141,7 @@ impl Reconnect {
     /// # Panics
     ///
     /// If one of them is 0: see [`without_queue`](Self::without_queue).
+    #[track_caller]
     pub fn queue(self, messages: usize, bytes: usize) -> Self {
         assert!(
             messages > 0 && bytes > 0,
@@ -147,14 +160,12 @@ impl Reconnect {
     /// each failed attempt and each end of a connection, unless [`max_attempts`](Self::max_attempts) is reached.
     ///
     /// ```
-    /// use ws_core::Client;
-    /// use ws_core::client::Interruption;
+    /// use ws_core::client::{Client, Interruption};
     ///
     /// // also after an orderly close by the server
-    /// let reconnect = Client::new().reconnecting("ws://localhost:3000/")?.reconnect_if(|why| {
+    /// let reconnect = Client::new().reconnecting("ws://localhost:3000/").reconnect_if(|why| {
     ///     matches!(why, Interruption::Closed(_)) || why.should_reconnect()
     /// });
-    /// # Ok::<(), ws_core::ConnectError>(())
     /// ```
     pub fn reconnect_if(self, judge: impl FnMut(&Interruption) -> bool + Send + 'static) -> Self {
         Self { judge: Box::new(judge), ..self }
@@ -192,14 +203,13 @@ impl Reconnect {
     ///
     /// ```
     /// # #[cfg(unix)]
-    /// # fn run() -> Result<(), ws_core::ConnectError> {
+    /// # fn run() {
     /// use tokio::net::UnixStream;
-    /// use ws_core::Client;
+    /// use ws_core::client::Client;
     ///
     /// let reconnect = Client::new()
-    ///     .reconnecting("ws://localhost/chat")?
+    ///     .reconnecting("ws://localhost/chat")
     ///     .over(async || UnixStream::connect("/run/chat.sock").await);
-    /// # Ok(())
     /// # }
     /// ```
     pub fn over<F, Fut, S>(self, mut connector: F) -> Self

@@ -77,10 +77,10 @@ impl Shared {
 /// not keep it open.
 ///
 /// ```no_run
-/// use ws_core::Client;
+/// use ws_core::client::Client;
 ///
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut socket = Client::new().reconnecting("ws://localhost:3000/chat")?.start();
+/// let mut socket = Client::new().reconnecting("ws://localhost:3000/chat").start();
 /// socket.send("hello").await?; // queued until there is a connection
 /// while let Some(message) = socket.recv().await {
 ///     println!("{message:?}");
@@ -170,7 +170,19 @@ impl ReconnectingSender {
         code: impl Into<CloseCode>,
         reason: impl Into<Utf8Bytes>,
     ) -> Result<(), InvalidClose> {
-        let frame = CloseFrame::new(code, reason);
+        self.close_with(CloseFrame::new(code, reason)).await
+    }
+
+    /// As [`close`](Self::close), with the code and the reason in one value.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`close`](Self::close): if the future is dropped after its first poll, it ends all the same.
+    pub async fn close_with(&self, frame: CloseFrame) -> Result<(), InvalidClose> {
         frame.check()?;
         self.shared.close(frame);
         let mut states = self.states();
@@ -186,8 +198,8 @@ impl ReconnectingWebSocket {
 
     /// Receives the next message, of any of its connections; `None` after it has ended.
     ///
-    /// The client's [`inbound_queue`](crate::Client::inbound_queue) bounds the messages that are not yet received, here and
-    /// in the connection. When it is full, reading pauses, and no new connection opens until there is space again.
+    /// The client's [`inbound_queue`](crate::client::Client::inbound_queue) bounds the messages that are not yet received,
+    /// here and in the connection. When it is full, reading pauses, and no new connection opens until there is space again.
     ///
     /// # Cancel safety
     ///
@@ -251,11 +263,24 @@ impl ReconnectingWebSocket {
     ) -> Result<(), InvalidClose> {
         self.sender.close(code, reason).await
     }
+
+    /// As [`ReconnectingSender::close_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ReconnectingSender::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ReconnectingSender::close`]: if the future is dropped after its first poll, it ends all the same.
+    pub async fn close_with(&self, frame: CloseFrame) -> Result<(), InvalidClose> {
+        self.sender.close_with(frame).await
+    }
 }
 
 impl Drop for ReconnectingWebSocket {
     fn drop(&mut self) {
-        self.sender.shared.close(CloseFrame::new(CloseCode::NORMAL, ""));
+        self.sender.shared.close(CloseFrame::new(CloseCode::NORMAL_CLOSURE, ""));
     }
 }
 

@@ -179,5 +179,5 @@ async fn close(shared: &Shared, sender: &Sender, frame: CloseFrame, close_timeou
     // messages that the server does not take in this time are dropped
     let _ = timeout(close_timeout, rest).await;
     // an error changes nothing: the connection has ended
-    let _ = sender.close(frame.code, frame.reason).await;
+    let _ = sender.close_with(frame).await;
 }

@@ -411,7 +411,7 @@ impl Connection {
             Due::GiveUp(timeout @ Timeout::Message) => {
                 tracing::debug!(error = %timeout, "connection failed");
                 self.decoder.abandon();
-                self.fail(CloseCode::POLICY, timeout.into());
+                self.fail(CloseCode::POLICY_VIOLATION, timeout.into());
             }
             Due::GiveUp(timeout) => self.give_up(timeout, now),
         }

@@ -217,7 +217,7 @@ impl Connection {
         self.effects().dropped.push(Dropped::Inbound(unread));
         self.attention = true;
         if self.handler_done {
-            self.close(Some(CloseFrame::new(CloseCode::NORMAL, "")));
+            self.close(Some(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "")));
         } else {
             self.settle_if_taken();
         }
@@ -227,7 +227,7 @@ impl Connection {
     pub(crate) fn handler_done(&mut self) {
         self.handler_done = true;
         if !self.inbound.has_receiver {
-            self.close(Some(CloseFrame::new(CloseCode::NORMAL, "")));
+            self.close(Some(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "")));
         }
     }
 

@@ -7,7 +7,7 @@ use crate::origin::policy::OriginPolicy;
 #[test]
 fn listed_origins_are_allowed_in_any_spelling() {
     let policy =
-        OriginPolicy::allow(["HTTPS://app.Example.com", "http://[::1]:3000", "moz-extension://ab-cd"])
+        OriginPolicy::try_allow(["HTTPS://app.Example.com", "http://[::1]:3000", "moz-extension://ab-cd"])
             .unwrap();
     for origin in [
         "https://app.example.com",
@@ -42,7 +42,7 @@ fn listed_origins_are_allowed_in_any_spelling() {
 
 #[test]
 fn a_star_in_front_stands_for_all_subdomains() {
-    let policy = OriginPolicy::allow(["https://*.Example.com"]).unwrap();
+    let policy = OriginPolicy::try_allow(["https://*.Example.com"]).unwrap();
     for origin in ["https://a.example.com", "https://a.b.example.com", "https://A.example.com.:443"] {
         assert_eq!(judge(&policy, origin, "example.com"), Ok(()), "{origin}");
     }
@@ -55,7 +55,7 @@ fn a_star_in_front_stands_for_all_subdomains() {
     ] {
         assert!(judge(&policy, origin, "example.com").is_err(), "{origin}");
     }
-    let policy = OriginPolicy::allow(["http://*.localhost:3000"]).unwrap();
+    let policy = OriginPolicy::try_allow(["http://*.localhost:3000"]).unwrap();
     assert_eq!(judge(&policy, "http://a.localhost:3000", "localhost"), Ok(()));
     assert!(judge(&policy, "http://a.localhost", "localhost").is_err());
 }
@@ -88,25 +88,25 @@ fn a_bad_pattern_is_refused_with_what_to_write_instead() {
         ("https://::1", "`[::1]`"),
         ("https://example.com:0", "`:8080`"),
     ] {
-        let message = advice(OriginPolicy::allow(["https://example.com", pattern]));
+        let message = advice(OriginPolicy::try_allow(["https://example.com", pattern]));
         assert!(message.contains(advised), "{pattern}: {message}");
         assert!(message.contains(pattern), "{pattern}: {message}");
     }
     for text in NOT_ORIGINS.iter().filter(|text| !text.starts_with("https://*")) {
-        assert!(OriginPolicy::allow([text]).is_err(), "{text:?}");
+        assert!(OriginPolicy::try_allow([text]).is_err(), "{text:?}");
     }
-    assert!(advice(OriginPolicy::allow([""; 0])).contains("empty"));
+    assert!(advice(OriginPolicy::try_allow([""; 0])).contains("empty"));
 }
 
 #[test]
 fn a_long_bad_pattern_is_shortened_in_its_message() {
-    assert!(advice(OriginPolicy::allow(["ü".repeat(10_000)])).len() < 500);
+    assert!(advice(OriginPolicy::try_allow(["ü".repeat(10_000)])).len() < 500);
 }
 
 #[test]
 fn another_host_is_misdirected_whatever_the_origin() {
     let policy = OriginPolicy::any()
-        .allowed_hosts(["Example.com", "*.example.org", "localhost:3000", "[::1]"])
+        .try_allowed_hosts(["Example.com", "*.example.org", "localhost:3000", "[::1]"])
         .unwrap();
     for host in [
         "example.com",
@@ -133,7 +133,7 @@ fn another_host_is_misdirected_whatever_the_origin() {
 
 #[test]
 fn a_request_without_port_is_on_one_of_the_default_ports() {
-    let policy = OriginPolicy::any().allowed_hosts(["a.com:443", "b.com:80"]).unwrap();
+    let policy = OriginPolicy::any().try_allowed_hosts(["a.com:443", "b.com:80"]).unwrap();
     for host in ["a.com", "a.com:443", "b.com", "b.com:80"] {
         assert_eq!(judge(&policy, "null", host), Ok(()), "{host}");
     }
@@ -153,8 +153,20 @@ fn a_bad_host_is_refused_with_what_to_write_instead() {
         ("::1", "`[::1]`"),
         ("example.com:x", "port"),
     ] {
-        let message = advice(OriginPolicy::any().allowed_hosts([host]));
+        let message = advice(OriginPolicy::any().try_allowed_hosts([host]));
         assert!(message.contains(advised), "{host}: {message}");
     }
-    assert!(advice(OriginPolicy::any().allowed_hosts([""; 0])).contains("the list is empty"));
+    assert!(advice(OriginPolicy::any().try_allowed_hosts([""; 0])).contains("the list is empty"));
+}
+
+#[test]
+#[should_panic(expected = "\"example.com\" is not valid: it has no scheme; put one in front")]
+fn an_origin_of_the_program_that_is_none_is_refused_at_once() {
+    let _ = OriginPolicy::allow(["example.com"]);
+}
+
+#[test]
+#[should_panic(expected = "a host has no scheme; write it as `example.com`")]
+fn a_host_of_the_program_that_is_none_is_refused_at_once() {
+    let _ = OriginPolicy::same_origin().allowed_hosts(["https://example.com"]);
 }

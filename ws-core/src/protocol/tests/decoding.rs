@@ -137,7 +137,7 @@ fn a_broken_rule_is_an_error_at_the_byte_that_breaks_it() {
     for (stream, bytes, error) in table {
         assert_eq!(serve(&stream), refused(error), "{stream:x?}");
         assert_eq!(refused_after(Limits::default(), &stream), (bytes, error), "{stream:x?}");
-        assert_eq!(error.close_code(), CloseCode::PROTOCOL);
+        assert_eq!(error.close_code(), CloseCode::PROTOCOL_ERROR);
     }
 }
 
@@ -222,7 +222,7 @@ fn a_frame_over_the_limit_is_refused_when_it_is_announced() {
         assert_eq!(decode(Role::Server, small_limits(), &stream), refused(error));
         assert_eq!(refused_after(small_limits(), &stream), (bytes, error), "{length}");
     }
-    assert_eq!(error.close_code(), CloseCode::TOO_BIG);
+    assert_eq!(error.close_code(), CloseCode::MESSAGE_TOO_BIG);
 }
 
 #[test]
@@ -232,14 +232,14 @@ fn a_message_over_the_limit_is_refused_when_its_last_frame_is_announced() {
     let stream = [begun.clone(), header(FINAL, 41)].concat();
     assert_eq!(decode(Role::Server, small_limits(), &stream), refused(error));
     assert_eq!(refused_after(small_limits(), &stream), (begun.len() + 2, error));
-    assert_eq!(error.close_code(), CloseCode::TOO_BIG);
+    assert_eq!(error.close_code(), CloseCode::MESSAGE_TOO_BIG);
 
     let limits = Limits { max_frame_size: usize::MAX, ..small_limits() };
     for length in [101, 1 << 32, 1 << 63, u64::MAX] {
         let stream = header(FINAL | BINARY, length);
         let refused_by_frame = length > LARGEST;
         let outcome = decode(Role::Server, limits, &stream);
-        assert_eq!(outcome.error.unwrap().close_code(), CloseCode::TOO_BIG);
+        assert_eq!(outcome.error.unwrap().close_code(), CloseCode::MESSAGE_TOO_BIG);
         assert_eq!(outcome == refused(error), !refused_by_frame);
     }
 }
@@ -250,11 +250,11 @@ fn without_limits_a_length_that_no_memory_could_hold_is_refused() {
         Limits { max_message_size: usize::MAX, max_frame_size: usize::MAX, max_fragments: usize::MAX };
     for length in [1 << 63, u64::MAX] {
         let outcome = decode(Role::Server, limits, &header(BINARY, length));
-        assert_eq!(outcome.error.unwrap().close_code(), CloseCode::TOO_BIG);
+        assert_eq!(outcome.error.unwrap().close_code(), CloseCode::MESSAGE_TOO_BIG);
     }
     let stream = [frame(BINARY, b"1"), header(FINAL, LARGEST)].concat();
     let outcome = decode(Role::Server, limits, &stream);
-    assert_eq!(outcome.error.unwrap().close_code(), CloseCode::TOO_BIG);
+    assert_eq!(outcome.error.unwrap().close_code(), CloseCode::MESSAGE_TOO_BIG);
     // the most that may be announced; memory comes with the bytes
     let mut stream = header(FINAL | BINARY, LARGEST);
     stream.extend([0; 100]);
@@ -283,7 +283,7 @@ fn more_fragments_than_the_limit_are_refused_empty_ones_included() {
         refused_after(small_limits(), &frame(BINARY, b"").repeat(2)).1,
         ProtocolError::ExpectedContinuation
     );
-    assert_eq!(error.close_code(), CloseCode::POLICY);
+    assert_eq!(error.close_code(), CloseCode::POLICY_VIOLATION);
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn close_codes_that_may_be_sent_arrive_and_others_are_refused() {
             Ok(taken) => taken,
             Err(error) => {
                 assert_eq!(error, ProtocolError::CloseCode(code.into()));
-                assert_eq!(error.close_code(), CloseCode::PROTOCOL);
+                assert_eq!(error.close_code(), CloseCode::PROTOCOL_ERROR);
                 assert!(!CloseCode::from(code).is_sendable());
                 continue;
             }

@@ -234,7 +234,7 @@ fn data_that_is_not_deflate_is_refused_with_1007() {
         let stream = frame(FINAL | COMPRESSED | BINARY, payload);
         assert_eq!(serve(&stream), refused(ProtocolError::InvalidDeflate), "{payload:x?}");
     }
-    assert_eq!(ProtocolError::InvalidDeflate.close_code(), CloseCode::INVALID_DATA);
+    assert_eq!(ProtocolError::InvalidDeflate.close_code(), CloseCode::INVALID_FRAME_PAYLOAD_DATA);
     let mut begun = header(COMPRESSED | BINARY, 1000);
     begun.push(0x06 ^ super::KEY[0]);
     assert_eq!(refused_after(Limits::default(), &begun), (begun.len(), ProtocolError::InvalidDeflate));
@@ -317,7 +317,7 @@ fn the_limit_of_a_message_counts_what_is_inflated() {
     assert_eq!(decode(Role::Server, limits, &stream), refused(error));
     let fragments = [frame(COMPRESSED | BINARY, &zeros(60_000)), frame(FINAL, b"")].concat();
     assert_eq!(decode(Role::Server, limits, &fragments).error, None);
-    assert_eq!(error.close_code(), CloseCode::TOO_BIG);
+    assert_eq!(error.close_code(), CloseCode::MESSAGE_TOO_BIG);
 }
 
 #[test]
