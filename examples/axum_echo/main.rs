@@ -1,6 +1,6 @@
 //! The echo server on axum: the same program as `warp_echo` and `hyper_echo`.
 //!
-//! `cargo run --example axum_echo`; `-- 127.0.0.1:9000` listens elsewhere, port 0 on a free one.
+//! `cargo run --example axum_echo`. `-- 127.0.0.1:9000` changes the address, and port 0 takes a free port.
 
 use axum::Router;
 use axum::routing::any;

@@ -1,9 +1,9 @@
-//! A chat: rooms, messages to one user that wait for him while he is away, and who is there. The hub knows the users'
-//! connections, replaces a login by a newer one, keeps what waits, and answers the heartbeat of the page.
+//! A chat: rooms, presence, and direct messages that wait while the other user is away. The hub knows the connections of the
+//! users, replaces a login with a newer one, keeps the messages that wait, and answers the heartbeat of the page.
 //!
-//! `cargo run --example chat`, then open the address that it prints in two windows, and be two people. Disconnect one and
-//! write to him; sign in by the same name in both; press Ctrl-C, and start it again. `-- 127.0.0.1:9000` listens
-//! elsewhere, port 0 on a free one. Everything is in memory, and gone when it ends.
+//! `cargo run --example chat`, then open the address that it prints in two windows, and sign in as two users. Disconnect one
+//! of them and write to them. Sign in with the same name in both windows. Press Ctrl-C, and start the program again.
+//! `-- 127.0.0.1:9000` changes the address, and port 0 takes a free port. Everything is in memory, so a restart loses it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +20,7 @@ use ws_examples::session::{SessionKey, User, name, session};
 use ws_examples::{ctrl_c, listener, page};
 use ws_hub::{Delivery, Event, Events, Guarantee, Hub, Member};
 
-/// What a client asks for; `n` is its number for a message, by which it learns what became of it.
+/// A request of a client. `n` is the client's number of a message, and is in the answer that says what became of it.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Request {
@@ -30,11 +30,12 @@ enum Request {
     Tell { n: u64, user: String, text: String },
 }
 
-/// What a client is told.
+/// A message from the server to a client.
 ///
-/// `People` are connected, and the client's user is in each `Room`, with its members; after that he hears who comes and
-/// goes. `Said` is a message to a room, and `Told` one to the user alone; `at` is its time, and its id. The client's own is
-/// `Sent` or, where nobody gets it, `Lost`; it `waits` if the other one gets it at his next login.
+/// At first `People` lists who is connected, and each `Room` of the client's user lists its members. After that the other
+/// variants say who comes and goes. `Said` is a message to a room, and `Told` one to the user alone; `at` is its time and
+/// its id. A message of the client is `Sent`, or `Lost` if nobody gets it. It `waits` if the other user gets it at their next
+/// login.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Answer {
@@ -61,7 +62,7 @@ impl From<Answer> for Message {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hub = Hub::builder()
         .max_connections(1000)
-        // what a connection took before it died comes again on the next one; the page knows it by its id
+        // a message that a lost connection had taken is sent again on the next one; the page knows it by its id
         .guarantee(Guarantee::AtLeastOnce)
         .heartbeat("ping", "pong")
         .build();
@@ -77,11 +78,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let users = users.with_state(SessionKey::generate());
     let app = page(include_str!("index.html"))
         .merge(users.clone())
-        // a directory, and with it a cookie, for each window: two windows of one browser can be two users
+        // each window has a directory, and so a cookie, of its own: two windows of one browser can be two users
         .nest("/w/{window}", users)
         .layer(layer);
 
-    let drain = Drain::new().code(CloseCode::RESTART)?.reconnect_within(Duration::from_secs(5));
+    let drain = Drain::new().code(CloseCode::SERVICE_RESTART).reconnect_within(Duration::from_secs(5));
     axum::serve(listener("ws", "/chat").await?, app)
         .with_graceful_shutdown(async move {
             ctrl_c().await;
@@ -91,32 +92,32 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The session tells who it is; without one, the answer is 401.
+/// The session says who the user is. Without one, the answer is 401.
 fn connect(hub: Hub<String>, User(name): User, upgrade: WebSocketUpgrade) -> Response {
-    // as long as there is a response to say so with; `attach_with` looks again, and closes with a code
+    // here a refusal can still be a response; `attach_with` checks again, and closes the connection with a code
     let Err(refused) = hub.check(&name) else {
         return upgrade.on_upgrade(async move |socket| hub.attach_with(name, socket, serve).await);
     };
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], format!("{refused}\n")).into_response()
 }
 
-/// One connection. What others say comes by the hub, whatever happens here.
+/// Serves one connection. Messages of other users come through the hub, whatever this function waits for.
 async fn serve(mut member: Member<String>) -> Result<(), Error> {
     let hub = member.hub().clone();
     member.send(Answer::People { online: hub.online() }).await?;
-    // a login that replaces another is in its rooms
+    // a login that replaces another one is already in its rooms
     for room in hub.rooms_of(member.user()) {
         member.send(Answer::Room { members: hub.members(&room), room }).await?;
     }
 
-    // who sends faster than people write has to wait, and so has TCP behind him
+    // a client that sends faster than people write has to wait, and TCP holds it back
     let mut pace = interval(Duration::from_millis(20));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while let Some(request) = member.recv_json().await {
         pace.tick().await;
         let answer = match request {
             Ok(request) => answer(&member, request).await,
-            // the message is at fault, and not the connection
+            // the message is wrong, not the connection
             Err(error) if error.is_json() => Answer::Problem { message: error.to_string() },
             Err(error) => return Err(error),
         };
@@ -147,7 +148,7 @@ fn join(member: &Member<String>, room: &str) -> Result<Answer, String> {
     Ok(Answer::Room { members: member.hub().members(&room), room })
 }
 
-/// Sends a message to the others in a room; returns when, and that it waits for nobody.
+/// Sends a message to the others in a room. Returns its time, and that it does not wait for anybody.
 async fn say(member: &Member<String>, room: String, text: String) -> Result<(u64, bool), String> {
     let (hub, from) = (member.hub(), member.user());
     if !hub.rooms_of(from).contains(&room) {
@@ -159,7 +160,7 @@ async fn say(member: &Member<String>, room: String, text: String) -> Result<(u64
     Ok((at, false))
 }
 
-/// Sends a message to one user; returns when, and whether it waits for his next login.
+/// Sends a message to one user. Returns its time, and whether it waits for their next login.
 async fn tell(member: &Member<String>, user: &str, text: String) -> Result<(u64, bool), String> {
     let (user, at) = (name(user)?, stamp());
     let message = Answer::Told { at, from: member.user().clone(), text };
@@ -169,7 +170,7 @@ async fn tell(member: &Member<String>, user: &str, text: String) -> Result<(u64,
     }
 }
 
-/// The time in milliseconds since 1970, but never the same twice: it tells messages apart, and their order.
+/// The time in milliseconds since 1970, but never the same twice, so that it is an id, and gives the order of messages.
 fn stamp() -> u64 {
     static LAST: Mutex<u64> = Mutex::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -179,7 +180,7 @@ fn stamp() -> u64 {
     *last
 }
 
-/// Tells everyone who is connected, and those in a room who is in it with them.
+/// Tells everyone who is connected, and the members of a room who else is in it.
 async fn tell_who_is_there(mut events: Events<String>, hub: Hub<String>) {
     while let Some(event) = events.recv().await {
         let at = stamp();
@@ -190,7 +191,7 @@ async fn tell_who_is_there(mut events: Events<String>, hub: Hub<String>) {
                 hub.room(&room.clone()).send(Answer::Joined { at, room, user }).await
             }
             Event::Left { user, room } => hub.room(&room.clone()).send(Answer::Left { at, room, user }).await,
-            // it was too much at once: how it is now, in place of what was missed
+            // events were missed: sends how it is now instead
             _ => {
                 for room in hub.rooms() {
                     hub.room(&room.clone()).send(Answer::Room { members: hub.members(&room), room }).await;

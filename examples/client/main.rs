@@ -1,11 +1,11 @@
-//! A terminal client for any WebSocket server: a line in is a message out, a message in is a line out. It comes back when
-//! the connection ends, if the close code says that it may.
+//! A terminal client for any WebSocket server: it sends each line of its input as a message, and prints each message as a
+//! line. It reconnects when the connection ends, if the close code allows that.
 //!
-//! `cargo run --example client -- ws://127.0.0.1:3000/echo`, with a server such as the example `echo` running. `--help` has
-//! the options; among them are headers, for servers that want a cookie or a token.
+//! `cargo run --example client -- ws://127.0.0.1:3000/echo`, while a server such as the example `echo` runs. `--help` lists
+//! the options, such as headers, for servers that want a cookie or a token.
 //!
-//! Messages go to the standard output and all else to the error output, so that both ends can be piped. When the input ends
-//! it closes, once nothing has come for a second.
+//! Messages go to the standard output and everything else to the error output, so that both ends can be piped. When the
+//! input ends, the client waits until no message has come for a second, and closes.
 
 use std::io::{IsTerminal as _, stdin, stdout};
 use std::process::ExitCode;
@@ -38,10 +38,10 @@ A line is sent as a text message. These are commands:
   //…                  a message that begins with one slash
 ";
 
-/// How long nothing may come, after the input has ended, before the connection is closed.
+/// After the end of the input: how long the client waits for another message before it closes.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What pings go over: the connection that is open now.
+/// The connection that is open now, to send pings.
 type Current = Arc<Mutex<Option<Sender>>>;
 
 #[tokio::main]
@@ -78,13 +78,13 @@ async fn run() -> Result<ExitCode, BoxError> {
                 Some(line) => obey(&line, &socket, &current).await,
                 None => has_input = false,
             },
-            () = sleep(QUIET), if !has_input && socket.state().is_open() => socket.close(CloseCode::NORMAL, "").await?,
+            () = sleep(QUIET), if !has_input && socket.state().is_open() => socket.close(CloseCode::NORMAL_CLOSURE, "").await?,
             () = ctrl_c() => socket.close(CloseCode::GOING_AWAY, "").await?,
         }
     }
 }
 
-/// A connection as the command line describes it; `None` if it asks for help.
+/// Starts the connection that the command line describes. `None` if it asks for help.
 fn start(current: &Current) -> Result<Option<ReconnectingWebSocket>, BoxError> {
     let (mut client, mut url, mut protocols, mut once) = (Client::new(), None, Vec::new(), false);
     let mut arguments = lexopt::Parser::from_env();
@@ -93,9 +93,9 @@ fn start(current: &Current) -> Result<Option<ReconnectingWebSocket>, BoxError> {
             Short('H') | Long("header") => {
                 let header = arguments.value()?.string()?;
                 let (name, value) = header.split_once(':').ok_or("a header is written as 'name: value'")?;
-                client = client.header(name.trim(), value.trim())?;
+                client = client.try_header(name.trim(), value.trim())?;
             }
-            Short('o') | Long("origin") => client = client.origin(arguments.value()?.string()?)?,
+            Short('o') | Long("origin") => client = client.try_origin(arguments.value()?.string()?)?,
             Short('p') | Long("protocol") => protocols.push(arguments.value()?.string()?),
             Short('1') | Long("once") => once = true,
             Short('h') | Long("help") => return Ok(None),
@@ -106,7 +106,7 @@ fn start(current: &Current) -> Result<Option<ReconnectingWebSocket>, BoxError> {
     let url = url.ok_or("connect to which URL? `--help` tells more")?;
     let current = Arc::clone(current);
     let mut reconnect =
-        client.protocols(protocols).reconnecting(url)?.on_connect(move |socket: WebSocket| {
+        client.try_protocols(protocols)?.try_reconnecting(url)?.on_connect(move |socket: WebSocket| {
             *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket.sender());
             if let Some(protocol) = socket.protocol() {
                 eprintln!("* subprotocol {protocol}");
@@ -119,7 +119,7 @@ fn start(current: &Current) -> Result<Option<ReconnectingWebSocket>, BoxError> {
     Ok(Some(reconnect.start()))
 }
 
-/// The lines of the input. A thread of its own reads them, because the program is to end while it still does.
+/// The lines of the input. A thread of its own reads them, so that the program can end while it waits for a line.
 fn lines() -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel(1);
     thread::spawn(move || {
@@ -132,7 +132,7 @@ fn lines() -> mpsc::Receiver<String> {
     lines
 }
 
-/// Sends a line, or does what it says.
+/// Sends a line, or runs it if it is a command.
 async fn obey(line: &str, socket: &ReconnectingWebSocket, current: &Current) {
     let mut words = line.splitn(3, ' ');
     match words.next() {
@@ -174,14 +174,14 @@ async fn obey(line: &str, socket: &ReconnectingWebSocket, current: &Current) {
 
 fn show(message: &Message) {
     match message {
-        // a server must not steer the terminal
+        // a server must not control the terminal
         Message::Text(text) if stdout().is_terminal() => println!("{}", printable(text)),
         Message::Text(text) => println!("{text}"),
         Message::Binary(bytes) => println!("{} bytes: {}", bytes.len(), hex(bytes)),
     }
 }
 
-/// Tells what the connection does; at its end, what the program is to end with.
+/// Prints what the connection does. At its end, returns what the program ends with.
 fn tell(state: &ReconnectState) -> Option<ExitCode> {
     match state {
         ReconnectState::Open => eprintln!("* connected"),
@@ -198,7 +198,7 @@ fn tell(state: &ReconnectState) -> Option<ExitCode> {
     None
 }
 
-/// Why there is no connection, with what the server says about it.
+/// Why there is no connection, with the text of the server's answer.
 fn reason(why: &Interruption) -> String {
     match why {
         Interruption::Closed(closed) if !closed.reason().is_empty() => {
@@ -208,7 +208,7 @@ fn reason(why: &Interruption) -> String {
     }
 }
 
-/// Without what would steer a terminal.
+/// The text without characters that control a terminal.
 fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {

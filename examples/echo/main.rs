@@ -1,7 +1,7 @@
 //! An echo server, with a page to try it: connect, send text or a file, watch round trips and close codes.
 //!
-//! `cargo run --example echo`, then open the address that it prints. `-- 127.0.0.1:9000` listens elsewhere, port 0 on a
-//! free one. Ctrl-C closes the connections with 1001, and ends.
+//! `cargo run --example echo`, then open the address that it prints. `-- 127.0.0.1:9000` changes the address, and
+//! port 0 takes a free port. Ctrl-C closes the connections with 1001, and ends.
 
 use std::time::Duration;
 
@@ -23,11 +23,11 @@ async fn main() -> std::io::Result<()> {
         .route("/echo", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo)))
         .layer(layer);
 
-    // the drain comes first: axum's own shutdown does not know a WebSocket
+    // the drain comes first, because axum's own shutdown does not know WebSockets
     axum::serve(listener("ws", "/echo").await?, app)
         .with_graceful_shutdown(async move {
             ctrl_c().await;
-            connections.drain(Drain::new().deadline(Duration::from_secs(5))).await;
+            connections.drain(Drain::new().timeout(Duration::from_secs(5))).await;
         })
         .await
 }

@@ -1,8 +1,8 @@
-//! A server that pushes: a greeting every two seconds to whoever is connected. The handler only sends: behind it, pings
-//! and Close frames are answered at once, and a client that has gone without a word is found.
+//! A server that pushes a greeting to each client every two seconds. The handler only sends. Meanwhile the connection answers
+//! pings and Close frames at once, and notices a client that disappears.
 //!
-//! `cargo run --example hello_push`, then open the address that it prints. `-- 127.0.0.1:9000` listens elsewhere, port 0
-//! on a free one. Press Ctrl-C, start it again, and the page is back.
+//! `cargo run --example hello_push`, then open the address that it prints. `-- 127.0.0.1:9000` changes the address, and
+//! port 0 takes a free port. Press Ctrl-C and start it again: the page reconnects.
 
 use std::time::Duration;
 
@@ -28,14 +28,14 @@ async fn main() -> std::io::Result<()> {
 }
 
 async fn greet(socket: WebSocket) -> Result<(), Error> {
-    // nothing is expected of the client: without a receiver, what it says all the same is dropped
+    // the client has nothing to say; without a receiver, its messages are dropped
     let (sender, _) = socket.split();
     let mut ticks = interval(Duration::from_secs(2));
-    // `send` waits for a client that does not read; it then gets the next greeting, not at once all that it has missed
+    // `send` waits for a client that does not read; later that client gets the next greeting, not all that it missed
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for number in 1_u64.. {
         ticks.tick().await;
-        // fails when the connection is over: the handler ends with it, at most two seconds later
+        // fails when the connection is over, so the handler ends at most two seconds after it
         sender.send(format!("Hello, number {number}")).await?;
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! The echo server on hyper, with TLS and HTTP/2: otherwise the same program as `axum_echo` and `warp_echo`.
+//! The echo server on hyper, with TLS and HTTP/2. Otherwise it is the same program as `axum_echo` and `warp_echo`.
 //!
-//! `cargo run --example hyper_echo`; `-- 127.0.0.1:9000` listens elsewhere, port 0 on a free one. It makes a certificate
-//! for `localhost` when it starts, which no client trusts; in a browser, open the `https://` address first, and accept
-//! it.
+//! `cargo run --example hyper_echo`. `-- 127.0.0.1:9000` changes the address, and port 0 takes a free port. When it starts,
+//! it makes a certificate for `localhost` that no client trusts. In a browser, open the `https://` address first, and accept
+//! the certificate.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ async fn echo(mut socket: WebSocket) -> Result<(), Error> {
     Ok(())
 }
 
-/// A certificate of our own for `localhost`, and HTTP/2 where the client speaks it.
+/// TLS with a new certificate for `localhost`, and HTTP/2 if the client supports it.
 fn tls() -> Result<TlsAcceptor, Box<dyn std::error::Error>> {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names)?;

@@ -1,8 +1,8 @@
-//! JSON, in and out: the client sends a user, the server registers it and answers with the user that it made of it. What
-//! is no user gets an error that names line and column, and the connection goes on.
+//! JSON in both directions: the client sends a user, and the server registers them and answers with the registered user. The
+//! answer to any other message is an error that names line and column, and the connection stays open.
 //!
-//! `cargo run --example json`, then open the address that it prints. `-- 127.0.0.1:9000` listens elsewhere, port 0 on a
-//! free one.
+//! `cargo run --example json`, then open the address that it prints. `-- 127.0.0.1:9000` changes the address, and port 0
+//! takes a free port.
 
 use axum::routing::any;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use ws_examples::{ctrl_c, listener, page};
 
 #[derive(Deserialize, Serialize)]
 struct User {
-    /// Given by the server, whatever the client says.
+    /// Set by the server. What the client sends is ignored.
     #[serde(skip_deserializing)]
     id: u64,
     name: String,
@@ -27,7 +27,7 @@ enum Answer {
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
-    // no user is longer than that; who sends more is sent away with 1009
+    // no user is longer than that; a longer message closes the connection with 1009
     let layer = WebSocketLayer::new().max_message_size(4096);
     let connections = layer.connections();
     let app = page(include_str!("index.html"))
@@ -50,7 +50,7 @@ async fn register(mut socket: WebSocket) -> Result<(), Error> {
                 users += 1;
                 Answer::User(User { id: users, ..user })
             }
-            // the message is at fault, and not the connection
+            // the message is wrong, not the connection
             Err(error) if error.is_json() => Answer::Problem { error: error.to_string() },
             Err(error) => return Err(error),
         };

@@ -1,11 +1,12 @@
-//! News for users, pushed to them by id: a user's page shows what comes while he looks at it, and first what has waited for
-//! him, in memory. An editor pushes with any program that speaks HTTP, sees who is there, and ends connections.
+//! News for users, pushed to them by id. The page of a user first shows the news that waited for them, in memory, and then
+//! what comes while it is open. An editor uses any program that speaks HTTP to push news, to see who is online, and to end
+//! connections.
 //!
-//! `cargo run --example news_push`, open the address that it prints in two windows, sign in in one of them, and be the
-//! editor in the other, with the token that is printed, too. Or from a terminal:
+//! `cargo run --example news_push`, and open the address that it prints in two windows. Sign in in one of them, and be the
+//! editor in the other, with the token that is printed. Or use a terminal:
 //!
 //! ```sh
-//! export EDITOR_TOKEN=secret    # in both terminals: the server takes it from there, and prints none
+//! export EDITOR_TOKEN=secret    # in both terminals: the server then uses this token
 //! alias editor='curl -i -H "Authorization: Bearer $EDITOR_TOKEN"'
 //!
 //! editor --json '{"title":"Rain","text":"All day."}' http://127.0.0.1:3000/users/anna/news    # sent, or stored
@@ -13,7 +14,7 @@
 //! editor -X DELETE http://127.0.0.1:3000/users/anna                                           # ends her connection
 //! ```
 //!
-//! `-- 127.0.0.1:9000` listens elsewhere, port 0 on a free one.
+//! `-- 127.0.0.1:9000` changes the address, and port 0 takes a free port.
 
 use std::env;
 use std::error::Error;
@@ -53,13 +54,13 @@ struct News {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // a ping after 10 s of silence; who is silent for 20 s more is gone
+    // a ping after 10 s of silence; a client that is silent for 20 s more is gone
     let layer = WebSocketLayer::new()
         .handshake_timeout(Duration::from_secs(5))
         .ping_interval(Duration::from_secs(10))
         .pong_timeout(Duration::from_secs(20))
         .idle_timeout(Duration::from_secs(3600))
-        // more than the hub's: where that is full, who is in it can still replace his own connection
+        // more than the hub's: when the hub is full, its users can still replace their own connections
         .max_connections(MAX_CONNECTIONS + 10);
     let connections = layer.connections();
 
@@ -78,12 +79,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/users", get(online))
         .route("/users/{user}", delete(send_away))
         .route("/users/{user}/news", post(push))
-        // far less than may wait for a user
+        // far less than what may wait for a user
         .layer(DefaultBodyLimit::max(16 * 1024))
         .with_state(state);
     let app = page(include_str!("index.html")).merge(routes).layer(layer);
 
-    let drain = Drain::new().code(CloseCode::RESTART)?.reconnect_within(Duration::from_secs(5));
+    let drain = Drain::new().code(CloseCode::SERVICE_RESTART).reconnect_within(Duration::from_secs(5));
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
             ctrl_c().await;
@@ -93,8 +94,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Opens a user's connection. Who he is, his cookie says, which the server has signed: `?userId=7` would be a wish, and
-/// whoever writes 8 would read another's news.
+/// Opens a user's connection. The cookie, which the server has signed, says who the user is. A parameter such as `?userId=7`
+/// would not do: anyone who writes 8 there would read the news of another user.
 async fn read(User(user): User, State(App { hub, .. }): State<App>, upgrade: WebSocketUpgrade) -> Response {
     match hub.check(&user) {
         Ok(()) => upgrade.on_upgrade(async move |socket| hub.attach(user, socket).await),
@@ -111,7 +112,7 @@ async fn push(
     Path(user): Path<String>,
     Json(News { title, text }): Json<News>,
 ) -> (StatusCode, Json<Value>) {
-    // with the time in seconds: it may be read days later
+    // with the time in seconds, because it may be read days later
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let message = json!({ "title": title, "text": text, "at": at });
     let (status, answer) = match hub.send(&user, message.to_string()).await {
@@ -136,8 +137,8 @@ async fn online(_: Editor, State(App { hub, .. }): State<App>) -> Json<Value> {
     Json(json!({ "online": users, "sent": stats.sent, "stored": stats.stored }))
 }
 
-/// Ends a user's connection, with a code after which his page does not come back by itself. He is still signed in: to keep
-/// him out, an application takes his session from him, too.
+/// Ends a user's connection, with a code after which their page does not reconnect by itself. They are still signed in: to
+/// keep them out, an application also ends their session.
 async fn send_away(_: Editor, State(App { hub, .. }): State<App>, Path(user): Path<String>) -> Response {
     match hub.kick(&user).await {
         0 => (StatusCode::NOT_FOUND, "not online\n").into_response(),
@@ -145,7 +146,7 @@ async fn send_away(_: Editor, State(App { hub, .. }): State<App>, Path(user): Pa
     }
 }
 
-/// Whoever sends the editor's token. As an extractor it answers 401 to everyone else.
+/// A request with the editor's token. As an extractor it answers 401 to all others.
 struct Editor;
 
 impl FromRequestParts<App> for Editor {
@@ -154,7 +155,7 @@ impl FromRequestParts<App> for Editor {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
         let header = parts.headers.get(AUTHORIZATION);
         let token = header.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        // in constant time: how long it takes must not tell how much of a guess is right
+        // in constant time, so that the time does not tell how much of a guess is right
         if token.is_some_and(|token| token.ct_eq(app.editor_token.as_bytes()).into()) {
             return Ok(Self);
         }

@@ -1,8 +1,8 @@
-//! A server that lets its clients go in good order: Ctrl-C closes every connection with 1012 (service restart) and a
-//! moment to come back, refuses new ones with 503 meanwhile, and ends. The page shows what a client sees of it.
+//! A server that shuts down in order: on Ctrl-C it closes every connection with 1012 (service restart) and a moment at which
+//! to reconnect, refuses new connections with 503, and ends. The page shows what a client sees of it.
 //!
-//! `cargo run --example shutdown`, open the address that it prints in a few windows, and press Ctrl-C. Start it again,
-//! and they come back, each at its own moment. `-- 127.0.0.1:9000` listens elsewhere, port 0 on a free one.
+//! `cargo run --example shutdown`, open the address that it prints in a few windows, and press Ctrl-C. Start it again, and
+//! they reconnect, each at its own moment. `-- 127.0.0.1:9000` changes the address, and port 0 takes a free port.
 
 use std::error::Error;
 use std::time::Duration;
@@ -20,10 +20,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(layer);
 
     let drain = Drain::new()
-        .code(CloseCode::RESTART)?
+        .code(CloseCode::SERVICE_RESTART)
         .batches(10, Duration::from_millis(200))
         .reconnect_within(Duration::from_secs(5))
-        .deadline(Duration::from_secs(10));
+        .timeout(Duration::from_secs(10));
     axum::serve(listener("ws", "/clock").await?, app)
         .with_graceful_shutdown(async move {
             ctrl_c().await;
@@ -43,7 +43,7 @@ async fn clock(mut socket: WebSocket) -> Result<(), ws_axum::Error> {
     for seconds in 0_u64.. {
         tokio::select! {
             _ = ticks.tick() => socket.send(seconds.to_string()).await?,
-            // nothing is expected of the client: this is the end
+            // the client has nothing to say; this waits for its end
             message = socket.recv() => match message {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error),

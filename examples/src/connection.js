@@ -19,9 +19,11 @@ const FIRST = 500, CAP = 30_000;   // the range of the first wait, and of the lo
 const STABLE = 5000;               // after this long the connection counts as good
 const DAY = 86_400;                // the longest hint that is followed, in seconds; timers do not run for a month
 
-/** Whether the same address may soon work again. Any other code is the server's considered answer. */
+/** Whether to connect again after this code: the server is away for a moment, or asks for it. After any other it is over. */
 const comesBack = (code) =>
-  [1001, 1006, 1011, 1012, 1013, 1014].includes(code) || (code > 3000 && code < 3500 && code !== 3003);
+  [1001, 1006, 1011, 1012, 1013, 1014].includes(code)
+  || (code > 3000 && code < 3500 && code !== 3003)
+  || (code >= 4100 && code < 4200);
 
 export class Connection extends EventTarget {
   /** `connecting`, `open`, `waiting` (for the next attempt), `closing` or `closed` (until `connect` is called). */

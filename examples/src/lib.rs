@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 ///
 /// # Errors
 ///
-/// If the address is none, or taken.
+/// If it is not an address, or is in use.
 pub async fn listener(scheme: &str, path: &str) -> std::io::Result<TcpListener> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(&address)
@@ -27,8 +27,8 @@ pub async fn listener(scheme: &str, path: &str) -> std::io::Result<TcpListener> 
     Ok(listener)
 }
 
-/// A router that serves a page at `/`, and beside it `style.css`, `connection.js` and `session.js`, which the pages share;
-/// the scripts say at their tops how they are used.
+/// A router that serves a page at `/`, and with it `style.css`, `connection.js` and `session.js`, which the pages share. The
+/// scripts say at the top how to use them.
 pub fn page(html: &'static str) -> Router {
     let file = |mime, text: &'static str| get(async move || ([(CONTENT_TYPE, mime)], text));
     Router::new()
@@ -38,7 +38,7 @@ pub fn page(html: &'static str) -> Router {
         .route("/session.js", file("text/javascript", include_str!("session.js")))
 }
 
-/// Waits for Ctrl-C; for ever if that cannot be waited for.
+/// Waits for Ctrl-C. If the program cannot be told of it, waits for ever.
 pub async fn ctrl_c() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;

@@ -1,12 +1,12 @@
 //! Who is signed in: a name in a signed cookie.
 //!
-//! A WebSocket is opened by an HTTP request, and that is where its user is known: here by a cookie that the server has
-//! signed, and that nobody else can make. `?userId=7` in the address would not do: anyone can write 8. The cookie comes with
-//! every handshake, from any page that the browser shows, and so the layer's check of the origin belongs to it.
+//! An HTTP request opens a WebSocket, and that request says who the user is: here by a cookie that the server has signed, so
+//! that nobody else can make one. `?userId=7` in the address would not do, because anyone can write 8. The browser sends the
+//! cookie with every handshake, from any page. So the layer's check of the origin is needed as well.
 //!
-//! A browser has one jar of cookies for all its windows. The cookie has no `Path`, which makes the browser send it only
-//! below the directory of the [`session`] that set it: where that is `/session`, all windows are one user; where each window
-//! has a directory of its own, such as `/w/17/session`, each is who has signed in there.
+//! A browser keeps one set of cookies for all its windows. The cookie has no `Path`, so the browser sends it only below the
+//! directory of the [`session`] that set it. If that is `/session`, all windows are one user. If each window has a directory
+//! of its own, such as `/w/17/session`, each window is the user who signed in there.
 //!
 //! A program that is not a browser sends the cookie, too:
 //!
@@ -33,7 +33,7 @@ const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const MAX_NAME: usize = 32;
 
 /// The key that cookies are signed with. A program that runs on several machines, or for longer than a demonstration,
-/// takes it from its configuration; this one makes a new one at each start, and everybody signs in again.
+/// takes it from its configuration. This one makes a new key at each start, and everybody signs in again.
 #[derive(Clone)]
 pub struct SessionKey(Key);
 
@@ -51,7 +51,7 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// Who sent the request: the name in its session cookie. As an extractor it answers 401 where there is no valid one.
+/// The user who sent the request: the name in its session cookie. As an extractor it answers 401 if there is no valid one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User(pub String);
 
@@ -81,11 +81,11 @@ where
     get(async |User(name): User| Json(name)).post(sign_in).delete(sign_out)
 }
 
-/// The name in what somebody has typed: not empty, not too long, and printed as it is.
+/// Checks the name that a user typed: it is not empty, not too long, and printable.
 ///
 /// # Errors
 ///
-/// What a name has to be, in words for who has typed it.
+/// What a name has to be, for the user to read.
 pub fn name(typed: &str) -> Result<String, String> {
     let name = typed.trim();
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {

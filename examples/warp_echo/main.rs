@@ -1,6 +1,6 @@
 //! The echo server on warp: the same program as `axum_echo` and `hyper_echo`.
 //!
-//! `cargo run --example warp_echo`; `-- 127.0.0.1:9000` listens elsewhere, port 0 on a free one.
+//! `cargo run --example warp_echo`. `-- 127.0.0.1:9000` changes the address, and port 0 takes a free port.
 
 use warp::Filter;
 use ws_examples::{ctrl_c, listener};

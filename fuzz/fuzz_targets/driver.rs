@@ -442,7 +442,7 @@ async fn run(Script { setting, actions, peer_closes }: Script) {
             Action::Second(action) => drop(commands.second.send(action)),
             Action::Receiver(action) => drop(commands.receiver.send(action)),
             Action::Drain { millis } => {
-                let drain = Drain::new().deadline(Duration::from_millis(millis.into()));
+                let drain = Drain::new().timeout(Duration::from_millis(millis.into()));
                 let connections = layer.connections();
                 tokio::spawn(async move { connections.drain(drain).await });
             }

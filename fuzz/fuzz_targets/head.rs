@@ -18,8 +18,9 @@ use hyper::ext::Protocol;
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::Builder;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use ws_core::client::Client;
 use ws_core::fuzzing::{Accepted, judge};
-use ws_core::{Client, Compression, OriginPolicy, Rejection, WebSocketLayer};
+use ws_core::{Compression, OriginPolicy, Rejection, WebSocketLayer};
 use ws_fuzz::server::{self, Opened};
 
 const PROTOCOLS: [&str; 2] = ["chat", "superchat"];

@@ -12,8 +12,9 @@ use http::request::Parts;
 use http::{HeaderMap, Request};
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::Builder;
+use ws_core::client::Client;
 use ws_core::fuzzing::{Accepted, judge};
-use ws_core::{Client, Compression, Rejection, WebSocketLayer};
+use ws_core::{Compression, Rejection, WebSocketLayer};
 use ws_fuzz::grammar::{Extension, extensions, tokens};
 use ws_fuzz::server;
 

@@ -2,7 +2,8 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use ws_core::{Client, ConnectError, WebSocket};
+use ws_core::WebSocket;
+use ws_core::client::{Client, ConnectError};
 
 /// What stands in an answer for the right value of `Sec-WebSocket-Accept`, which the fuzzer cannot know.
 pub const ACCEPT: &[u8] = b"$ACCEPT";

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use ws_axum::{Compression, WebSocketLayer};
-use ws_core::Client;
+use ws_core::client::Client;
 use ws_tests::adapters::{Axum, Hyper, Warp};
 use ws_tests::{Server, Setup, runtime, until};
 

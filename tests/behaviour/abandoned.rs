@@ -80,7 +80,7 @@ impl Running {
     async fn stop(self) {
         self.shut_down.send(()).expect("the server runs");
         // `tokio::time::timeout` needs a thread of the runtime, which may be blocked
-        let in_time = Drain::new().deadline(DEADLINE / 2).in_time(self.server).await;
+        let in_time = Drain::new().timeout(DEADLINE / 2).in_time(self.server).await;
         let ended = in_time.expect("the server ends in time");
         ended.expect("the server does not panic").expect("the listener works");
     }
@@ -125,10 +125,10 @@ fn a_connection_whose_socket_nobody_awaits_is_served_and_drained() {
 #[test]
 fn a_connection_whose_socket_nobody_awaits_is_dropped_at_the_deadline() {
     ws_tests::runtime::run(async {
-        let (server, sockets) = never_awaiting(Drain::new().deadline(SHORT)).await;
+        let (server, sockets) = never_awaiting(Drain::new().timeout(SHORT)).await;
         let mut client = Client::open(&server).await;
         let connections = server.connections.clone();
-        let (drained, ()) = tokio::join!(connections.drain(Drain::new().deadline(SHORT)), async {
+        let (drained, ()) = tokio::join!(connections.drain(Drain::new().timeout(SHORT)), async {
             assert_eq!(client.frame().await.close_code(), Some(1001));
             // it does not answer
             client.until_gone().await;
@@ -222,7 +222,7 @@ async fn never_answering() -> (Running, Kept<FutureWebSocket>) {
 fn a_handshake_whose_service_never_answers_does_not_hold_up_a_shutdown() {
     ws_tests::runtime::run(async {
         let layer = WebSocketLayer::new().handshake_timeout(None);
-        let drain = Drain::new().deadline(SHORT);
+        let drain = Drain::new().timeout(SHORT);
         let server = Running::start(layer, drain.clone(), |_| pending()).await;
         let mut client = Client::connect(server.address).await;
         client.request(Request::upgrade()).await;
@@ -241,7 +241,7 @@ fn an_upgrade_that_is_kept_does_not_hold_up_a_shutdown() {
     ws_tests::runtime::run(async {
         let upgrades = Kept::default();
         let keeping = Arc::clone(&upgrades);
-        let drain = Drain::new().deadline(SHORT);
+        let drain = Drain::new().timeout(SHORT);
         let server = Running::start(WebSocketLayer::new(), drain, move |request| {
             keep(&keeping, upgrade(request));
             pending()
@@ -260,7 +260,7 @@ fn a_handler_that_blocks_its_thread_does_not_hold_up_a_shutdown() {
     ws_tests::runtime::run(async {
         let (unblock, blocked) = blocked();
         let (report, mut reports) = unbounded_channel();
-        let drain = Drain::new().deadline(SHORT);
+        let drain = Drain::new().timeout(SHORT);
         let server = Running::start(WebSocketLayer::new(), drain, move |request| {
             let (blocked, report) = (Arc::clone(&blocked), report.clone());
             ready(upgrade(request).on_upgrade(async move |mut socket: WebSocket| {
@@ -283,7 +283,7 @@ fn a_handler_that_blocks_its_thread_does_not_hold_up_a_shutdown() {
 fn a_handler_that_blocks_when_its_connection_is_over_does_not_hold_up_a_shutdown() {
     ws_tests::runtime::run(async {
         let (unblock, blocked) = blocked();
-        let drain = Drain::new().deadline(SHORT);
+        let drain = Drain::new().timeout(SHORT);
         let server = Running::start(WebSocketLayer::new(), drain, move |request| {
             let blocked = Arc::clone(&blocked);
             ready(upgrade(request).on_upgrade(async move |mut socket: WebSocket| {
@@ -303,7 +303,7 @@ fn a_request_whose_service_blocks_its_thread_does_not_hold_up_a_shutdown() {
     ws_tests::runtime::run(async {
         let (unblock, blocked) = blocked();
         let (report, mut reports) = unbounded_channel();
-        let drain = Drain::new().deadline(SHORT);
+        let drain = Drain::new().timeout(SHORT);
         let server = Running::start(WebSocketLayer::new(), drain, move |_| {
             let (blocked, report) = (Arc::clone(&blocked), report.clone());
             async move {
@@ -338,7 +338,7 @@ async fn a_drain_tells_of_a_handler_that_blocks_its_thread<S: Server>() {
     let mut client = Client::open(&server).await;
     client.write(Frame::text("block now").masked()).await;
     reports.recv().await.expect("the handler runs");
-    let drained = server.connections.drain(Drain::new().deadline(SHORT)).await;
+    let drained = server.connections.drain(Drain::new().timeout(SHORT)).await;
     assert_eq!((drained.closed, drained.aborted, drained.remaining), (0, 1, 1));
     drop(unblock);
     until("the handler to be dropped", || server.connections.is_empty()).await;

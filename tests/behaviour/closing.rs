@@ -301,7 +301,7 @@ async fn a_stream_that_ends_without_a_close_is_one_error_after_what_came_before<
             assert!(end.error.as_ref().is_some_and(Error::is_disconnected), "{how}: {end:?}");
             assert_eq!(end.messages, usize::from(message.is_some()));
             assert_eq!((end.closed.by, end.closed.clean), (Side::Remote, false), "{how}");
-            assert_eq!(end.closed.code(), CloseCode::ABNORMAL, "{how}");
+            assert_eq!(end.closed.code(), CloseCode::ABNORMAL_CLOSURE, "{how}");
         }
     }
     server.until_open(0).await;
@@ -341,7 +341,7 @@ async fn a_peer_that_breaks_the_protocol_is_one_error_after_what_came_before<S: 
     let end = next(&mut reports).await;
     assert!(end.error.as_ref().is_some_and(Error::is_protocol), "{end:?}");
     assert_eq!((end.messages, end.closed.by, end.closed.clean), (1, Side::Local, false));
-    assert_eq!(end.closed.code(), CloseCode::INVALID_DATA);
+    assert_eq!(end.closed.code(), CloseCode::INVALID_FRAME_PAYLOAD_DATA);
 }
 
 async fn both_sides_may_close_at_once<S: Server>() {

@@ -19,10 +19,7 @@ async fn clients(server: &Running, count: usize) -> Vec<Client> {
 }
 
 async fn every_connection_is_closed_and_its_handler_sees_an_orderly_end<S: Server>() {
-    for (drain, code) in [
-        (Drain::new(), 1001),
-        (Drain::new().code(CloseCode::RESTART).expect("a code that may be sent"), 1012),
-    ] {
+    for (drain, code) in [(Drain::new(), 1001), (Drain::new().code(CloseCode::SERVICE_RESTART), 1012)] {
         let (report, mut reports) = mpsc::unbounded_channel();
         let setup = Setup::new(move |mut socket| {
             let report = report.clone();
@@ -86,7 +83,7 @@ async fn new_handshakes_are_refused_with_503_and_told_when_to_come_back<S: Serve
     let mut client = Client::open(&server).await;
     let drain = tokio::spawn({
         let connections = server.connections.clone();
-        let drain = Drain::new().reconnect_within(Duration::from_secs(30)).deadline(Duration::from_secs(60));
+        let drain = Drain::new().reconnect_within(Duration::from_secs(30)).timeout(Duration::from_secs(60));
         async move { connections.drain(drain).await }
     });
     let close = client.frame().await;
@@ -130,7 +127,7 @@ async fn at_the_deadline_what_is_left_is_dropped_with_its_handlers<S: Server>() 
     let mut clients = clients(&server, 4).await;
     let deadline = Duration::from_millis(500);
     let start = Instant::now();
-    let (drained, ()) = tokio::join!(server.connections.drain(Drain::new().deadline(deadline)), async {
+    let (drained, ()) = tokio::join!(server.connections.drain(Drain::new().timeout(deadline)), async {
         for client in &mut clients[..2] {
             client.closed_with_answer(1001).await;
         }
@@ -159,7 +156,7 @@ async fn a_handshake_under_way_is_drained_too<S: Server>() {
     let mut client = Client::to(&server).await;
     client.request(Request::upgrade()).await;
     until("the handshake", || server.seen.under_way() == 1).await;
-    let drain = Drain::new().deadline(Duration::from_millis(200));
+    let drain = Drain::new().timeout(Duration::from_millis(200));
     let drained = within("the drain", server.connections.drain(drain)).await;
     assert_eq!(drained.aborted, 1);
     until("the upgrade to fail", || server.seen.failed() == 1).await;
@@ -167,7 +164,7 @@ async fn a_handshake_under_way_is_drained_too<S: Server>() {
 
 async fn a_server_without_connections_is_drained_at_once<S: Server>() {
     let server = S::start(Setup::echo()).await;
-    let drain = Drain::new().deadline(Duration::from_secs(3600));
+    let drain = Drain::new().timeout(Duration::from_secs(3600));
     let drained = within("the drain", server.connections.drain(drain)).await;
     assert_eq!((drained.closed, drained.aborted), (0, 0));
     assert_eq!(Client::refusal(&server, Request::upgrade()).await.status, 503);
@@ -184,7 +181,7 @@ async fn a_graceful_shutdown_that_awaits_the_drain_ends_with_it<S: Server>() {
 }
 
 async fn a_graceful_shutdown_ends_at_the_drains_deadline_whatever_peers_and_handlers_do<S: Server>() {
-    let drain = Drain::new().deadline(Duration::from_millis(200));
+    let drain = Drain::new().timeout(Duration::from_millis(200));
     let server = S::start(Setup::idle().drain(drain)).await;
     let clients = clients(&server, 5).await;
     let connections = server.connections.clone();

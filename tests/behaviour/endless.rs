@@ -26,7 +26,7 @@ const LAYER: [Knob<WebSocketLayer>; 7] = [
 ];
 
 const DRAIN: [Knob<Drain>; 3] = [
-    ("deadline", |drain| drain.deadline(ENDLESS)),
+    ("timeout", |drain| drain.timeout(ENDLESS)),
     ("batches", |drain| drain.batches(1_000, ENDLESS)),
     ("reconnect_within", |drain| drain.reconnect_within(ENDLESS)),
 ];
@@ -94,14 +94,14 @@ async fn a_client_that_reconnects_may_have_any_endless_time<S: Server>() {
     let setup = Setup::new(|mut socket: WebSocket| async move {
         socket.send("hi").await?;
         // the client may close first
-        let _ = socket.close(CloseCode::RESTART, "").await;
+        let _ = socket.close(CloseCode::SERVICE_RESTART, "").await;
         Ok(())
     });
     let server = S::start(setup).await;
     let url = format!("ws://{}/ws", server.address);
     for (name, client) in settings(WebSocketClient::new, &CLIENT) {
         for (knob, backoff) in settings(Backoff::new, &BACKOFF) {
-            let reconnect = client.reconnecting(&url).expect("a URL").backoff(backoff);
+            let reconnect = client.reconnecting(&url).backoff(backoff);
             let mut socket = reconnect.start();
             let mut states = socket.states();
             assert_eq!(within(name, socket.recv()).await.expect("a message").as_text(), Some("hi"));

@@ -213,6 +213,37 @@ async fn a_route_can_have_subprotocols_of_its_own<S: Server>() {
     }
 }
 
+async fn a_route_whose_subprotocol_is_no_token_is_told<S: Server>() {
+    let server = S::start(Setup::echo().answer(Answer::UpgradeWith(&["a b"]))).await;
+    let response = Client::ask(&server, Request::upgrade()).await;
+    assert_eq!(response.status, 500);
+    until("the handshake to be given up", || server.connections.is_empty()).await;
+}
+
+async fn a_route_sees_the_request<S: Server>() {
+    let layer = WebSocketLayer::new().protocols(["a"]);
+    let server = S::start(Setup::echo().layer(layer).answer(Answer::Describe)).await;
+    let request =
+        Request::upgrade().path("/ws?room=1").with("X-Name", "Ada").with("Sec-WebSocket-Protocol", "b, a");
+    let mut client = Client::open_with(&server, request).await;
+    let method = if S::OPENED == 101 { "GET" } else { "CONNECT" };
+    let tag = S::HAS_MIDDLEWARE.then_some(TAG.0);
+    let expected = format!(r#"{method} Some("/ws?room=1") Some("Ada") {tag:?} Some("a") late: false"#);
+    assert_eq!(client.frame().await, Frame::text(expected));
+    client.closed_with_answer(1000).await;
+}
+
+async fn a_route_can_serve_the_socket_on_a_task_of_its_own<S: Server>() {
+    let server = S::start(Setup::echo().answer(Answer::IntoParts)).await;
+    let mut client = Client::open(&server).await;
+    assert_eq!(client.echo(Frame::text("hi")).await, Frame::text("hi"));
+    client.close().await;
+    let stranger = Request::upgrade().with("Origin", "https://evil.com");
+    assert_eq!(Client::refusal(&server, stranger).await.status, 403);
+    until("the connection to end", || server.connections.is_empty()).await;
+    assert_eq!(server.seen.failed(), 0);
+}
+
 async fn a_required_subprotocol_has_to_be_offered<S: Server>() {
     let layer = || WebSocketLayer::new().protocols(["a"]).require_protocol();
     let table: &[&[&str]] = &[&[], &[""], &["b"], &["A"]];
@@ -493,6 +524,9 @@ ws_tests::cases! {
     any_version_but_13_is_refused_and_told_which,
     the_server_prefers_its_own_order_of_subprotocols,
     a_route_can_have_subprotocols_of_its_own,
+    a_route_whose_subprotocol_is_no_token_is_told,
+    a_route_sees_the_request,
+    a_route_can_serve_the_socket_on_a_task_of_its_own,
     a_required_subprotocol_has_to_be_offered,
     offers_that_cannot_be_read_are_refused_with_400,
     an_extension_that_is_not_wanted_is_declined,

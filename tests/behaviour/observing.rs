@@ -15,7 +15,7 @@ use ws_tests::{Answer, BoxError, Client, Frame, Request, Server, Setup, until};
 async fn every_refusal_is_one_event_with_its_reason_and_a_target_of_its_own<S: Server>() {
     let trace = Trace::record();
     let layer = WebSocketLayer::new()
-        .origin(OriginPolicy::same_origin().allowed_hosts(["example.com"]).expect("a host"))
+        .origin(OriginPolicy::same_origin().allowed_hosts(["example.com"]))
         .protocols(["a"])
         .require_protocol()
         .max_connections(0);

@@ -82,11 +82,21 @@ fn a_client_that_says_nothing_or_not_enough_of_http_2_is_cut_off() {
     });
 }
 
+#[test]
+#[should_panic(expected = "header_read_timeout is zero")]
+fn a_header_read_timeout_of_zero_is_refused_when_it_is_set() {
+    ws_tests::runtime::run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+        let app = ws_hyper::service(async |_: ws_hyper::WebSocket| {});
+        let _ = ws_hyper::serve(listener, app).header_read_timeout(Duration::ZERO);
+    });
+}
+
 async fn a_shutdown_tells_five_hundred_sockets_and_ends_when_they_have<S: Server>() {
     const COUNT: usize = 500;
     ws_tests::runtime::allow_many_sockets();
     let deadline = Duration::from_secs(15);
-    let server = S::start(Setup::echo().drain(Drain::new().deadline(deadline))).await;
+    let server = S::start(Setup::echo().drain(Drain::new().timeout(deadline))).await;
     let mut clients = Vec::with_capacity(COUNT);
     for _ in 0..COUNT {
         clients.push(Client::open(&server).await);

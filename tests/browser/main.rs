@@ -235,7 +235,7 @@ fn the_browser_answers_pings() {
 fn a_foreign_page_is_refused_unless_its_origin_is_allowed() {
     let foreign = Server::start(page_and_echo());
     let guarded = Server::start(page_and_echo().layer(WebSocketLayer::new()));
-    let allow = OriginPolicy::allow([foreign.url("http", "")]).expect("an origin");
+    let allow = OriginPolicy::allow([foreign.url("http", "")]);
     let open = Server::start(page_and_echo().layer(WebSocketLayer::new().origin(allow)));
     let browser = Browser::start();
     browser.open(&foreign.url("http", "/"));

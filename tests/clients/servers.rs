@@ -2,7 +2,8 @@
 
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
-use ws_core::{Client, CloseFrame, Compression, Message, WebSocket};
+use ws_core::client::Client;
+use ws_core::{CloseFrame, Compression, Message, WebSocket};
 
 use crate::Library;
 use crate::support::{DEADLINE, Process};

@@ -390,7 +390,7 @@ fn stops_reading(scene: &mut Scene) -> BoxFuture<'_, String> {
         speaker.close().await;
         scene.until_over().await;
         drop(lazy);
-        format!("disconnected (3100); slowest delivery to 999: {before:.1?} → {during:.1?}")
+        format!("disconnected (4100); slowest delivery to 999: {before:.1?} → {during:.1?}")
     }
     .boxed()
 }

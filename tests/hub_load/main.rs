@@ -301,7 +301,7 @@ async fn run(guarantee: Guarantee) -> (BTreeMap<u32, BySender>, BTreeMap<u32, By
     for (user, all) in (0..).zip(join_all(users).await) {
         add(user, all.expect("a client reads"));
     }
-    let drained = hub.drain(Drain::new().deadline(Duration::from_secs(20))).await;
+    let drained = hub.drain(Drain::new().timeout(Duration::from_secs(20))).await;
     assert_eq!((drained.remaining, hub.stats().connections), (0, 0));
     for user in 0..USERS {
         let stored = store.peek(&user, usize::MAX, usize::MAX).await.expect("memory does not fail");

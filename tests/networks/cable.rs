@@ -10,7 +10,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::interval;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use ws_core::client::Backoff;
-use ws_core::{Client, CloseFrame, ConnectionId, Error, Observer, Timeout, WebSocket, WebSocketLayer};
+use ws_core::client::Client;
+use ws_core::{CloseFrame, ConnectionId, Error, Observer, Timeout, WebSocket, WebSocketLayer};
 use ws_tests::server::BoxError;
 use ws_tests::{Server, Setup, until, within};
 
@@ -401,7 +402,7 @@ async fn a_client_that_comes_back_brings_what_was_queued_once<S: Server + 'stati
         let mut heard = async || within("a message", told.recv()).await.expect("the server tells");
         let backoff = Backoff::new().base(Duration::from_millis(20)).max(Duration::from_millis(100));
         let client = client().connect_timeout(DEADLINE);
-        let socket = client.reconnecting(server.url()).expect("it is a URL").backoff(backoff).start();
+        let socket = client.reconnecting(server.url()).backoff(backoff).start();
         let mut states = socket.states();
         let mut reach = async |open: bool| {
             within(if open { "a connection" } else { "its end" }, async {

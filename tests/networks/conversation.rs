@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::try_join;
-use ws_core::{Client, CloseFrame, Compression, Message, Receiver, Sender, Side, WebSocketLayer};
+use ws_core::client::Client;
+use ws_core::{CloseFrame, Compression, Message, Receiver, Sender, Side, WebSocketLayer};
 use ws_tests::server::BoxError;
 use ws_tests::{Frame, Request, Setup, within};
 

@@ -79,7 +79,7 @@ async fn start(adapter: &str, app: &Arc<App>, limits: Limits) -> Running {
     let app = Arc::clone(app);
     let setup = Setup::new(move |socket| roles::serve(Arc::clone(&app), socket))
         .layer(limits.layer())
-        .drain(Drain::new().batches(50, Duration::from_millis(20)).deadline(Duration::from_secs(15)));
+        .drain(Drain::new().batches(50, Duration::from_millis(20)).timeout(Duration::from_secs(15)));
     match adapter {
         "axum" => Axum::start(setup).await,
         "hyper" => Hyper::start(setup).await,

@@ -50,8 +50,12 @@ pub const TAG: Tag = Tag("put in front of the layer");
 pub enum Answer {
     /// Upgrades, and serves the connection with the handler.
     Upgrade,
-    /// Upgrades, after it chose the subprotocol anew, from these.
+    /// Upgrades, after it chose the subprotocol again, from these; 500 if one of them is not a token.
     UpgradeWith(&'static [&'static str]),
+    /// Upgrades, and sends what the adapter's `WebSocketUpgrade` says of the request.
+    Describe,
+    /// Upgrades without a handler, and serves the socket on a task of its own.
+    IntoParts,
     /// Makes the upgrade's response, and then never returns it.
     Withhold,
     /// Makes the upgrade's response, and then returns 401 in place of it.

@@ -1,5 +1,5 @@
-//! WebSockets on axum: one line on the router, and every upgrade on it is validated, checked for its origin, timed,
-//! kept alive, bounded and drainable.
+//! WebSockets on axum: one line on the router, and every upgrade on it is validated, checked for its origin, timed, kept
+//! alive, bounded and drainable.
 //!
 //! ```no_run
 //! use axum::{Router, routing::any};
@@ -26,12 +26,14 @@
 //! The route is [`any`](https://docs.rs/axum/0.8/axum/routing/method_routing/fn.any.html), not `get`: a browser that
 //! speaks HTTP/2 sends CONNECT.
 //!
-//! The layer, the socket and everything else are [`ws_core`]'s, and are re-exported here.
+//! [`WebSocketUpgrade`] is axum's own here, because it is an extractor. The layer, the socket and all other types are those
+//! of [`ws_core`], re-exported.
 //!
 //! # The request beside the socket
 //!
-//! [`WebSocketUpgrade`] is an extractor like others: state, headers, the user that an earlier middleware found, all
-//! come in as they do for any handler. The socket's closure takes what it needs; the request is not kept.
+//! [`WebSocketUpgrade`] is an extractor like others. State, headers, and the user that an earlier middleware found, are
+//! further arguments of the handler. The closure for the socket takes what it needs. The connection does not keep the
+//! request.
 //!
 //! ```
 //! use axum::extract::{Path, State};
@@ -51,7 +53,7 @@
 //! # let _: axum::Router<Greeting> = axum::Router::new().route("/{name}", axum::routing::any(greet));
 //! ```
 //!
-//! A route that needs nothing else is made of the handler alone:
+//! A route that needs nothing but the socket is made from the socket's handler alone:
 //!
 //! ```
 //! # use axum::Router;
@@ -64,7 +66,7 @@
 //!
 //! # Shutting down
 //!
-//! axum's graceful shutdown does not know a WebSocket. Let it begin with a drain:
+//! The graceful shutdown of axum does not know WebSockets. Let it begin with a drain:
 //!
 //! ```no_run
 //! # use axum::Router;
@@ -84,37 +86,47 @@
 //!
 //! # Coming from `axum::extract::ws`
 //!
-//! | there | here |
+//! | `axum::extract::ws` | `ws_axum` |
 //! |---|---|
 //! | `WebSocketUpgrade` | [`WebSocketUpgrade`], under a [`WebSocketLayer`] |
 //! | `ws.protocols([..])` | [`WebSocketLayer::protocols`] for all routes, [`WebSocketUpgrade::protocols`] for one; the server's order decides, not the client's |
 //! | `ws.max_message_size(n)`, `max_frame_size(n)` | on the layer; 1 MiB in place of 64 MiB and 16 MiB |
-//! | `ws.read_buffer_size(n)`, `write_buffer_size(n)`, `max_write_buffer_size(n)` | no meaning: buffers are borrowed while they are needed; how much may wait is [`WebSocketLayer::outbound_buffer`] |
+//! | `ws.read_buffer_size(n)`, `write_buffer_size(n)`, `max_write_buffer_size(n)` | not needed: a connection has buffers only while it uses them; [`WebSocketLayer::outbound_buffer`] says how much may wait to be sent |
 //! | `ws.on_failed_upgrade(f)` | [`WebSocketUpgrade::on_failed_upgrade`] |
 //! | `ws.on_upgrade(f)`, `f` returns `()` | the same, and `f` may return a `Result` |
-//! | `Message::{Text, Binary, Ping, Pong, Close}` | [`Message::Text`] and [`Message::Binary`]: the rest is taken care of |
+//! | `Message::{Text, Binary, Ping, Pong, Close}` | [`Message::Text`] and [`Message::Binary`]; the connection handles the rest |
 //! | `socket.recv()`, `send(message)` | the same; `send` takes `&str`, `String`, `Vec<u8>`, … as well |
 //! | a task that sends `Message::Ping` | on by default, with a deadline for the answer: [`WebSocketLayer::ping_interval`] |
-//! | `socket.send(Message::Close(Some(CloseFrame { code, reason })))` | [`WebSocket::close`], which waits for the peer's answer |
-//! | `StreamExt::split`, a channel and a task to send from many places | [`WebSocket::split`]: a [`Sender`] is `Clone` |
-//! | a check of `Origin` by hand | on by default: [`WebSocketLayer::origin`] |
-//! | connections that a shutdown forgets | [`Connections::drain`] |
+//! | `socket.send(Message::Close(Some(CloseFrame { code, reason })))` | `socket.close_with(CloseFrame { code, reason })` or `socket.close(code, reason)`, which wait for the peer's answer |
+//! | `StreamExt::split`, with a channel and a task, to send from several tasks | [`WebSocket::split`]: a [`Sender`] is `Clone` |
+//! | a check of `Origin` that you write | on by default: [`WebSocketLayer::origin`] |
+//! | connections that a shutdown ignores | [`Connections::drain`] |
 //!
 //! # Features
 //!
-//! `json` (default), `deflate` and `testing`, as in [`ws_core`].
+//! `json` (default), `deflate` and `testing`, as in [`ws_core`](ws_core#features).
 
 use std::fmt;
 
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};
-use http::Version;
 use http::request::Parts;
-pub use ws_core::*;
+use http::{Extensions, HeaderMap, Uri, Version};
+#[cfg(feature = "testing")]
+pub use ws_core::testing;
+pub use ws_core::{
+    Body, CloseCode, CloseFrame, Closed, ConnectionId, ConnectionInfo, Connections, Drain, Drained, Error,
+    FutureWebSocket, HandlerService, InvalidClose, InvalidOrigin, InvalidProtocol, InvalidUtf8, Message,
+    Observer, Origin, OriginPolicy, Outcome, PreparedMessage, ProtocolError, Receiver, Rejection,
+    ResponseBody, ResponseFuture, Sender, Sending, Side, Timeout, TrySendError, Utf8Bytes, WebSocket,
+    WebSocketLayer, WebSocketService, service,
+};
+#[cfg(feature = "deflate")]
+pub use ws_core::{Compression, InvalidLevel};
 
-/// An accepted handshake, as an extractor: [`on_upgrade`](Self::on_upgrade) makes it a connection.
+/// An accepted handshake, as an extractor: [`on_upgrade`](Self::on_upgrade) makes it a connection, dropping it does not.
 ///
-/// It needs a [`WebSocketLayer`] around the router; without one it is rejected with 500. A request that is no upgrade is
+/// It needs a [`WebSocketLayer`] around the router. Without one it is rejected with 500. A request that is no upgrade is
 /// rejected with 426 (upgrade required).
 ///
 /// ```
@@ -130,19 +142,52 @@ pub use ws_core::*;
 pub struct WebSocketUpgrade(ws_core::WebSocketUpgrade);
 
 impl WebSocketUpgrade {
+    /// The head of the request. The connection does not keep it.
+    #[must_use]
+    pub fn head(&self) -> &Parts {
+        self.0.head()
+    }
+
+    /// The URI of the request.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        self.0.uri()
+    }
+
+    /// The headers of the request.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        self.0.headers()
+    }
+
+    /// The extensions of the request: what earlier middleware put there, such as the user that it authenticated.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        self.0.extensions()
+    }
+
     /// The subprotocol that was chosen, if any.
     #[must_use]
     pub fn protocol(&self) -> Option<&str> {
         self.0.protocol()
     }
 
-    /// The head of the request.
+    /// Whether the handshake timeout is over, so that there can be no connection any more. The layer then answers 408 by
+    /// itself.
     #[must_use]
-    pub fn head(&self) -> &Parts {
-        self.0.head()
+    pub fn is_late(&self) -> bool {
+        self.0.is_late()
     }
 
-    /// Chooses the subprotocol anew, for this route, see [`ws_core::WebSocketUpgrade::protocols`].
+    /// Chooses the subprotocol again, for this route: the first of `protocols`, which are in the order of the server's
+    /// preference, that the client offers; none if the client offers none of them. This replaces the choice by the
+    /// [`protocols`](WebSocketLayer::protocols) of the layer.
+    ///
+    /// # Panics
+    ///
+    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only. [`try_protocols`](Self::try_protocols)
+    /// returns an error instead.
+    #[track_caller]
     pub fn protocols<I>(self, protocols: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,
@@ -150,14 +195,29 @@ impl WebSocketUpgrade {
         Self(self.0.protocols(protocols))
     }
 
-    /// Calls `callback` if the connection does not come about after all, see
-    /// [`ws_core::WebSocketUpgrade::on_failed_upgrade`].
+    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
+    ///
+    /// # Errors
+    ///
+    /// If a name is not a token.
+    pub fn try_protocols<I>(self, protocols: I) -> Result<Self, InvalidProtocol>
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        self.0.try_protocols(protocols).map(Self)
+    }
+
+    /// Calls `callback` if there will be no connection after all: the peer disconnected before it had the response, the
+    /// handshake timeout is over, or the response did not reach the layer.
     pub fn on_failed_upgrade(self, callback: impl FnOnce(Error) + Send + 'static) -> Self {
         Self(self.0.on_failed_upgrade(callback))
     }
 
-    /// Makes the response, and serves the connection with `handler` when the response is out, see
-    /// [`ws_core::WebSocketUpgrade::on_upgrade`].
+    /// Makes the response, 101 (switching protocols) or, over HTTP/2, 200, and spawns the task of the connection, which
+    /// runs `handler` when the response has been sent.
+    ///
+    /// If the route returns another response, or none in time, there is no connection, and `handler` is dropped without
+    /// being called. [`WebSocket`] and [`Outcome`] say what it means when `handler` returns.
     ///
     /// # Panics
     ///
@@ -168,6 +228,31 @@ impl WebSocketUpgrade {
         Fut: Future<Output: Outcome> + Send + 'static,
     {
         self.0.on_upgrade(handler).map(axum_core::body::Body::new)
+    }
+
+    /// Makes the response, and a future of the socket, for code that has no handler to call.
+    ///
+    /// Poll the future, usually on a task of its own, while the response is sent. When it is ready, the task of the
+    /// connection has been spawned. The connection closes when the socket is dropped, or its [`Receiver`] if it was split.
+    ///
+    /// ```
+    /// use axum::response::Response;
+    /// use ws_axum::WebSocketUpgrade;
+    ///
+    /// async fn hello(upgrade: WebSocketUpgrade) -> Response {
+    ///     let (response, socket) = upgrade.into_parts();
+    ///     tokio::spawn(async move {
+    ///         let mut socket = socket.await?;
+    ///         socket.send("hello").await
+    ///     });
+    ///     response
+    /// }
+    /// # let _: axum::Router = axum::Router::new().route("/", axum::routing::any(hello));
+    /// ```
+    #[must_use = "the response opens the WebSocket, and the future is the socket"]
+    pub fn into_parts(self) -> (Response, FutureWebSocket) {
+        let (response, socket) = self.0.into_parts();
+        (response.map(axum_core::body::Body::new), socket)
     }
 }
 
@@ -193,7 +278,7 @@ impl fmt::Debug for WebSocketUpgrade {
 /// use axum::response::{IntoResponse, Response};
 /// use ws_axum::{Rejection, WebSocketUpgrade, WebSocketUpgradeRejection};
 ///
-/// // a page for those who come without an upgrade
+/// // a page for requests that are no upgrades
 /// async fn page_or_socket(upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>) -> Response {
 ///     match upgrade {
 ///         Ok(upgrade) => upgrade.on_upgrade(async |socket| drop(socket)),
@@ -210,7 +295,7 @@ pub struct WebSocketUpgradeRejection {
 }
 
 impl WebSocketUpgradeRejection {
-    /// What was wrong.
+    /// The reason.
     #[must_use]
     pub fn inner(&self) -> &Rejection {
         &self.inner

@@ -40,9 +40,12 @@ impl Decoder {
     /// If the input breaks a rule.
     pub fn decode(&mut self, mut input: &mut [u8], mut received: impl FnMut(Message)) {
         while !input.is_empty() {
-            let (taken, event) = self.0.decode(input).expect("frames that keep the rules");
-            if let Some(Event::Message(message)) = event {
-                received(message);
+            let mut budget = u32::MAX;
+            let (taken, event) = self.0.decode(input, &mut budget);
+            match event {
+                Some(Event::Message(message)) => received(message),
+                Some(Event::Error(error)) => panic!("not the frames that keep the rules: {error}"),
+                _ => {}
             }
             input = &mut input[taken..];
         }

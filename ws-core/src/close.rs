@@ -1,15 +1,7 @@
-//! Why a connection ended: [`CloseCode`], [`CloseFrame`], and [`Closed`], which also tells who ended it.
+//! Why a connection ended: [`CloseCode`], [`CloseFrame`], and [`Closed`], which also says which side ended it.
 //!
-//! A code is a number with a meaning (RFC 6455 section 7.4), not an enum: applications bring their own (4000–4999),
-//! and the registry grows.
-//!
-//! ```
-//! use ws_core::{CloseCode, CloseFrame};
-//!
-//! let frame = CloseFrame::new(4001, "replaced by a newer connection");
-//! assert!(frame.code.is_sendable());
-//! assert!(!CloseCode::ABNORMAL.is_sendable()); // 1006 says that there was no Close frame
-//! ```
+//! A code is a number with a meaning (RFC 6455 section 7.4), not an enum: applications define their own (4000–4999),
+//! and IANA's registry grows.
 
 use std::fmt;
 
@@ -18,30 +10,46 @@ use crate::utf8::Utf8Bytes;
 /// The codes that have a name: constants, meanings, and the table in the documentation, all from one list.
 macro_rules! close_codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $meaning:literal, $sent:literal, $reconnect:tt;)*) => {
-        /// The number in a Close frame that says why (RFC 6455 section 7.4.1 and the IANA registry).
+        /// The number in a Close frame that says why the connection ends (RFC 6455 section 7.4).
+        ///
+        /// The constants have the names of IANA's [WebSocket Close Code Number Registry]. Any `u16` converts into a
+        /// code, also one that may not be sent: `close` checks that.
+        ///
+        /// [WebSocket Close Code Number Registry]: https://www.iana.org/assignments/websocket/websocket.xml#close-code-number
         ///
         /// ```
         /// use ws_core::CloseCode;
         ///
+        /// /// Sent to a client whose version is too old.
+        /// const OUTDATED: CloseCode = CloseCode::new(4010);
+        ///
         /// assert_eq!(CloseCode::from(1001), CloseCode::GOING_AWAY);
-        /// assert_eq!(u16::from(CloseCode::TOO_BIG), 1009);
+        /// assert_eq!(u16::from(CloseCode::MESSAGE_TOO_BIG), 1009);
         /// assert_eq!(CloseCode::GOING_AWAY.to_string(), "1001 going away");
-        /// assert!(CloseCode::RESTART.should_reconnect());
+        /// assert!(CloseCode::SERVICE_RESTART.should_reconnect());
+        /// assert!(!OUTDATED.should_reconnect());
         /// ```
         ///
-        /// Who sends which, and whether a client whose connection ended with it should open another one:
+        /// # Which code is sent when, and what a client does after it
         ///
-        /// | code | constant | meaning | sent by this library when | reconnect? |
+        /// The last column says whether a client opens a new connection after this code. It is what
+        /// [`should_reconnect`](Self::should_reconnect) returns.
+        ///
+        /// | code | constant | meaning | sent by this crate when | reconnect? |
         /// |---|---|---|---|---|
         $(#[doc = concat!(
             "| ", $code, " | [`", stringify!($name), "`](Self::", stringify!($name), ") | ", $meaning, " | ", $sent,
             " | ", stringify!($reconnect), " |",
         )])*
-        /// | 3000–3499 | | others of libraries | | yes |
-        /// | 3500–3999 | | others of libraries | | no |
-        /// | 4000–4999 | | others of the application | | no |
+        /// | 3000–3499 | | other codes that libraries register with IANA | | yes |
+        /// | 3500–3999 | | other codes that libraries register with IANA | | no |
+        /// | 4100–4199 | | codes of the application that ask the client to come back | | yes |
+        /// | 4000–4099, 4200–4999 | | other codes of the application | | no |
         ///
-        /// The other numbers are reserved or undefined, and not sent.
+        /// All other numbers are reserved or undefined, and are never sent. After them a client does not come back.
+        ///
+        /// So an application that defines a code of its own takes one of 4100–4199 if the client is to come back after
+        /// it, as the Pusher protocol does, and another one of 4000–4999 if not. `ws-hub` uses 4001–4003 and 4100.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct CloseCode(u16);
 
@@ -51,7 +59,7 @@ macro_rules! close_codes {
                 pub const $name: Self = Self($code);
             )*
 
-            /// What the code means, and whether to come back after it, if it has a name.
+            /// What the code means, and whether a client comes back after it, if the code has a name.
             const fn named(self) -> Option<(&'static str, bool)> {
                 match self.0 {
                     $($code => Some(($meaning, close_codes!(@ $reconnect))),)*
@@ -66,63 +74,65 @@ macro_rules! close_codes {
 
 close_codes! {
     /// 1000: the purpose of the connection is fulfilled.
-    NORMAL = 1000, "normal closure", "the handler has returned", no;
+    NORMAL_CLOSURE = 1000, "normal closure", "the handler has returned", no;
     /// 1001: the server shuts down, or the browser leaves the page.
     GOING_AWAY = 1001, "going away", "a drain begins; the connection was idle for too long", yes;
     /// 1002: the peer broke the protocol.
-    PROTOCOL = 1002, "protocol error", "the peer broke the protocol", no;
-    /// 1003: a kind of data that cannot be accepted.
-    UNSUPPORTED = 1003, "unsupported data", "", no;
+    PROTOCOL_ERROR = 1002, "protocol error", "the peer broke the protocol", no;
+    /// 1003: a kind of data that this side does not accept.
+    UNSUPPORTED_DATA = 1003, "unsupported data", "", no;
     /// 1005: the Close frame had no code. Never sent.
-    NO_STATUS = 1005, "no status", "never", no;
+    NO_STATUS_RECEIVED = 1005, "no status received", "never", no;
     /// 1006: the connection ended without a Close frame. Never sent.
-    ABNORMAL = 1006, "abnormal closure", "never", yes;
+    ABNORMAL_CLOSURE = 1006, "abnormal closure", "never", yes;
     /// 1007: the data does not fit its type, such as text that is not UTF-8.
-    INVALID_DATA = 1007, "invalid data", "text is not UTF-8; compressed data is invalid", no;
-    /// 1008: a rule of the endpoint was broken for which there is no better code.
-    POLICY = 1008, "policy violation", "a message takes too long, or has too many fragments", no;
+    INVALID_FRAME_PAYLOAD_DATA = 1007, "invalid frame payload data", "text is not UTF-8; compressed data is invalid", no;
+    /// 1008: the peer broke a rule for which there is no better code.
+    POLICY_VIOLATION = 1008, "policy violation", "a message takes too long, or has too many fragments", no;
     /// 1009: the message is larger than the limit.
-    TOO_BIG = 1009, "message too big", "a message is larger than the limit", no;
-    /// 1010: the client expected an extension that the server did not negotiate.
+    MESSAGE_TOO_BIG = 1009, "message too big", "a message is larger than the limit", no;
+    /// 1010: the client needs an extension that the server did not negotiate.
     MANDATORY_EXTENSION = 1010, "mandatory extension", "", no;
     /// 1011: the server failed.
     INTERNAL_ERROR = 1011, "internal error", "the handler failed; the peer is silent, or does not read", yes;
-    /// 1012: the server restarts; come back.
-    RESTART = 1012, "service restart", "a drain is told to say so", yes;
-    /// 1013: the server is overloaded; come back later.
+    /// 1012: the server restarts.
+    SERVICE_RESTART = 1012, "service restart", "a drain is told to send it", yes;
+    /// 1013: the server is overloaded.
     TRY_AGAIN_LATER = 1013, "try again later", "", yes;
-    /// 1014: a gateway got a bad response.
+    /// 1014: a gateway got an invalid response.
     BAD_GATEWAY = 1014, "bad gateway", "", yes;
-    /// 3000: who connects is not signed in (IANA registry).
+    /// 1015: the TLS handshake failed. Never sent.
+    TLS_HANDSHAKE = 1015, "TLS handshake failed", "never", no;
+    /// 3000: the client is not signed in.
     UNAUTHORIZED = 3000, "unauthorized", "", no;
-    /// 3003: who connects may not do so (IANA registry).
+    /// 3003: the client may not do what it asked for.
     FORBIDDEN = 3003, "forbidden", "", no;
-    /// 3100: messages came faster than the client read them, and more wait for it than may (`ws-hub`).
-    OVERFLOW = 3100, "outbound queue overflow", "a hub's queue for the connection is full", yes;
-    /// 4001: the user has connected once more, and that connection goes on in place of this one (`ws-hub`).
-    REPLACED = 4001, "replaced by a newer connection", "a hub's user logs in again", no;
-    /// 4002: the user has as many connections as he may have, and this one is not opened (`ws-hub`).
-    ALREADY_CONNECTED = 4002, "already connected", "a hub's user logs in too often", no;
-    /// 4003: the application has sent the user away (`ws-hub`).
-    KICKED = 4003, "kicked", "a hub is told to disconnect the user", no;
+    /// 3008: the client took too long.
+    TIMEOUT = 3008, "timeout", "", yes;
 }
 
 impl CloseCode {
+    /// The code with this number. As `From<u16>`, for constants.
+    #[must_use]
+    pub const fn new(code: u16) -> Self {
+        Self(code)
+    }
+
     /// Whether this code may stand in a Close frame: 1000–1003, 1007–1014 and 3000–4999.
     ///
-    /// The others are reserved (1004, 1005, 1006, 1015), undefined (1016–2999) or no codes at all.
+    /// The others are reserved (1004, 1005, 1006, 1015), undefined (1016–2999), or no codes at all.
     #[must_use]
     pub const fn is_sendable(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 
-    /// Whether a client whose connection ended with this code should open another one, after a moment: the column
-    /// `reconnect?` of the [table](Self). What is not in the table ends for good.
+    /// Whether a client opens a new connection, after a moment, when its connection ended with this code: the column
+    /// `reconnect?` of the [table](Self#which-code-is-sent-when-and-what-a-client-does-after-it).
     #[must_use]
     pub const fn should_reconnect(self) -> bool {
         match self.named() {
             Some((_, reconnect)) => reconnect,
-            None => matches!(self.0, 3000..=3499),
+            None => matches!(self.0, 3000..=3499 | 4100..=4199),
         }
     }
 }
@@ -157,38 +167,46 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// What a Close frame says: a code, and a reason of at most 123 bytes.
+/// What a Close frame says: a code, and a reason of at most 123 bytes (RFC 6455 section 5.5.1).
+///
+/// It is a plain value, built with [`new`](Self::new) or field by field. Whether it may be sent is checked when it is
+/// given to `close_with`, or by [`check`](Self::check).
 ///
 /// ```
-/// use ws_core::{CloseCode, CloseFrame};
+/// use ws_core::{CloseCode, CloseFrame, InvalidClose};
 ///
-/// let frame = CloseFrame::new(CloseCode::NORMAL, "bye");
+/// let frame = CloseFrame { code: 1000.into(), reason: "bye".into() };
+/// assert_eq!(frame, CloseFrame::new(CloseCode::NORMAL_CLOSURE, "bye"));
 /// assert_eq!(frame.to_string(), "1000 normal closure: bye");
+/// assert_eq!(frame.check(), Ok(()));
+///
+/// // 1006 says that there was no Close frame
+/// let frame = CloseFrame::new(CloseCode::ABNORMAL_CLOSURE, "");
+/// assert_eq!(frame.check(), Err(InvalidClose::Code(CloseCode::ABNORMAL_CLOSURE)));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub struct CloseFrame {
-    /// Why, as a number.
+    /// Why the connection ends, for programs.
     pub code: CloseCode,
-    /// Why, for a person to read in a log; may be empty.
+    /// Why the connection ends, for people who read a log. May be empty.
     pub reason: Utf8Bytes,
 }
 
 impl CloseFrame {
-    /// The longest reason that fits a Close frame, in bytes (a control frame's 125 less the code).
+    /// The longest reason that fits into a Close frame, in bytes: a control frame has 125, and the code takes 2.
     pub const MAX_REASON: usize = 123;
 
-    /// A frame with this code and this reason. Whether they may be sent is checked where they are sent.
+    /// A frame with this code and this reason.
     #[must_use]
     pub fn new(code: impl Into<CloseCode>, reason: impl Into<Utf8Bytes>) -> Self {
         Self { code: code.into(), reason: reason.into() }
     }
 
-    /// Whether the frame may be sent.
+    /// Checks that the frame may be sent.
     ///
     /// # Errors
     ///
-    /// If the code is not one that [may be sent](CloseCode::is_sendable), or the reason has more than 123 bytes.
+    /// If the code [may not be sent](CloseCode::is_sendable), or the reason has more than 123 bytes.
     pub fn check(&self) -> Result<(), InvalidClose> {
         if !self.code.is_sendable() {
             Err(InvalidClose::Code(self.code))
@@ -215,7 +233,7 @@ impl fmt::Display for CloseFrame {
 /// ```
 /// use ws_core::{CloseCode, InvalidClose};
 ///
-/// let error = InvalidClose::Code(CloseCode::ABNORMAL);
+/// let error = InvalidClose::Code(CloseCode::ABNORMAL_CLOSURE);
 /// assert!(error.to_string().starts_with("close code 1006 may not be sent"));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -224,15 +242,25 @@ pub enum InvalidClose {
     /// The code is reserved or undefined.
     #[error("close code {} may not be sent: use 1000–1003, 1007–1014 or 3000–4999", u16::from(*.0))]
     Code(CloseCode),
-    /// The reason has this many bytes.
-    #[error("a close reason of {0} bytes does not fit: at most {max}", max = CloseFrame::MAX_REASON)]
+    /// The reason is too long. This is its length in bytes.
+    #[error("a close reason of {0} bytes does not fit: use at most {max} bytes", max = CloseFrame::MAX_REASON)]
     Reason(usize),
 }
 
-/// One of the two ends of a connection.
+/// One of the two sides of a connection.
+///
+/// ```
+/// # fn log(closed: &ws_core::Closed) {
+/// use ws_core::Side;
+///
+/// if closed.by == Side::Remote {
+///     println!("the peer has left: {}", closed.code());
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// This end: the handler, a limit, a timeout, a drain.
+    /// This side: the handler, a limit, a timeout, a drain.
     Local,
     /// The peer.
     Remote,
@@ -249,27 +277,26 @@ pub enum Side {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Closed {
-    /// Who began it.
+    /// The side that began to close.
     pub by: Side,
-    /// The Close frame of the side that began it; `None` where there was none (the code is 1006 then), or where it
-    /// was empty (1005).
+    /// The Close frame of that side. `None` if it sent none (then the code is 1006), or an empty one (1005).
     pub frame: Option<CloseFrame>,
     /// Whether both sides sent a Close frame.
     pub clean: bool,
 }
 
 impl Closed {
-    /// The code as the browser's `CloseEvent` tells it: that of the frame, 1005 for an empty one, 1006 for none.
+    /// The code as a browser's `CloseEvent` has it: that of the frame, 1005 for an empty frame, 1006 if there was none.
     #[must_use]
     pub fn code(&self) -> CloseCode {
         match &self.frame {
             Some(frame) => frame.code,
-            None if self.clean => CloseCode::NO_STATUS,
-            None => CloseCode::ABNORMAL,
+            None if self.clean => CloseCode::NO_STATUS_RECEIVED,
+            None => CloseCode::ABNORMAL_CLOSURE,
         }
     }
 
-    /// The reason, which may be empty.
+    /// The reason. May be empty.
     #[must_use]
     pub fn reason(&self) -> &str {
         self.frame.as_ref().map_or("", |frame| frame.reason.as_str())
@@ -294,15 +321,48 @@ mod tests {
     #[test]
     fn who_is_sent_away_for_good_does_not_come_back() {
         let comes_back = |code: u16| CloseCode::from(code).should_reconnect();
-        for code in [1001, 1006, 1011, 1012, 1013, 1014, 3001, 3002, 3004, 3100, 3499] {
+        for code in [1001, 1006, 1011, 1012, 1013, 1014, 3001, 3002, 3004, 3008, 3100, 3499] {
             assert!(comes_back(code), "{code}");
         }
         for code in [999, 1000, 1002, 1003, 1004, 1005, 1007, 1008, 1009, 1010, 1015, 2000, 3000, 3003, 3500]
         {
             assert!(!comes_back(code), "{code}");
         }
-        for code in 4000..=4999 {
+        for code in (4000..=4099).chain(4200..=4999) {
             assert!(!comes_back(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_application_has_a_range_of_codes_that_ask_to_come_back() {
+        for code in 4100..=4199 {
+            assert!(CloseCode::new(code).should_reconnect(), "{code}");
+        }
+    }
+
+    #[test]
+    fn the_constants_are_those_of_the_registry() {
+        for (constant, code) in [
+            (CloseCode::NORMAL_CLOSURE, 1000),
+            (CloseCode::GOING_AWAY, 1001),
+            (CloseCode::PROTOCOL_ERROR, 1002),
+            (CloseCode::UNSUPPORTED_DATA, 1003),
+            (CloseCode::NO_STATUS_RECEIVED, 1005),
+            (CloseCode::ABNORMAL_CLOSURE, 1006),
+            (CloseCode::INVALID_FRAME_PAYLOAD_DATA, 1007),
+            (CloseCode::POLICY_VIOLATION, 1008),
+            (CloseCode::MESSAGE_TOO_BIG, 1009),
+            (CloseCode::MANDATORY_EXTENSION, 1010),
+            (CloseCode::INTERNAL_ERROR, 1011),
+            (CloseCode::SERVICE_RESTART, 1012),
+            (CloseCode::TRY_AGAIN_LATER, 1013),
+            (CloseCode::BAD_GATEWAY, 1014),
+            (CloseCode::TLS_HANDSHAKE, 1015),
+            (CloseCode::UNAUTHORIZED, 3000),
+            (CloseCode::FORBIDDEN, 3003),
+            (CloseCode::TIMEOUT, 3008),
+        ] {
+            assert_eq!(u16::from(constant), code);
         }
     }
 

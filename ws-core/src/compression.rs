@@ -1,47 +1,44 @@
 //! [`Compression`]: whether messages are compressed, and how (permessage-deflate, RFC 7692).
-//!
-//! Off unless [`WebSocketLayer::compression`](crate::WebSocketLayer::compression) is called; then messages are compressed
-//! with every peer that offers it, as browsers do, and each message by itself.
-//!
-//! ```
-//! use ws_core::{Compression, WebSocketLayer};
-//!
-//! let layer = WebSocketLayer::new().compression(Compression::new());
-//! ```
-//!
-//! # What must not be compressed
-//!
-//! A secret together with what an attacker chooses. How long the compressed message is tells whether they are alike, so
-//! one who sees the length on the network, and can have his own text put into the same message, guesses the secret piece by
-//! piece; encryption does not hide it (the attacks are known as CRIME and BREACH). A message here never refers to an
-//! earlier one, so it is one message that must not hold both: not, for example, a session token beside a name that the
-//! other side chose. Where that cannot be ruled out, leave compression off.
-//!
-//! # What it costs
-//!
-//! Many servers keep a compressor and a decompressor for each connection, some 300 KB of memory by zlib's defaults, so that
-//! a message can refer to those before it (*context takeover*). Here both sides are told not to
-//! (`server_no_context_takeover`, `client_no_context_takeover`), and the two belong to the thread, which lends them for
-//! the length of one message:
-//!
-//! - An idle connection holds nothing for compression. One with a compressed message that is not complete holds a
-//!   decompressor, 48 KB, until the message is, or `message_timeout` is over.
-//! - A thread that has sent and received compressed messages keeps 450 KB.
-//! - Messages are compressed where they are sent: 1 MB of JSON takes some milliseconds of that thread's time.
-//! - Many small messages that are alike compress worse than they would with a context of their own. If those are most of the
-//!   traffic, put several into one message.
-//!
-//! A message sent to many connections is compressed for each of them, unless it is a
-//! [`PreparedMessage`](crate::PreparedMessage).
 
-/// How messages are compressed; the [module](self) tells what that costs, and what must not be.
+/// How messages are compressed (permessage-deflate, RFC 7692).
+///
+/// A layer compresses nothing unless [`WebSocketLayer::compression`](crate::WebSocketLayer::compression) is called. Then it
+/// compresses messages for every client that offers compression, as browsers do. Each message is compressed by itself.
 ///
 /// ```
 /// use ws_core::{Compression, WebSocketLayer};
 ///
-/// // large documents over slow networks: time for bytes
+/// let layer = WebSocketLayer::new().compression(Compression::new());
+///
+/// // large documents over slow networks: more processor time for fewer bytes
 /// let layer = WebSocketLayer::new().compression(Compression::new().level(6).threshold(4096));
 /// ```
+///
+/// # What must not be compressed
+///
+/// A secret in the same message as text that an attacker chooses. The length of the compressed message tells how similar
+/// the two are. An attacker who sees that length on the network, and who can put text into the message, finds the secret
+/// piece by piece, although the connection is encrypted. These attacks are known as CRIME and BREACH.
+///
+/// No message refers to an earlier one here, so the rule is about each single message: for example, a session token must not
+/// be in the same message as a name that another user chose. If you cannot exclude that, do not compress.
+///
+/// # What it costs
+///
+/// Many servers keep a compressor and a decompressor for each connection, which take about 300 KB with zlib's defaults, so
+/// that a message can refer to earlier ones (*context takeover*). Here both sides agree not to do that
+/// (`server_no_context_takeover`, `client_no_context_takeover`), and compressors belong to threads, which use them for one
+/// message at a time:
+///
+/// - An idle connection holds no memory for compression. A connection with an incomplete compressed message holds a
+///   decompressor, 48 KB, until the message is complete or the `message_timeout` is over.
+/// - A thread that has sent and received compressed messages keeps 450 KB.
+/// - A message is compressed on the task that sends it: 1 MB of JSON takes some milliseconds.
+/// - Many small, similar messages compress worse than with context takeover. If most of your messages are like that, put
+///   several into one.
+///
+/// A message that is sent to many connections is compressed for each of them, unless it is a
+/// [`PreparedMessage`](crate::PreparedMessage).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "compression does nothing until a layer is told to use it"]
 pub struct Compression {
@@ -56,24 +53,51 @@ impl Compression {
         Self { level: 2, threshold: 1024 }
     }
 
-    /// How much time is spent to save bytes: from 1, the fastest, to 9, the smallest. Default 2.
+    /// How much processor time is spent to save bytes: from 1 (fastest) to 9 (smallest). Default 2.
     ///
     /// # Panics
     ///
-    /// If it is not one of these.
+    /// If it is not one of these. [`try_level`](Self::try_level) returns an error instead.
+    #[track_caller]
     pub const fn level(self, level: u8) -> Self {
-        assert!(1 <= level && level <= 9, "the levels of compression are 1 to 9");
-        Self { level, ..self }
+        match self.try_level(level) {
+            Ok(compression) => compression,
+            Err(InvalidLevel(_)) => panic!("the levels of compression are 1 to 9"),
+        }
     }
 
-    /// From how many bytes on a message is compressed. Default 1,024: what is shorter most often leaves in one packet
-    /// either way.
+    /// As [`level`](Self::level), for a level that comes from outside of the program.
     ///
-    /// A message that does not become shorter is sent as it is.
+    /// # Errors
+    ///
+    /// If it is not one of 1 to 9.
+    pub const fn try_level(self, level: u8) -> Result<Self, InvalidLevel> {
+        match level {
+            1..=9 => Ok(Self { level, ..self }),
+            _ => Err(InvalidLevel(level)),
+        }
+    }
+
+    /// The length in bytes from which on a message is compressed. Default 1,024, because a shorter message most often fits
+    /// into one packet anyway.
+    ///
+    /// A message that does not become shorter is sent uncompressed.
     pub const fn threshold(self, bytes: usize) -> Self {
         Self { threshold: bytes, ..self }
     }
 }
+
+/// A level that [`Compression`] does not have.
+///
+/// ```
+/// use ws_core::Compression;
+///
+/// let error = Compression::new().try_level(10).unwrap_err();
+/// assert_eq!(error.to_string(), "the levels of compression are 1 to 9, not 10");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the levels of compression are 1 to 9, not {0}")]
+pub struct InvalidLevel(u8);
 
 impl Default for Compression {
     fn default() -> Self {
@@ -89,6 +113,12 @@ mod tests {
     #[should_panic(expected = "the levels of compression are 1 to 9")]
     fn a_level_that_is_none_is_refused_when_it_is_set() {
         let _ = Compression::new().level(10);
+    }
+
+    #[test]
+    fn a_level_from_outside_that_is_none_is_an_error() {
+        assert_eq!(Compression::new().try_level(0), Err(InvalidLevel(0)));
+        assert_eq!(Compression::new().try_level(9), Ok(Compression::new().level(9)));
     }
 }
 

@@ -1,8 +1,8 @@
-//! Every knob, its unit, its default, and the reason for the default, in one table.
+//! Every setting, its default, and the reason for the default.
 //!
-//! The builder methods of [`WebSocketLayer`](crate::WebSocketLayer) and of the client set these; the fields are documented
-//! there.
+//! The builder methods of [`WebSocketLayer`](crate::WebSocketLayer) and of the client set these, and document them.
 
+use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub(crate) struct ConnectionConfig {
     pub(crate) close_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) message_timeout: Option<Duration>,
+    /// In bytes per second.
+    pub(crate) min_message_rate: NonZeroU32,
     pub(crate) send_timeout: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) inbound_messages: usize,
@@ -43,7 +45,7 @@ pub(crate) struct ConnectionConfig {
 }
 
 impl ConnectionConfig {
-    /// Calls the observer, if there is one. Its panic is not ours: it is logged by the panic hook, and goes no further.
+    /// Calls the observer, if there is one. If it panics, the panic hook logs that, and the connection goes on.
     #[inline]
     pub(crate) fn observe(&self, tell: impl FnOnce(&dyn Observer)) {
         if let Some(observer) = &self.observer {
@@ -52,102 +54,125 @@ impl ConnectionConfig {
     }
 }
 
-/// The builder methods for what every connection has, on a type with `fn set_connection(self, impl FnOnce(&mut
-/// ConnectionConfig)) -> Self`: a server's connections and a client's have the same knobs, under the same names.
+/// The builder methods for the settings of a connection, which a server and a client have in common. The type has a method
+/// `fn set_connection(self, impl FnOnce(&mut ConnectionConfig)) -> Self`.
 macro_rules! connection_knobs {
     () => {
-        /// After how long a silence of the peer a ping is sent. Default 20 s; each connection takes up to 10 % more
-        /// or less, so that those that came together do not ping together. `None` switches keepalive off.
+        /// How long the peer may be silent before it is sent a ping. Default 20 s. Each connection takes up to 10 % more
+        /// or less, so that connections that opened together do not ping together. `None` turns keepalive off.
         ///
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn ping_interval(self, interval: impl Into<Option<std::time::Duration>>) -> Self {
             let interval = $crate::config::checked("ping_interval", interval);
             self.set_connection(|config| config.ping_interval = interval)
         }
 
-        /// How long after a ping a sign of life has to come: the pong, or any other byte. Then the connection is
-        /// over, with 1011 if that can still be said. Default 20 s.
+        /// How long after a ping the peer has to answer, by the pong or by any other byte. If it does not, the
+        /// connection ends, with 1011 if that can still be sent. Default 20 s.
         ///
-        /// While reading is paused, because messages wait that nobody receives, no answer can be seen, and the peer is
-        /// not blamed for it. Then the kernel judges, where it can: on Linux and Android, over TCP, but for TLS on a
-        /// server's side and HTTP/2, the peer's kernel has to acknowledge a ping within this time, and a peer that is
-        /// gone is noticed after at most one time more. Where the buffers are full as well, because the peer does not
-        /// read either, it is left to [`send_timeout`](Self::send_timeout). Elsewhere it is noticed when reading goes
-        /// on, or when the system gives the connection up.
+        /// While reading is paused, because messages wait that the handler does not receive, this side cannot see an
+        /// answer, and does not count its absence against the peer. On Linux and Android, over TCP, the kernel then
+        /// tells whether the peer is there: the peer's kernel has to acknowledge a ping within this time, and a peer
+        /// that is gone is noticed after at most twice this time. This does not work over HTTP/2, and below TLS of a
+        /// server. If the outbound buffer is full as well, because the peer does not read, then
+        /// [`send_timeout`](Self::send_timeout) applies. In all other cases a peer that is gone is noticed when reading
+        /// continues, or when the operating system gives up the connection.
         ///
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn pong_timeout(self, timeout: std::time::Duration) -> Self {
             $crate::config::checked("pong_timeout", timeout);
             self.set_connection(|config| config.pong_timeout = timeout)
         }
 
-        /// How long the peer has to answer our Close frame, counted from when it last took any of what was sent; and
-        /// how long messages that came before its own Close frame delay our answer to it while nobody takes them.
-        /// Default 5 s.
+        /// How long the peer has to answer our Close frame, counted from the last time that it read anything of what
+        /// was sent. Also how long our answer to the peer's Close frame waits for the handler to receive the messages
+        /// that came before it. Default 5 s.
         ///
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn close_timeout(self, timeout: std::time::Duration) -> Self {
             $crate::config::checked("close_timeout", timeout);
             self.set_connection(|config| config.close_timeout = timeout)
         }
 
-        /// After how long without a *message*, either way, the connection is closed with 1001. Pings do not count.
-        /// Default off.
+        /// How long a connection may be without a *message*, in either direction, before it is closed with 1001. Pings
+        /// do not count. Default off.
         ///
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn idle_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
             let timeout = $crate::config::checked("idle_timeout", timeout);
             self.set_connection(|config| config.idle_timeout = timeout)
         }
 
-        /// How long a message may take from its first byte to its last; then the connection is closed with 1008.
-        /// Default 60 s.
+        /// How long a message may take from its first byte to its last, in addition to the time that its bytes may take at
+        /// the [`min_message_rate`](Self::min_message_rate). Then the connection is closed with 1008. Default 60 s.
         ///
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn message_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
             let timeout = $crate::config::checked("message_timeout", timeout);
             self.set_connection(|config| config.message_timeout = timeout)
         }
 
-        /// How long the peer may take nothing of what was sent; then the connection is dropped. Default 30 s.
+        /// How fast a message has to come in to take longer than the [`message_timeout`](Self::message_timeout), in bytes
+        /// per second, as they are on the wire. Each byte that has come in adds its time at this rate: at 1 KiB/s, a
+        /// message of 1 MiB may take 60 s and 1,024 s more. So a slow and steady upload goes on, and a peer that sends a
+        /// byte now and then is closed. Default 1 KiB/s.
+        ///
+        /// # Panics
+        ///
+        /// If it is 0.
+        #[track_caller]
+        pub fn min_message_rate(self, bytes_per_second: u32) -> Self {
+            let rate = std::num::NonZeroU32::new(bytes_per_second)
+                .expect("min_message_rate is 0, at which a message never ends: use at least 1");
+            self.set_connection(|config| config.min_message_rate = rate)
+        }
+
+        /// How long the peer may read nothing of what was sent before the connection is dropped. Default 30 s.
         ///
         /// # Panics
         ///
         /// If it is zero.
+        #[track_caller]
         pub fn send_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
             let timeout = $crate::config::checked("send_timeout", timeout);
             self.set_connection(|config| config.send_timeout = timeout)
         }
 
-        /// The largest message, in bytes, over all its fragments and after decompression; a larger one closes the
-        /// connection with 1009 before memory is taken for it. Default 1 MiB.
+        /// The largest message, in bytes, over all its fragments and after decompression. A larger one closes the
+        /// connection with 1009 before memory is allocated for it. Default 1 MiB.
         ///
-        /// The memory of messages from 32 KiB on is kept for the next ones when they are dropped: 48 MiB at most in the
-        /// process, and each for some ten seconds, until a connection's timer or another such message gives it back.
+        /// When a message of 32 KiB or more is dropped, its memory is kept for the next ones: at most 48 MiB in the
+        /// process, and for about ten seconds, until a connection's timer or another such message frees it.
         pub fn max_message_size(self, bytes: usize) -> Self {
             self.set_connection(|config| config.limits.max_message_size = bytes)
         }
 
-        /// The largest frame, in bytes as they are on the wire. Default 1 MiB.
+        /// The largest payload of a frame, in bytes on the wire (before decompression). Default 1 MiB.
         pub fn max_frame_size(self, bytes: usize) -> Self {
             self.set_connection(|config| config.limits.max_frame_size = bytes)
         }
 
-        /// How many fragments a message may have; one more closes the connection with 1008. Default 4,096.
+        /// How many fragments a message may have. One more closes the connection with 1008. Default 4,096.
         ///
         /// # Panics
         ///
         /// If it is 0.
+        #[track_caller]
         pub fn max_fragments(self, fragments: usize) -> Self {
             assert!(
                 fragments > 0,
@@ -156,12 +181,13 @@ macro_rules! connection_knobs {
             self.set_connection(|config| config.limits.max_fragments = fragments)
         }
 
-        /// How much may wait for code that does not receive: after that many messages, or bytes, reading pauses, and
-        /// the peer comes to feel it. Default 32 messages or 64 KiB.
+        /// How much may wait for the handler to receive it. At that many messages, or bytes, reading pauses, and TCP
+        /// holds the peer back. A message counts as its payload and 64 bytes more. Default 32 messages or 64 KiB.
         ///
         /// # Panics
         ///
         /// If one of them is 0.
+        #[track_caller]
         pub fn inbound_queue(self, messages: usize, bytes: usize) -> Self {
             assert!(messages > 0 && bytes > 0, "an inbound queue of 0 never takes a message: use at least 1");
             self.set_connection(|config| {
@@ -172,18 +198,19 @@ macro_rules! connection_knobs {
 
         /// How many bytes may wait to be written before `send` waits. Default 64 KiB.
         ///
-        /// It is a high-water mark, not a size: memory is taken when there is something to write, and given back
-        /// after.
+        /// It is a high-water mark, not a size: memory is allocated when there is something to write, and freed
+        /// after that.
         ///
         /// # Panics
         ///
         /// If it is 0.
+        #[track_caller]
         pub fn outbound_buffer(self, bytes: usize) -> Self {
             assert!(bytes > 0, "an outbound buffer of 0 bytes never takes a message: use at least 1");
             self.set_connection(|config| config.outbound_bytes = bytes)
         }
 
-        /// Tells `observer` what happens on the connections. Default nobody.
+        /// Tells `observer` what happens on the connections. Default none.
         pub fn observer(self, observer: impl $crate::observer::Observer) -> Self {
             self.set_connection(|config| config.observer = Some(std::sync::Arc::new(observer)))
         }
@@ -192,13 +219,14 @@ macro_rules! connection_knobs {
 pub(crate) use connection_knobs;
 
 /// A time that is not zero.
+#[track_caller]
 pub(crate) fn checked(name: &str, time: impl Into<Option<Duration>>) -> Option<Duration> {
     let time = time.into();
     assert!(time != Some(Duration::ZERO), "{name} is zero, which no peer can meet: use a longer time");
     time
 }
 
-/// What was negotiated for one connection, beside what all connections have in common.
+/// What was negotiated for one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Negotiated {
     /// permessage-deflate (RFC 7692).
@@ -206,12 +234,12 @@ pub(crate) struct Negotiated {
     pub(crate) deflate: Option<Deflate>,
 }
 
-/// How our messages are compressed. The peer's are inflated whatever it chose, and nobody keeps a context.
+/// How our messages are compressed. Those of the peer are inflated in any case. Neither side keeps a context.
 #[cfg(feature = "deflate")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deflate {
     pub(crate) compression: Compression,
-    /// Base-2 logarithm of the size of our window, if the client wants it smaller than it could be: 9 to 15.
+    /// Base-2 logarithm of the size of our window, 9 to 15, if the client asked for a smaller one than the default.
     pub(crate) window_bits: Option<u8>,
 }
 
@@ -245,18 +273,20 @@ impl Default for Config {
 impl Default for ConnectionConfig {
     fn default() -> Self {
         Self {
-            // below the 30–60 s after which proxies cut what is idle
+            // below the 30–60 s after which proxies close an idle connection
             ping_interval: Some(Duration::from_secs(20)),
             pong_timeout: Duration::from_secs(20),
             close_timeout: Duration::from_secs(5),
-            // quiet is not dead
+            // a quiet connection may still be needed
             idle_timeout: None,
-            // a peer that drips one message for ever
+            // a peer may send one message for ever, byte by byte
             message_timeout: Some(Duration::from_secs(60)),
-            // a peer that stops reading
+            // even a bad mobile network is faster
+            min_message_rate: NonZeroU32::MIN.saturating_add(1023),
+            // a peer may stop reading
             send_timeout: Some(Duration::from_secs(30)),
             limits: Limits::default(),
-            // enough to be busy while the handler is, little enough for 10,000 connections
+            // enough to keep the transport busy while the handler works, little enough for 10,000 connections
             inbound_messages: 32,
             inbound_bytes: 64 * 1024,
             outbound_bytes: 64 * 1024,
@@ -279,6 +309,7 @@ impl std::fmt::Debug for ConnectionConfig {
             .field("close_timeout", &self.close_timeout)
             .field("idle_timeout", &self.idle_timeout)
             .field("message_timeout", &self.message_timeout)
+            .field("min_message_rate", &self.min_message_rate)
             .field("send_timeout", &self.send_timeout)
             .field("limits", &self.limits)
             .field("inbound_messages", &self.inbound_messages)

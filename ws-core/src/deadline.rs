@@ -1,7 +1,7 @@
 //! Where times that users set meet the clock: [`after`], [`Deadline`] and [`in_time`].
 //!
-//! A user may set any time, `Duration::MAX` for never. tokio's `sleep` and `timeout` take it; `Instant + Duration` panics,
-//! so the sum is made here, and nowhere else.
+//! A user may set any time; `Duration::MAX` is a time without end. tokio's `sleep` and `timeout` accept it, but
+//! `Instant + Duration` panics.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The moment at which `time` will have passed; `None`, for never, if the clock does not go that far.
+/// The moment after `time`. `None` if the clock does not reach it, which is a time without end.
 pub(crate) fn after(time: Duration) -> Option<Instant> {
     Instant::now().checked_add(time)
 }
 
-/// A moment until which something has to be done. Without a moment it is never past.
+/// A time limit that is rarely reached. `None` never ends.
 ///
-/// It differs from a `Sleep` in that there is no timer until something waits for it.
+/// Differs from a `Sleep` in that it makes its timer only when it is polled.
 pub(crate) struct Deadline {
     at: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -30,12 +30,12 @@ impl Deadline {
         Self { at, timer: None }
     }
 
-    /// Whether it is past, without waiting.
+    /// Whether it is over, without waiting for it.
     pub(crate) fn is_past(&self) -> bool {
         self.at.is_some_and(|at| at <= Instant::now())
     }
 
-    /// Waits for it.
+    /// Waits until it is over.
     ///
     /// # Panics
     ///
@@ -48,7 +48,7 @@ impl Deadline {
 
 /// The output of `future`; `None` if `time` passes first.
 ///
-/// It differs from tokio's `timeout` in that it holds also when tasks block threads of the runtime. One of them may be the
+/// Differs from tokio's `timeout` in that it holds also when tasks block threads of the runtime. One of them may be the
 /// thread that would fire the timers, and tokio does not move that work to another thread until something wakes one. So a
 /// thread that is not the runtime's wakes the task when the time has passed.
 pub(crate) async fn in_time<F: Future>(time: Duration, future: F) -> Option<F::Output> {

@@ -1,14 +1,25 @@
-//! [`Error`]: why a connection could not go on, or why a call on it failed.
-//!
-//! Each error answers questions (`is_closed`, `is_timeout`, …), so that code need not match on variants that may be
-//! added to, and keeps its cause as [`source`](std::error::Error::source).
+//! [`Error`]: why a connection ended, or why a call on it failed.
 
+use std::fmt::Display;
 use std::io;
 
 use crate::close::{CloseCode, InvalidClose};
 use crate::message::Message;
 
-/// Why a connection ended other than by an orderly close, or why a call on it failed.
+/// The value of a setting that is written in the program. A mistake in it panics, at the caller's line, with the text of
+/// the error, which says what to write instead.
+#[track_caller]
+pub(crate) fn expect_valid<T>(result: Result<T, impl Display>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Why a connection ended without an orderly close, or why a call on it failed.
+///
+/// Methods such as [`is_closed`](Self::is_closed) and [`is_timeout`](Self::is_timeout) tell the kinds apart without a
+/// `match`. The cause, if there is one, is the [`source`](std::error::Error::source).
 ///
 /// ```
 /// use ws_core::{Error, WebSocket};
@@ -17,7 +28,7 @@ use crate::message::Message;
 ///     while let Some(message) = socket.recv().await {
 ///         match message {
 ///             Ok(message) => socket.send(message).await?,
-///             Err(error) if error.is_disconnected() => break, // the peer went without a word
+///             Err(error) if error.is_disconnected() => break, // without a Close frame
 ///             Err(error) => return Err(error),
 ///         }
 ///     }
@@ -27,19 +38,19 @@ use crate::message::Message;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The connection is closed, or closing: nothing more can be sent on it.
+    /// The connection is closed or closing, and sends nothing more.
     #[error("the connection is closed")]
     Closed,
-    /// The transport ended, or broke, without a closing handshake.
+    /// The transport ended or failed before the closing handshake.
     #[error("the peer disconnected without a closing handshake")]
     Disconnected(#[source] Option<io::Error>),
-    /// The peer broke the protocol or a limit; it was told so in a Close frame.
+    /// The peer broke the protocol or a limit. The Close frame told it so.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
     /// The peer took too long.
     #[error(transparent)]
     Timeout(#[from] Timeout),
-    /// The code or the reason given to `close` may not be sent.
+    /// The code or the reason that was given to `close` may not be sent.
     #[error(transparent)]
     InvalidClose(#[from] InvalidClose),
     /// The HTTP connection did not become a WebSocket.
@@ -47,11 +58,11 @@ pub enum Error {
     Upgrade {
         /// What went wrong.
         reason: &'static str,
-        /// Its cause, where there is one.
+        /// The cause, if there is one.
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// A message is not the JSON that was asked for, or a value cannot be JSON. The connection goes on.
+    /// A message is not JSON of the expected type, or a value cannot be written as JSON. The connection stays open.
     #[cfg(feature = "json")]
     #[error("invalid JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -64,7 +75,7 @@ impl Error {
         matches!(self, Self::Closed)
     }
 
-    /// Whether the transport ended without a closing handshake: the peer crashed, or left its network.
+    /// Whether the transport ended without a closing handshake, because the peer crashed or lost its network, for example.
     #[must_use]
     pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Disconnected(_))
@@ -82,7 +93,7 @@ impl Error {
         matches!(self, Self::Timeout(_))
     }
 
-    /// Whether a message was not the JSON that was asked for; the connection goes on.
+    /// Whether a message is not JSON of the expected type, or a value cannot be written as JSON. The connection stays open.
     #[must_use]
     pub fn is_json(&self) -> bool {
         #[cfg(feature = "json")]
@@ -97,7 +108,7 @@ impl Error {
 /// ```
 /// use ws_core::{CloseCode, ProtocolError};
 ///
-/// assert_eq!(ProtocolError::InvalidUtf8.close_code(), CloseCode::INVALID_DATA);
+/// assert_eq!(ProtocolError::InvalidUtf8.close_code(), CloseCode::INVALID_FRAME_PAYLOAD_DATA);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -108,7 +119,7 @@ pub enum ProtocolError {
     /// A server sent a frame with a mask (section 5.1).
     #[error("masked frame from a server")]
     Masked,
-    /// A reserved bit is set for which no extension was negotiated (section 5.2).
+    /// A reserved bit is set, and no extension that uses it was negotiated (section 5.2).
     #[error("reserved bit set")]
     ReservedBit,
     /// The opcode has no meaning (section 5.2).
@@ -120,16 +131,16 @@ pub enum ProtocolError {
     /// A ping, pong or Close frame has a payload of more than 125 bytes (section 5.5).
     #[error("control frame over 125 bytes")]
     ControlTooLong,
-    /// A continuation frame where no message was begun (section 5.4).
+    /// A continuation frame outside of a fragmented message (section 5.4).
     #[error("continuation without a start")]
     UnexpectedContinuation,
-    /// A new message inside of a fragmented one (section 5.4).
+    /// A new message before the end of a fragmented one (section 5.4).
     #[error("new message inside of a fragmented one")]
     ExpectedContinuation,
-    /// A Close frame's payload has one byte: half a code (section 5.5.1).
+    /// The payload of a Close frame has one byte, which is half a code (section 5.5.1).
     #[error("Close frame of one byte")]
     CloseTooShort,
-    /// A Close frame with a code that may not be sent (section 7.4).
+    /// A Close frame has a code that may not be sent (section 7.4).
     #[error("Close frame with code {}", u16::from(*.0))]
     CloseCode(CloseCode),
     /// Text, or the reason of a Close frame, is not UTF-8 (section 8.1).
@@ -160,16 +171,16 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The code of the Close frame that answers it.
+    /// The code of the Close frame that answers this error.
     #[must_use]
     pub fn close_code(self) -> CloseCode {
         match self {
-            Self::InvalidUtf8 => CloseCode::INVALID_DATA,
+            Self::InvalidUtf8 => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
             #[cfg(feature = "deflate")]
-            Self::InvalidDeflate => CloseCode::INVALID_DATA,
-            Self::MessageTooBig { .. } | Self::FrameTooBig { .. } => CloseCode::TOO_BIG,
-            Self::TooManyFragments { .. } => CloseCode::POLICY,
-            _ => CloseCode::PROTOCOL,
+            Self::InvalidDeflate => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+            Self::MessageTooBig { .. } | Self::FrameTooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
+            Self::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
+            _ => CloseCode::PROTOCOL_ERROR,
         }
     }
 }
@@ -182,16 +193,16 @@ impl ProtocolError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Timeout {
-    /// The handshake, from the request to the flushed response (`handshake_timeout`).
+    /// The handshake took too long, from the request to the flushed response (`handshake_timeout`).
     #[error("the handshake was not over in time")]
     Handshake,
-    /// Neither a pong nor anything else came after a ping (`pong_timeout`).
+    /// Nothing came from the peer after a ping (`pong_timeout`).
     #[error("no sign of life from the peer in time")]
     Keepalive,
-    /// A message was begun and not finished (`message_timeout`).
+    /// A message began and was not complete in time (`message_timeout`).
     #[error("a message was not complete in time")]
     Message,
-    /// The peer did not take what was sent (`send_timeout`).
+    /// The peer did not read what was sent (`send_timeout`).
     #[error("the peer did not read in time")]
     Send,
     /// The peer did not answer a Close frame (`close_timeout`).
@@ -199,7 +210,7 @@ pub enum Timeout {
     Close,
 }
 
-/// Why `try_send` did not queue a message; it gives the message back.
+/// Why `try_send` did not queue a message. It gives the message back.
 ///
 /// ```
 /// use ws_core::{Message, TrySendError};
@@ -210,10 +221,10 @@ pub enum Timeout {
 /// ```
 #[derive(Debug, thiserror::Error)]
 pub enum TrySendError {
-    /// The outbound buffer is above its limit: the peer reads slower than is sent.
+    /// The outbound buffer is above its limit, because the peer reads more slowly than this side sends.
     #[error("the outbound buffer is full")]
     Full(Message),
-    /// The connection is closed, or closing.
+    /// The connection is closed or closing.
     #[error("the connection is closed")]
     Closed(Message),
 }

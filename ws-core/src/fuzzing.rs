@@ -1,20 +1,24 @@
 //! What the fuzzers in `fuzz/` need of the inside. It is there under `cfg(fuzzing)` only, which cargo-fuzz sets, and is no
 //! part of the API.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use http::request::Parts;
 
+use crate::close::CloseFrame;
 use crate::compression::Compression;
-use crate::config::{Deflate, Limits, Negotiated};
-use crate::connection::Sender;
-use crate::handshake::{self, Rejection};
+use crate::config::{ConnectionConfig, Deflate, Limits, Negotiated};
+use crate::connection::{Driven, Sender};
+use crate::handshake;
 use crate::layer::WebSocketLayer;
 use crate::message::Message;
 use crate::origin::OriginPolicy;
 use crate::protocol::properties::{Setup, tungstenite};
 use crate::protocol::{Event, Role};
+use crate::rejection::Rejection;
 
 /// How streams are decoded.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +74,105 @@ impl Decoding {
         let setup = self.setup();
         tungstenite::check(setup.role, setup.limits, stream);
         setup.check_compression_apart(stream);
+    }
+}
+
+/// A connection without a runtime, which is small enough to meet its bounds. Each call checks that memory is bounded.
+#[derive(Debug)]
+pub struct Connection(Driven);
+
+impl Connection {
+    /// One that is open, of a server or a client.
+    #[must_use]
+    pub fn new(is_client: bool, is_compressed: bool) -> Self {
+        let second = Duration::from_secs(1);
+        let config = ConnectionConfig {
+            limits: Limits { max_message_size: 40_000, max_frame_size: 30_000, max_fragments: 16 },
+            inbound_messages: 4,
+            inbound_bytes: 1_000,
+            outbound_bytes: 2_000,
+            idle_timeout: Some(120 * second),
+            ..ConnectionConfig::default()
+        };
+        let deflate = Deflate { compression: Compression::new(), window_bits: None };
+        let negotiated = Negotiated { deflate: is_compressed.then_some(deflate) };
+        Self(Driven::new(if is_client { Role::Client } else { Role::Server }, config, negotiated))
+    }
+
+    /// The peer sends bytes.
+    pub fn peer_sends(&mut self, bytes: &[u8]) {
+        self.0.peer_sends(bytes);
+    }
+
+    /// The peer's stream ends behind what it has sent, with an error if there is one.
+    pub fn peer_ends(&mut self, error: Option<ErrorKind>) {
+        self.0.peer_ends(error);
+    }
+
+    /// The transport takes this many more bytes.
+    pub fn allow(&mut self, bytes: usize) {
+        self.0.allow(bytes);
+    }
+
+    /// The transport takes nothing any more.
+    pub fn break_off(&mut self, error: ErrorKind) {
+        self.0.break_off(error);
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, time: Duration) {
+        self.0.pass(time);
+    }
+
+    /// The user sends a message, if there is room.
+    pub fn try_send(&mut self, message: Message) {
+        self.0.try_send(message);
+    }
+
+    /// The user pings.
+    pub fn ping(&mut self) {
+        self.0.ping();
+    }
+
+    /// The user closes, with a code that may be sent.
+    pub fn close(&mut self, code: u16) {
+        if CloseFrame::new(code, "").check().is_ok() {
+            self.0.close(code);
+        }
+    }
+
+    /// The user has heartbeats answered.
+    pub fn answer_heartbeats(&mut self) {
+        self.0.answer_heartbeats();
+    }
+
+    /// The user receives up to this many messages.
+    pub fn receive(&mut self, most: usize) {
+        self.0.receive(most);
+    }
+
+    /// The receiver is dropped.
+    pub fn drop_receiver(&mut self) {
+        self.0.connection.receiver_dropped();
+        self.0.turn();
+    }
+
+    /// The handler returns, or fails.
+    pub fn handler_returns(&mut self, fails: bool) {
+        if fails {
+            self.0.connection.handler_failed();
+        } else {
+            self.0.connection.handler_done();
+        }
+        self.0.turn();
+    }
+
+    /// Nobody says anything more. The connection ends, in order or by its timeouts; what the peer saw of it keeps the rules.
+    /// Returns what was received.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Message> {
+        self.0.finish();
+        self.0.received
     }
 }
 

@@ -1,22 +1,6 @@
-//! What serves a connection: any async function of a [`WebSocket`], and [`service`], which makes a route of one.
-//!
-//! ```
-//! use ws_core::{Error, WebSocket, service};
-//!
-//! async fn echo(mut socket: WebSocket) -> Result<(), Error> {
-//!     while let Some(message) = socket.recv().await {
-//!         socket.send(message?).await?;
-//!     }
-//!     Ok(())
-//! }
-//!
-//! let route = service(echo); // a tower service, for `route_service` or hyper
-//! # fn is_service<S: tower_service::Service<http::Request<()>>>(_: S) {}
-//! # is_service(route);
-//! ```
+//! [`service`]: makes a route of a handler, which is any async function that takes a [`WebSocket`].
 
 use std::convert::Infallible;
-use std::error::Error as StdError;
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::task::{Context, Poll};
@@ -24,67 +8,34 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
+use crate::body::Body;
 use crate::connection::WebSocket;
-use crate::layer::Body;
+use crate::outcome::Outcome;
 use crate::upgrade::WebSocketUpgrade;
 
-/// What a handler may return: nothing, or a `Result` whose error can be boxed.
-///
-/// `Ok` closes the connection with 1000. `Err` is logged, and closes it with 1011.
-///
-/// ```
-/// use ws_core::{Outcome, WebSocket};
-///
-/// fn is_a_handler<F, Fut>(_: F)
-/// where
-///     F: FnOnce(WebSocket) -> Fut,
-///     Fut: Future<Output: Outcome>,
-/// {
-/// }
-///
-/// is_a_handler(|socket| async move { drop(socket) });
-/// is_a_handler(|socket| async move {
-///     drop(socket);
-///     Ok::<_, std::io::Error>(())
-/// });
-/// ```
-pub trait Outcome: sealed::Sealed {
-    /// The outcome as a `Result`.
-    ///
-    /// # Errors
-    ///
-    /// That of the handler.
-    fn into_result(self) -> Result<(), Box<dyn StdError + Send + Sync>>;
-}
-
-impl Outcome for () {
-    fn into_result(self) -> Result<(), Box<dyn StdError + Send + Sync>> {
-        Ok(())
-    }
-}
-
-impl<E: Into<Box<dyn StdError + Send + Sync>>> Outcome for Result<(), E> {
-    fn into_result(self) -> Result<(), Box<dyn StdError + Send + Sync>> {
-        self.map_err(Into::into)
-    }
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for () {}
-    impl<E> Sealed for Result<(), E> {}
-}
-
-/// A service that upgrades every request and serves the connection with `handler`: a route that needs nothing but the
+/// A service that upgrades every request and serves the connection with `handler`: for a handler that needs only the
 /// socket.
 ///
-/// It goes under a [`WebSocketLayer`](crate::WebSocketLayer). A request that is no upgrade is answered with 426
-/// (upgrade required), and without the layer every upgrade with 500.
+/// Put it under a [`WebSocketLayer`](crate::WebSocketLayer). It answers a request that is no upgrade with 426 (upgrade
+/// required). Without the layer it answers every upgrade with 500.
 ///
-/// A handler that needs the request, such as the user that an earlier middleware found, takes a [`WebSocketUpgrade`]
-/// instead.
+/// A handler that needs the request, for example the user that an earlier middleware authenticated, takes a
+/// [`WebSocketUpgrade`] instead.
 ///
-/// The example is [at the module](crate::handler).
+/// ```
+/// use ws_core::{Error, WebSocket, service};
+///
+/// async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+///     while let Some(message) = socket.recv().await {
+///         socket.send(message?).await?;
+///     }
+///     Ok(())
+/// }
+///
+/// let route = service(echo); // a tower service, for `route_service` or hyper
+/// # fn is_service<S: tower_service::Service<http::Request<()>>>(_: S) {}
+/// # is_service(route);
+/// ```
 pub fn service<H, Fut>(handler: H) -> HandlerService<H>
 where
     H: FnOnce(WebSocket) -> Fut + Clone + Send + 'static,
@@ -93,7 +44,7 @@ where
     HandlerService { handler }
 }
 
-/// A handler as a tower service, made by [`service`].
+/// A handler as a tower service and as a hyper service, made by [`service`].
 #[derive(Clone)]
 pub struct HandlerService<H> {
     handler: H,

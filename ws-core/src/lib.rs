@@ -1,8 +1,8 @@
 //! WebSocket middleware for tower.
 //!
-//! One layer on a router, and every upgrade below it is validated, checked for its origin, timed, kept alive, bounded
-//! and drainable; the same handler runs on every framework. This crate names no framework: the adapter crates do
-//! (`ws-axum`, `ws-warp`, `ws-hyper`), and re-export what is here.
+//! With one layer on a router, every upgrade below it is validated, checked for its origin, timed, kept alive, bounded and
+//! drainable. The same handler runs on every framework. This crate does not depend on a framework. The adapter crates
+//! `ws-axum`, `ws-warp` and `ws-hyper` do, and re-export what is here.
 //!
 //! ```
 //! use tower_layer::Layer;
@@ -22,26 +22,28 @@
 //!
 //! # Where to look
 //!
-//! - [`WebSocketLayer`]: the middleware and its knobs. [`OriginPolicy`]: who may connect.
-//! - [`WebSocketUpgrade`]: an accepted handshake, and the request it came with. [`service()`]: a route made of a handler.
-//! - [`WebSocket`], [`Sender`], [`Receiver`]: the connection. [`Message`], [`CloseCode`], [`Error`]: what goes over it.
+//! - [`WebSocketLayer`]: the middleware and its settings. [`OriginPolicy`]: which pages may connect.
+//! - [`WebSocketUpgrade`]: an accepted handshake, and its request. [`service()`]: a route made from a handler.
+//! - [`WebSocket`], [`Sender`], [`Receiver`]: the connection. [`Message`]: what it carries. [`CloseCode`], [`CloseFrame`],
+//!   [`Closed`], [`Error`]: how it ends.
 //! - [`PreparedMessage`]: one message for many connections, compressed once.
-//! - [`Connections`], [`Drain`]: all connections of a layer, and their end at a deploy. [`Observer`]: metrics.
-//! - `client`, with the feature of that name: connections to other servers, also such that come back by themselves.
+//! - [`Connections`], [`Drain`]: all connections of a layer, and how to close them at a deploy. [`Observer`]: metrics.
+//! - `client`, with the feature of that name: connections to other servers, and connections that reconnect by themselves.
 //! - `testing`, with the feature of that name: a connection in memory, for tests of handlers.
 //!
 //! # Defaults
 //!
-//! | knob | default | why |
+//! | setting | default | why |
 //! |---|---|---|
 //! | [`origin`](WebSocketLayer::origin) | same origin | browsers send cookies with a handshake from any page |
 //! | [`handshake_timeout`](WebSocketLayer::handshake_timeout) | 10 s | a handshake is one round trip |
-//! | [`ping_interval`](WebSocketLayer::ping_interval) | after 20 s of silence, ±10 % | proxies cut what is idle for 30–60 s |
-//! | [`pong_timeout`](WebSocketLayer::pong_timeout) | 20 s | any inbound byte counts as life |
+//! | [`ping_interval`](WebSocketLayer::ping_interval) | after 20 s of silence, ±10 % | proxies close connections that are idle for 30–60 s |
+//! | [`pong_timeout`](WebSocketLayer::pong_timeout) | 20 s | any byte from the peer counts as an answer |
 //! | [`close_timeout`](WebSocketLayer::close_timeout) | 5 s | |
-//! | [`idle_timeout`](WebSocketLayer::idle_timeout) | off | quiet is not dead |
-//! | [`message_timeout`](WebSocketLayer::message_timeout) | 60 s | a peer that drips a message for ever |
-//! | [`send_timeout`](WebSocketLayer::send_timeout) | 30 s | a peer that stops reading |
+//! | [`idle_timeout`](WebSocketLayer::idle_timeout) | off | a quiet connection may still be needed |
+//! | [`message_timeout`](WebSocketLayer::message_timeout) | 60 s | a peer may send one message for ever, byte by byte |
+//! | [`min_message_rate`](WebSocketLayer::min_message_rate) | 1 KiB/s | a message at this rate may take longer than the `message_timeout` |
+//! | [`send_timeout`](WebSocketLayer::send_timeout) | 30 s | a peer may stop reading |
 //! | [`max_message_size`](WebSocketLayer::max_message_size), [`max_frame_size`](WebSocketLayer::max_frame_size) | 1 MiB | |
 //! | [`max_fragments`](WebSocketLayer::max_fragments) | 4,096 | empty fragments cost the peer nothing |
 //! | [`inbound_queue`](WebSocketLayer::inbound_queue) | 32 messages or 64 KiB | |
@@ -49,62 +51,86 @@
 //! | [`max_connections`](WebSocketLayer::max_connections) | no limit | |
 //! | `compression`, with the feature `deflate` | off | memory, and CRIME/BREACH |
 //!
-//! There are no sizes of read and write buffers to set: a connection that is idle holds none, a busy one borrows its
-//! thread's.
+//! There are no sizes of read and write buffers to set. An idle connection has no buffers, and a busy one uses those of its
+//! thread.
+//!
+//! # Values that are not valid
+//!
+//! A setting is checked when it is set, not when a request comes. This is the same for all types of this crate, of the
+//! adapters and of `ws-hub`:
+//!
+//! - **A value that is written in the program** and is not valid is a mistake of the program. The method panics, and the
+//!   message says what to write instead. The section *Panics* of each method says which values are not valid.
+//! - **A value that comes from outside of the program**, such as from its configuration or a user, is for the method with
+//!   `try_` in front of the name. It returns an error with the same message. There is one for each setting that is a text
+//!   or has a range: [`try_protocols`](WebSocketLayer::try_protocols), [`OriginPolicy::try_allow`],
+//!   [`OriginPolicy::try_allowed_hosts`], [`Drain::try_code`], `Compression::try_level`, and `try_header`, `try_origin`,
+//!   `try_protocols` and `try_reconnecting` of `client::Client`. [`Origin`] implements `FromStr`.
+//! - **A time, a size or a rate** has no such method: the only value that is not valid is zero. A program that reads one from
+//!   outside compares it with zero first.
+//! - **A call on a connection** does not panic for a bad value. `close` returns an error for a code that may not be sent,
+//!   and `connect` returns one for a URL that is not valid.
 //!
 //! # Features
 //!
 //! - `json` (default): `Message::json`, `send_json`, `recv_json`.
-//! - `deflate`: compressed messages (permessage-deflate, RFC 7692), for layers that are told to: see `Compression`.
-//! - `client`: the module `client`, WebSocket clients. `rustls`: the same, and their TLS.
+//! - `deflate`: compressed messages (permessage-deflate, RFC 7692), off unless a layer turns them on: see `Compression`.
+//! - `client`: the module `client`, WebSocket clients. `rustls`: the same, with TLS.
 //! - `testing`: the module `testing`.
-//! - `tungstenite`: conversions of messages and Close frames from and to those of `tungstenite` 0.30.
+//! - `tungstenite`: conversions of [`Message`], [`Utf8Bytes`] and [`CloseFrame`] from and to the types of `tungstenite`
+//!   0.30.
 
 #[cfg(benchmarking)]
 pub mod benchmarking;
+mod body;
 #[cfg(feature = "client")]
 pub mod client;
-pub mod close;
+mod close;
 #[cfg(feature = "deflate")]
-pub mod compression;
+mod compression;
 mod config;
 mod connection;
 mod deadline;
-pub mod error;
-// cargo-fuzz sets it for all crates: those of others, too, that depend on this one without the feature
+mod error;
+// cargo-fuzz sets `fuzzing` for all crates, so it is also set when another crate's fuzzers use this one without the feature
 #[cfg(all(fuzzing, feature = "deflate"))]
 pub mod fuzzing;
-pub mod handler;
+mod handler;
 mod handshake;
-pub mod layer;
-pub mod message;
-pub mod observer;
-pub mod origin;
+#[cfg(feature = "json")]
+mod json;
+mod layer;
+mod message;
+mod observer;
+mod origin;
+mod outcome;
 mod pool;
-pub mod prepared;
+mod prepared;
 mod protocol;
+mod rejection;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod tracker;
+mod tracker;
 #[cfg(feature = "tungstenite")]
 mod tungstenite;
-pub mod upgrade;
-pub mod utf8;
+mod upgrade;
+mod utf8;
 
-#[cfg(feature = "client")]
-pub use client::{Client, ConnectError, ReconnectingWebSocket};
+pub use body::{Body, ResponseBody};
 pub use close::{CloseCode, CloseFrame, Closed, InvalidClose, Side};
 #[cfg(feature = "deflate")]
-pub use compression::Compression;
+pub use compression::{Compression, InvalidLevel};
 pub use connection::{Receiver, Sender, Sending, WebSocket};
 pub use error::{Error, ProtocolError, Timeout, TrySendError};
-pub use handler::{HandlerService, Outcome, service};
-pub use handshake::Rejection;
-pub use layer::{Body, ResponseBody, ResponseFuture, WebSocketLayer, WebSocketService};
+pub use handler::{HandlerService, service};
+pub use handshake::InvalidProtocol;
+pub use layer::{ResponseFuture, WebSocketLayer, WebSocketService};
 pub use message::Message;
 pub use observer::{ConnectionId, ConnectionInfo, Observer};
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};
+pub use outcome::Outcome;
 pub use prepared::PreparedMessage;
+pub use rejection::Rejection;
 pub use tracker::{Connections, Drain, Drained};
 pub use upgrade::{FutureWebSocket, WebSocketUpgrade};
 pub use utf8::{InvalidUtf8, Utf8Bytes};

@@ -1,25 +1,19 @@
 //! [`Message`]: what is sent and received.
-//!
-//! Two variants and no more: pings, pongs and Close frames are the driver's business, so a handler has no arm for them.
-//!
-//! ```
-//! use ws_core::Message;
-//!
-//! let message = Message::from("hello");
-//! assert_eq!(message.as_text(), Some("hello"));
-//! assert_eq!(message.len(), 5);
-//! ```
 
 use bytes::Bytes;
 
 use crate::utf8::Utf8Bytes;
 
-/// A message: text or binary, whole, whatever frames it came in.
+/// A complete message: text or binary. It may have been sent in several frames.
 ///
-/// A clone shares the payload.
+/// There are no other variants: the connection itself handles pings, pongs and Close frames. A clone shares the payload.
 ///
 /// ```
 /// use ws_core::Message;
+///
+/// let message = Message::from("hello");
+/// assert_eq!(message.as_text(), Some("hello"));
+/// assert_eq!(message.len(), 5);
 ///
 /// match Message::from(vec![1, 2, 3]) {
 ///     Message::Text(text) => println!("{text}"),
@@ -45,7 +39,7 @@ impl Message {
         Self::Binary(bytes.into())
     }
 
-    /// The text, if this is text.
+    /// The text, or `None` if this is a binary message.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -54,7 +48,7 @@ impl Message {
         }
     }
 
-    /// The payload's bytes, of either kind.
+    /// The payload, of text too.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
@@ -63,7 +57,7 @@ impl Message {
         }
     }
 
-    /// The payload, of either kind, without a copy.
+    /// The payload, of text too, without a copy.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         match self {
@@ -72,13 +66,13 @@ impl Message {
         }
     }
 
-    /// Whether this is text.
+    /// Whether this is a text message.
     #[must_use]
     pub const fn is_text(&self) -> bool {
         matches!(self, Self::Text(_))
     }
 
-    /// Whether this is binary.
+    /// Whether this is a binary message.
     #[must_use]
     pub const fn is_binary(&self) -> bool {
         matches!(self, Self::Binary(_))
@@ -94,47 +88,6 @@ impl Message {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.as_bytes().is_empty()
-    }
-}
-
-#[cfg(feature = "json")]
-impl Message {
-    /// `value` as JSON, in a text message.
-    ///
-    /// # Errors
-    ///
-    /// If `value` cannot be JSON, such as a map with keys that are not strings.
-    ///
-    /// ```
-    /// # #[derive(serde::Serialize)]
-    /// struct User { name: &'static str }
-    ///
-    /// let message = ws_core::Message::json(&User { name: "Ada" })?;
-    /// assert_eq!(message.as_text(), Some(r#"{"name":"Ada"}"#));
-    /// # Ok::<(), ws_core::Error>(())
-    /// ```
-    pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<Self, crate::Error> {
-        Ok(Self::text(serde_json::to_string(value)?))
-    }
-
-    /// Reads the payload, text or binary, as JSON.
-    ///
-    /// # Errors
-    ///
-    /// If the payload is not JSON, or not that of a `T`; the error names line and column.
-    ///
-    /// ```
-    /// use ws_core::Message;
-    ///
-    /// let numbers: Vec<u8> = Message::from("[1, 2]").to_json()?;
-    /// assert_eq!(numbers, [1, 2]);
-    ///
-    /// let error = Message::from("[1, ").to_json::<Vec<u8>>().unwrap_err();
-    /// assert!(error.to_string().contains("line 1 column 4"));
-    /// # Ok::<(), ws_core::Error>(())
-    /// ```
-    pub fn to_json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, crate::Error> {
-        Ok(serde_json::from_slice(self.as_bytes())?)
     }
 }
 

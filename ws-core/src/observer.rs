@@ -1,29 +1,4 @@
 //! [`Observer`]: what happens on connections, told to metrics.
-//!
-//! Differs from `tracing` events in that it is typed and complete: every connection that opens also closes, every
-//! message is counted.
-//!
-//! ```
-//! use std::sync::atomic::{AtomicU64, Ordering};
-//! use ws_core::{Closed, ConnectionInfo, Observer, WebSocketLayer};
-//!
-//! #[derive(Default)]
-//! struct Metrics {
-//!     opened: AtomicU64,
-//!     closed: AtomicU64,
-//! }
-//!
-//! impl Observer for Metrics {
-//!     fn on_open(&self, _: &ConnectionInfo) {
-//!         self.opened.fetch_add(1, Ordering::Relaxed);
-//!     }
-//!     fn on_close(&self, _: &ConnectionInfo, _: &Closed) {
-//!         self.closed.fetch_add(1, Ordering::Relaxed);
-//!     }
-//! }
-//!
-//! let layer = WebSocketLayer::new().observer(Metrics::default());
-//! ```
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,7 +8,7 @@ use std::time::Duration;
 
 use crate::close::Closed;
 use crate::error::Error;
-use crate::handshake::Rejection;
+use crate::rejection::Rejection;
 
 /// The number of a connection, unique in the process.
 ///
@@ -86,9 +61,34 @@ pub struct ConnectionInfo {
 /// Told what happens on the connections of a [`WebSocketLayer`](crate::WebSocketLayer), or of a client, which refuses no
 /// handshakes and upgrades nothing.
 ///
+/// It differs from `tracing` events in that it is typed and complete: each connection that opens also closes, and each
+/// message is counted.
+///
 /// Every method does nothing unless it is written. They are called on the connection's task, between two of its steps, or,
 /// for a message, on the task that sends or receives it: count, do not block. A method that panics is logged, and the
-/// connection goes on. The example is [at the module](crate::observer).
+/// connection goes on.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use ws_core::{Closed, ConnectionInfo, Observer, WebSocketLayer};
+///
+/// #[derive(Default)]
+/// struct Metrics {
+///     opened: AtomicU64,
+///     closed: AtomicU64,
+/// }
+///
+/// impl Observer for Metrics {
+///     fn on_open(&self, _: &ConnectionInfo) {
+///         self.opened.fetch_add(1, Ordering::Relaxed);
+///     }
+///     fn on_close(&self, _: &ConnectionInfo, _: &Closed) {
+///         self.closed.fetch_add(1, Ordering::Relaxed);
+///     }
+/// }
+///
+/// let layer = WebSocketLayer::new().observer(Metrics::default());
+/// ```
 pub trait Observer: Send + Sync + 'static {
     /// A connection is open.
     fn on_open(&self, connection: &ConnectionInfo) {

@@ -1,33 +1,4 @@
 //! [`PreparedMessage`]: one message for many connections.
-//!
-//! An ordinary message is compressed by each connection that sends it. A prepared one is compressed by the first of them,
-//! and all the others send the same bytes.
-//!
-//! ```
-//! use ws_core::{PreparedMessage, Sender};
-//!
-//! async fn broadcast(news: &str, to: &[Sender]) {
-//!     let message = PreparedMessage::new(news);
-//!     for sender in to {
-//!         // whoever does not read fast enough misses it, and keeps nobody waiting
-//!         let _ = sender.try_send_prepared(&message);
-//!     }
-//! }
-//! ```
-//!
-//! # When it is worth it
-//!
-//! Where messages are compressed (`WebSocketLayer::compression`, with the feature `deflate`), and go to more than one
-//! connection: that is the time of the compressor saved, and its memory, for each connection but the first. Connections of
-//! one layer share what was compressed unless their clients asked for windows of different sizes, which browsers do not;
-//! then it is compressed once for each size. A message that was compressed for seven combinations of level and window, all
-//! that one layer can come to, is compressed for others as an ordinary one is.
-//!
-//! Where they are not compressed it saves little: a [`Message`] shares its payload with its clones already, and
-//! connections send a large payload from where it is.
-//!
-//! A client has to mask what it sends with a key of its own (RFC 6455 section 5.3), so it shares the compressed bytes, but
-//! copies them.
 
 #[cfg(feature = "deflate")]
 use std::borrow::Cow;
@@ -41,17 +12,45 @@ use crate::protocol::Frame;
 #[cfg(feature = "deflate")]
 use crate::protocol::{Setting, compress};
 
-/// How many compressed frames a message keeps: one for each window that a client can ask for, 9 to 15 bits, so that those
-/// who ask for a rare one take nothing from the others.
+/// How many compressed frames a message keeps: one for each window that a client can ask for, of 9 to 15 bits. So clients
+/// that ask for a rare window do not take the place of the others.
 #[cfg(feature = "deflate")]
 const VARIANTS: usize = 7;
 
-/// A message for many connections, which is compressed once for all of them; the [module](self) tells when that is worth
-/// it.
+/// One message for many connections, compressed once for all of them.
 ///
-/// It is sent with [`Sender::send_prepared`](crate::Sender::send_prepared) and
-/// [`try_send_prepared`](crate::Sender::try_send_prepared), and arrives as any other message. A clone is another handle to
-/// the same message.
+/// An ordinary [`Message`] is compressed by each connection that sends it. A prepared one is compressed by the first of
+/// them, and the others send the same bytes.
+///
+/// Send it with [`Sender::send_prepared`](crate::Sender::send_prepared) or
+/// [`try_send_prepared`](crate::Sender::try_send_prepared). The peer receives an ordinary message. A clone is another handle
+/// to the same message.
+///
+/// ```
+/// use ws_core::{PreparedMessage, Sender};
+///
+/// async fn broadcast(news: &str, to: &[Sender]) {
+///     let message = PreparedMessage::new(news);
+///     for sender in to {
+///         // a client that reads too slowly misses the message, and delays nobody
+///         let _ = sender.try_send_prepared(&message);
+///     }
+/// }
+/// ```
+///
+/// # When it is worth it
+///
+/// When messages are compressed (`WebSocketLayer::compression`, with the feature `deflate`) and go to more than one
+/// connection. It saves the time and the memory of compression for each connection but the first. The connections of one
+/// layer share the compressed bytes unless their clients ask for windows of different sizes, which browsers do not; then the
+/// message is compressed once for each size. A message keeps the results for seven combinations of level and window, which
+/// are all that one layer can have. For further ones it is compressed each time.
+///
+/// When messages are not compressed, it saves little: a [`Message`] already shares its payload with its clones, and a
+/// connection does not copy a large payload.
+///
+/// A client masks what it sends with a key of its own (RFC 6455 section 5.3). So it shares the compressed bytes, but copies
+/// them.
 ///
 /// ```
 /// use ws_core::{Error, PreparedMessage, testing};
@@ -79,13 +78,13 @@ struct Inner {
     message: Message,
     /// Shares the message's payload.
     frame: Frame,
-    /// Filled from the front, by those who send it; `None` for what does not become shorter.
+    /// Filled from the front by the connections that send it. The frame is `None` if it would not be shorter.
     #[cfg(feature = "deflate")]
     compressed: [OnceLock<(Setting, Option<Frame>)>; VARIANTS],
 }
 
 impl PreparedMessage {
-    /// Prepares a message. That costs next to nothing: it is compressed when it is first sent, if it is.
+    /// Prepares a message. This costs almost nothing: the message is compressed when it is sent for the first time.
     #[must_use]
     pub fn new(message: impl Into<Message>) -> Self {
         let message = message.into();
@@ -118,7 +117,7 @@ impl PreparedMessage {
         self.message().is_empty()
     }
 
-    /// The frame of the message as it is.
+    /// The frame of the uncompressed message.
     pub(crate) fn frame(&self) -> &Frame {
         &self.inner.frame
     }
@@ -128,7 +127,7 @@ impl PreparedMessage {
     pub(crate) fn compressed(&self, setting: Setting) -> Option<Cow<'_, Frame>> {
         let compress = || compress(self.message(), setting);
         for variant in &self.inner.compressed {
-            // one who comes while another compresses waits: it would take as long to do it again
+            // waits while another thread compresses: to compress once more would take as long
             let (made_with, frame) = variant.get_or_init(|| (setting, compress()));
             if *made_with == setting {
                 return frame.as_ref().map(Cow::Borrowed);

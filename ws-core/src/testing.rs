@@ -33,9 +33,9 @@ use tracing::Span;
 
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
-use crate::handler::Outcome;
 use crate::layer::WebSocketLayer;
 use crate::observer::{ConnectionId, ConnectionInfo};
+use crate::outcome::Outcome;
 use crate::protocol::Role;
 
 /// How much the pipe between the two ends takes before one waits for the other, in bytes.
@@ -103,9 +103,9 @@ where
     Fut: Future<Output: Outcome> + Send + 'static,
 {
     let slot = layer.connections().acquire().expect("a slot for one more connection");
-    let shared = Shared::new(Role::Server, info(), layer.connection_config(), layer.negotiated());
+    let shared = Shared::new(Role::Server, info(), layer.connection_config(), layer.negotiated(), &[]);
     let transport = Transport::Other(Box::new(stream));
-    let link = Link::new(shared, Role::Server, transport, &[], Some(slot.register()), span());
+    let link = Link::new(shared, transport, Some(slot.register()), span());
     Task { driver: Box::pin(Driver::new(link, handler)), wakers: None }
 }
 
@@ -192,8 +192,8 @@ fn spawn<T>(role: Role, stream: T, config: Arc<ConnectionConfig>, negotiated: Ne
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let shared = Shared::new(role, info(), config, negotiated);
-    let link = Link::new(shared, role, Transport::Other(Box::new(stream)), &[], None, span());
+    let shared = Shared::new(role, info(), config, negotiated, &[]);
+    let link = Link::new(shared, Transport::Other(Box::new(stream)), None, span());
     let (driver, socket) = Driver::without_handler(link);
     tokio::spawn(driver);
     socket

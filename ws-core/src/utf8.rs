@@ -1,17 +1,7 @@
-//! [`Utf8Bytes`]: text that is cheap to clone, and the buffer it is assembled in.
+//! [`Utf8Bytes`]: text that is cheap to clone, and the buffer that it is assembled in.
 //!
-//! Differs from `String` in that a clone shares the bytes, and from `Bytes` in that the bytes are known to be UTF-8.
-//! Text is validated once, by the decoder, while it arrives; this file holds the one `unsafe` expression of the
-//! project, which reads those validated bytes as `str` without validating them a second time.
-//!
-//! ```
-//! use ws_core::Utf8Bytes;
-//!
-//! let text = Utf8Bytes::from("grüß dich");
-//! let same = text.clone(); // shares the bytes
-//! assert_eq!(same.as_str(), "grüß dich");
-//! assert_eq!(same, "grüß dich");
-//! ```
+//! The decoder validates text once, while it arrives. This file has the one `unsafe` expression of the project, which reads
+//! the validated bytes as `str` without validating them again.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -24,12 +14,17 @@ use bytes::{BufMut, Bytes};
 
 use crate::pool::{self, LongPayload};
 
-/// UTF-8 text in shared memory: cloning it copies no text.
+/// UTF-8 text in shared memory.
 ///
-/// It dereferences to [`str`], is made of anything that is text, and gives its [`Bytes`] back.
+/// It differs from `String` in that a clone shares the bytes, and from [`Bytes`] in that the bytes are known to be UTF-8.
+/// It dereferences to [`str`], and converts from `&str` and `String`, and into [`Bytes`].
 ///
 /// ```
 /// use ws_core::Utf8Bytes;
+///
+/// let text = Utf8Bytes::from("grüß dich");
+/// let same = text.clone(); // shares the bytes
+/// assert_eq!(same, "grüß dich");
 ///
 /// let text = Utf8Bytes::from_static("hello");
 /// assert!(text.starts_with("he"));
@@ -109,11 +104,6 @@ impl PayloadBuffer {
     /// How many bytes there are.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.front()
-    }
-
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// How many bytes there is memory for.

@@ -13,50 +13,19 @@ use std::task::{Context, Poll};
 use futures_core::future::BoxFuture;
 use futures_sink::Sink as _;
 use tokio::sync::{OwnedMutexGuard, oneshot};
-use ws_core::{
-    CloseFrame, Error as ConnectionError, Outcome, PreparedMessage, Sender, TrySendError, WebSocket,
-};
+use ws_core::{Error as ConnectionError, Outcome, PreparedMessage, Sender, TrySendError, WebSocket};
 
 use crate::backplane::{LoginError, Packet, Target};
-use crate::builder::Login;
-use crate::hub::{Hub, Inner, Refused};
+use crate::config::Login;
+use crate::error::{Error, Refused};
+use crate::hub::Hub;
 use crate::member::Member;
-use crate::store::{Guarantee, OfflineStore, Pushed, StoreError, Stored, ask};
-use crate::user::{Ending, Next, Rules, State, User, Wakes};
+use crate::shared::{Inner, Lease};
+use crate::store::{Guarantee, OfflineStore, StoreError, Stored, ask};
+use crate::user::{Ending, Next, State};
 
 /// Messages, and bytes of them, that are fetched from the store at a time.
 const BATCH: (usize, usize) = (32, 256 * 1024);
-
-/// Why a connection was not attached, or how it ended other than in order.
-///
-/// ```
-/// use ws_hub::{Error, Refused};
-///
-/// let error = Error::from(Refused::AlreadyConnected);
-/// assert!(error.is_refused());
-/// assert_eq!(error.to_string(), "connection refused: already connected");
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The connection was not let in; the client was told so in a Close frame.
-    #[error("connection refused: {0}")]
-    Refused(#[from] Refused),
-    /// The connection broke.
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    /// The handler failed.
-    #[error("{0}")]
-    Handler(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl Error {
-    /// Whether the connection was not let in.
-    #[must_use]
-    pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Refused(_))
-    }
-}
 
 impl<U> Hub<U>
 where
@@ -215,94 +184,6 @@ where
     }
 }
 
-/// A user's entry in the registry, for as long as it is needed.
-pub(crate) struct Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    inner: Arc<Inner<U>>,
-    pub(crate) user: Arc<User<U>>,
-}
-
-impl<U> Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    pub(crate) fn new(inner: &Arc<Inner<U>>, id: &U) -> Self {
-        Self { user: inner.write().lease(id), inner: Arc::clone(inner) }
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut State, &Rules, &mut Wakes) -> T) -> T {
-        let rules = &self.inner.config.rules;
-        self.inner.change(&self.user, |state, wakes| change(state, rules, wakes))
-    }
-
-    /// Waits until nobody else moves messages of this user into the store or out of it, and all that are to be stored are.
-    pub(crate) async fn pass_gate(&self) -> OwnedMutexGuard<()> {
-        let gate = Arc::clone(&self.user.gate).lock_owned().await;
-        let Some(store) = self.inner.config.store.clone().filter(|_| self.user.lock().is_unsettled()) else {
-            return gate;
-        };
-        let lease = self.clone();
-        // a task of its own ends what it has begun, even if nobody waits for it any more
-        let settling = tokio::spawn(async move {
-            lease.settle(&*store).await;
-            gate
-        });
-        match settling.await {
-            Ok(gate) => gate,
-            // the runtime is shutting down
-            Err(_) => Arc::clone(&self.user.gate).lock_owned().await,
-        }
-    }
-
-    /// Puts into the store what is on its way there.
-    async fn settle(&self, store: &dyn OfflineStore<U>) {
-        let (id, counters) = (&self.user.id, &self.inner.counters);
-        loop {
-            let restore = std::mem::take(&mut self.user.lock().to_restore);
-            if !restore.is_empty() {
-                let count = restore.len();
-                if let Err(error) = ask(async || store.restore(id, restore).await).await {
-                    self.inner.store_failed(&*error);
-                    counters.dropped.add(count);
-                }
-                continue;
-            }
-            let Some(message) = self.user.lock().to_store.pop_front() else { break };
-            match ask(async || store.push(id, message.message().clone()).await).await {
-                Ok(Pushed::Stored { evicted }) => {
-                    counters.stored.add(1);
-                    counters.evicted.add(evicted);
-                }
-                Ok(Pushed::TooLarge) => counters.dropped.add(1),
-                Err(error) => {
-                    self.inner.store_failed(&*error);
-                    counters.dropped.add(1);
-                }
-            }
-        }
-    }
-}
-
-impl<U> Clone for Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    fn clone(&self) -> Self {
-        Self::new(&self.inner, &self.user.id)
-    }
-}
-
-impl<U> Drop for Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    fn drop(&mut self) {
-        self.inner.write().release(&self.user.id);
-    }
-}
-
 /// A connection that was let in, until it is over and what it did not send is in the store.
 struct Attached<U>
 where
@@ -349,8 +230,8 @@ where
                     Some(Err(_)) => return,
                     None => {}
                 },
-                Next::Close(CloseFrame { code, reason, .. }) => {
-                    let _ = sender.close(code, reason).await;
+                Next::Close(frame) => {
+                    let _ = sender.close_with(frame).await;
                     return;
                 }
                 Next::Idle | Next::WaitForRoom | Next::Done => return,
@@ -375,7 +256,7 @@ where
             let batch = match self.unless_ending(sender, peeking).await {
                 None => return,
                 Some(Ok(batch)) if batch.is_empty() => {
-                    user.lock().has_caught_up(self.login);
+                    user.lock().mark_caught_up(self.login);
                     return;
                 }
                 Some(Ok(batch)) => batch,
@@ -474,18 +355,18 @@ where
 
     /// The output of `future`, unless the connection is over or is to end before.
     async fn unless_ending<F: Future>(&self, sender: &Sender, future: F) -> Option<F::Output> {
-        self.unless(sender, State::is_ending, future).await
+        self.unless(sender, State::poll_ending, future).await
     }
 
     /// The output of `future`, unless the connection is over or is to be closed before. That its handler has returned is no reason.
     async fn unless_closing<F: Future>(&self, sender: &Sender, future: F) -> Option<F::Output> {
-        self.unless(sender, State::is_closing, future).await
+        self.unless(sender, State::poll_closing, future).await
     }
 
     async fn unless<F: Future>(
         &self,
         sender: &Sender,
-        is_off: fn(&mut State, u64, &Context<'_>) -> bool,
+        poll_off: fn(&mut State, u64, &Context<'_>) -> Poll<()>,
         future: F,
     ) -> Option<F::Output> {
         let mut future = pin!(future);
@@ -497,11 +378,7 @@ where
             if over.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
-            if is_off(&mut self.lease.user.lock(), self.login, cx) {
-                Poll::Ready(None)
-            } else {
-                Poll::Pending
-            }
+            poll_off(&mut self.lease.user.lock(), self.login, cx).map(|()| None)
         })
         .await
     }
@@ -522,7 +399,7 @@ where
             let _place = place;
             if lease.user.lock().is_unsettled() {
                 drop(lease.pass_gate().await);
-                // he may be connected to another node by now
+                // the user may be connected to another node by now
                 let user = || lease.user.id.clone();
                 lease.inner.publish(Target::Others, || Packet::Stored { user: user() }).await;
             }

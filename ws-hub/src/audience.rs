@@ -6,9 +6,10 @@ use std::hash::Hash;
 use ws_core::{Message, PreparedMessage};
 
 use crate::backplane::{Packet, Target};
-use crate::hub::Hub;
+use crate::shared::Inner;
 
-/// Those who are to get a message: everyone, or a room, perhaps with exceptions. From [`Hub::everyone`] and [`Hub::room`].
+/// Those who are to get a message: everyone, or a room, perhaps with exceptions. From [`Hub::everyone`](crate::Hub::everyone) and
+/// [`Hub::room`](crate::Hub::room).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -23,7 +24,7 @@ use crate::hub::Hub;
 /// ```
 #[must_use = "an audience gets nothing until something is sent to it"]
 pub struct Audience<'a, U> {
-    hub: &'a Hub<U>,
+    inner: &'a Inner<U>,
     room: Option<&'a str>,
     except: Vec<U>,
 }
@@ -32,8 +33,8 @@ impl<'a, U> Audience<'a, U>
 where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
-    pub(crate) fn new(hub: &'a Hub<U>, room: Option<&'a str>) -> Self {
-        Self { hub, room, except: Vec::new() }
+    pub(crate) fn new(inner: &'a Inner<U>, room: Option<&'a str>) -> Self {
+        Self { inner, room, except: Vec::new() }
     }
 
     /// Without this user: the author of the message, as a rule. It can be called for several.
@@ -49,9 +50,9 @@ where
     ///
     /// If the future is dropped before it is ready, the users of other nodes may not get the message.
     pub async fn send(self, message: impl Into<Message>) -> usize {
-        let Self { hub, room, except } = self;
+        let Self { inner, room, except } = self;
         let message = PreparedMessage::new(message);
-        let queued = hub.inner.fan_out(room, &except, &message);
+        let queued = inner.fan_out(room, &except, &message);
         let packet = || {
             let message = message.message().clone();
             match room {
@@ -59,7 +60,7 @@ where
                 Some(room) => Packet::ToRoom { room: room.to_owned(), except, message },
             }
         };
-        hub.inner.publish(Target::Others, packet).await;
+        inner.publish(Target::Others, packet).await;
         queued
     }
 }

@@ -1,21 +1,4 @@
-//! Several hubs that act as one: [`Backplane`], and [`InProcess`], which joins hubs of one process.
-//!
-//! A hub alone needs none. With a backplane, each hub is a node: what is sent to a user who is connected to another node,
-//! to a room, or to everyone, is published to the others; a user who logs in on one node replaces his connection on
-//! another; and [`Hub::is_online`](crate::Hub::is_online) knows who is connected where.
-//!
-//! # For those who implement one over a broker
-//!
-//! In Redis: [`publish`](Backplane::publish) is `PUBLISH` on a channel for each node and one for all;
-//! [`subscribe`](Backplane::subscribe) is `SUBSCRIBE` to both; presence is a hash for each user, from node to the number
-//! of its newest login, which `INCR` of a counter gives; the hash of a node that is gone must expire, so a node renews
-//! what it has put there. An [`OfflineStore`](crate::OfflineStore) that all nodes share belongs to it: a message that
-//! arrives at a node which the user has just left is stored there, and so is what waits for a connection that is replaced on
-//! another node, where the new connection then fetches it.
-//!
-//! What a broker may lose or repeat is lost or repeated for users on other nodes: `Delivery::Published` promises no more
-//! than that the broker has the message. Order is kept for one user if the broker keeps it for one channel. While a login
-//! replaces one on another node, a message may reach both.
+//! Several hubs that act as one: [`Backplane`], and [`InProcess`], which joins the hubs of one process.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -94,10 +77,11 @@ pub enum Packet<U> {
         user: U,
         /// What.
         message: Message,
-        /// Whether it is stored if he no longer is; not where other nodes get it, too.
+        /// Whether the node stores it if the user is no longer there. `false` if other nodes get it, too.
         store: bool,
     },
-    /// What an ended connection of the user did not send is in the store now: if he is connected there, he is to get it.
+    /// What an ended connection of the user did not send is in the store now. If the user is connected there, that node
+    /// sends it.
     Stored {
         /// Whose.
         user: U,
@@ -125,7 +109,7 @@ pub enum Packet<U> {
         /// With what.
         frame: CloseFrame,
     },
-    /// The user has logged in on another node, and his earlier connections are replaced.
+    /// The user has logged in on another node, and their earlier connections are replaced.
     Replaced {
         /// Who.
         user: U,
@@ -137,22 +121,39 @@ pub enum Packet<U> {
 /// Why a login was not registered.
 ///
 /// ```
-/// assert_eq!(ws_hub::LoginError::TooMany.to_string(), "the user has as many connections as he may have");
+/// assert_eq!(ws_hub::LoginError::TooMany.to_string(), "the user has as many connections as they may have");
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// The user has as many connections, on all nodes, as he may have.
-    #[error("the user has as many connections as he may have")]
+    /// The user has as many connections, on all nodes, as they may have.
+    #[error("the user has as many connections as they may have")]
     TooMany,
     /// The backplane failed.
     #[error("the backplane failed")]
     Failed(#[from] BackplaneError),
 }
 
-/// What joins hubs on several nodes. [The module](self) says what an implementation over a broker has to do.
+/// Joins the hubs of several nodes, so that they act as one.
 ///
-/// One value is one node's. Futures may be dropped before they are ready; what they began may then have been done or not.
+/// A hub alone needs none. With a backplane, each hub is a node. A message for a user who is connected to another node, for a
+/// room, or for everyone, is published to the other nodes. A user who logs in on one node replaces their connection on
+/// another. [`Hub::online_everywhere`](crate::Hub::online_everywhere) returns the users of all nodes.
+///
+/// # What an implementation over a broker does
+///
+/// In Redis, [`publish`](Self::publish) is `PUBLISH` on one channel for each node and one for all nodes, and
+/// [`subscribe`](Self::subscribe) is `SUBSCRIBE` to both. Presence is a hash for each user, from the node to the number of
+/// its newest login, which `INCR` of a counter gives. The entries of a node that is gone must expire, so a node renews its
+/// own. All nodes share an [`OfflineStore`](crate::OfflineStore): a message that arrives at a node that the user has just
+/// left is stored there. So is what waits for a connection that is replaced on another node; the new connection fetches it.
+///
+/// What the broker loses or repeats is lost or repeated for users on other nodes:
+/// [`Delivery::Published`](crate::Delivery::Published) only says that the broker has the message. The order of messages for
+/// one user is kept if the broker keeps the order of one channel. While a login replaces a connection on another node, both
+/// connections may get a message.
+///
+/// Each node has a value of its own. A future may be dropped before it is ready. What it began may then be done or not.
 pub trait Backplane<U>: Send + Sync + 'static {
     /// The name of this node, different from those of all others.
     fn node(&self) -> NodeId;

@@ -7,58 +7,11 @@ use std::sync::Arc;
 use ws_core::Utf8Bytes;
 
 use crate::backplane::Backplane;
-use crate::hub::{Config, Hub, Refused};
+use crate::config::{Config, Login, Rules};
+use crate::hub::Hub;
 use crate::queue::{Limits, Overflow};
+use crate::shared::Inner;
 use crate::store::{Guarantee, MemoryStore, OfflineStore};
-use crate::user::Rules;
-
-/// What happens when a user connects who is already connected.
-///
-/// ```
-/// use ws_hub::{Hub, Login};
-///
-/// // a browser with a few tabs, and a phone
-/// let hub = Hub::<u64>::builder().login(Login::AllowMany(5)).build();
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Login {
-    /// The new connection stays, and the old one is closed with [`CloseCode::REPLACED`](ws_core::CloseCode::REPLACED),
-    /// which tells its client not to come back. What waits for the old one is sent on the new one. The default.
-    #[default]
-    ReplaceOld,
-    /// The old connection stays, and the new one is closed with
-    /// [`CloseCode::ALREADY_CONNECTED`](ws_core::CloseCode::ALREADY_CONNECTED). A client whose network has changed has to
-    /// wait until keepalive finds its old connection dead.
-    RejectNew,
-    /// A user may have this many connections. Each message goes to all of them; stored ones go to one. One connection more
-    /// is refused as with [`RejectNew`](Self::RejectNew).
-    AllowMany(usize),
-}
-
-impl Login {
-    /// How many connections there may be before another one, if the policy limits them.
-    pub(crate) fn limit(self) -> Option<usize> {
-        match self {
-            Self::ReplaceOld => None,
-            Self::RejectNew => Some(1),
-            Self::AllowMany(limit) => Some(limit),
-        }
-    }
-
-    pub(crate) fn allows_many(self) -> bool {
-        matches!(self, Self::AllowMany(_))
-    }
-
-    /// Whether a user with this many connections may have another one; returns how many go for it.
-    pub(crate) fn admit(self, connections: usize) -> Result<usize, Refused> {
-        match self.limit() {
-            None => Ok(connections),
-            Some(limit) if connections < limit => Ok(0),
-            Some(_) => Err(Refused::AlreadyConnected),
-        }
-    }
-}
 
 /// The settings of a [`Hub`].
 ///
@@ -95,7 +48,7 @@ impl<U> HubBuilder<U>
 where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let limits = Limits { messages: 100, bytes: 1024 * 1024, overflow: Overflow::default() };
         Self {
             config: Config {
@@ -115,6 +68,7 @@ where
     /// # Panics
     ///
     /// If many are allowed, and that many is 0.
+    #[track_caller]
     pub fn login(mut self, login: Login) -> Self {
         assert_ne!(login, Login::AllowMany(0), "nobody could connect: allow at least 1 connection");
         self.config.login = login;
@@ -125,7 +79,7 @@ where
     /// [`CloseCode::TRY_AGAIN_LATER`](ws_core::CloseCode::TRY_AGAIN_LATER); one that replaces another is none more.
     ///
     /// It differs from [`WebSocketLayer::max_connections`](ws_core::WebSocketLayer::max_connections), which knows no users,
-    /// so that at its limit nobody can replace his own connection: set that one a little higher.
+    /// so that at its limit users cannot replace their own connections: set that one a little higher.
     pub fn max_connections(mut self, limit: impl Into<Option<usize>>) -> Self {
         self.config.max_connections = limit.into();
         self
@@ -138,6 +92,7 @@ where
     /// # Panics
     ///
     /// If one of them is 0.
+    #[track_caller]
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
         assert!(messages > 0 && bytes > 0, "nothing could be sent: let at least 1 message of 1 byte wait");
         self.config.rules.limits = Limits { messages, bytes, ..self.config.rules.limits };
@@ -196,7 +151,32 @@ where
     /// With a [`backplane`](Self::backplane), outside of a tokio runtime: a task is spawned that takes what others publish.
     #[must_use = "a hub is there for as long as its handles are"]
     pub fn build(self) -> Hub<U> {
-        Hub::with(self.config)
+        Hub { inner: Inner::new(self.config) }
+    }
+}
+
+impl<U> Hub<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    /// A hub with the [defaults](HubBuilder): one connection for each user, the newest; an offline store in memory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A hub with other settings.
+    pub fn builder() -> HubBuilder<U> {
+        HubBuilder::new()
+    }
+}
+
+impl<U> Default for Hub<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -209,5 +189,30 @@ impl<U> fmt::Debug for HubBuilder<U> {
             .field("heartbeat", &self.config.heartbeat)
             .field("max_rooms", &self.config.max_rooms)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "nobody could connect: allow at least 1 connection")]
+    fn a_login_policy_that_lets_nobody_in_is_refused_when_it_is_set() {
+        let _ = HubBuilder::<u64>::new().login(Login::AllowMany(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "let at least 1 message of 1 byte wait")]
+    fn a_queue_that_takes_nothing_is_refused_when_it_is_set() {
+        let _ = HubBuilder::<u64>::new().queue(0, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "use `without_offline_store`")]
+    fn a_store_that_keeps_nothing_is_refused_when_it_is_set() {
+        let _ = MemoryStore::<u64>::new().time_to_live(Duration::ZERO);
     }
 }

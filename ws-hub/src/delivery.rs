@@ -23,9 +23,9 @@ pub enum Delivery {
     Sent(usize),
     /// It is on its way to another node, where the user is connected.
     Published,
-    /// The user is not connected. It is in the offline store, for his next login.
+    /// The user is not connected. It is in the offline store, for their next login.
     Stored {
-        /// How many older messages went for it, his or others', because the store was full.
+        /// How many older messages, of any user, were removed for it because the store was full.
         evicted: usize,
     },
     /// The user will not get it.
@@ -51,7 +51,7 @@ pub enum DropReason {
     /// The user is not connected, and there is no offline store.
     #[error("the user is not connected, and there is no offline store")]
     Offline,
-    /// The queue of his connection is full.
+    /// The queue of the user's connection is full.
     #[error("the queue of the user's connection is full")]
     Overflow,
     /// It is larger than a connection's queue, or than the offline store takes for one user.

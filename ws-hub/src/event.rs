@@ -39,7 +39,7 @@ pub enum Event<U> {
         /// Where.
         room: String,
     },
-    /// The user is not in a room any more: he left, or went offline.
+    /// The user is not in a room any more: they left, or went offline.
     Left {
         /// Who.
         user: U,

@@ -33,8 +33,8 @@
 //! # Who is a user?
 //!
 //! The user's id is the application's: any type that is `Clone + Eq + Hash + Send + Sync`. It comes from the application's
-//! authentication of the handshake, such as a session cookie or a signed token, and never from a bare parameter of the URL,
-//! which anyone can write. The library reads none.
+//! authentication of the handshake, such as a session cookie or a signed token. It never comes from a parameter of the URL
+//! alone, which anyone can write. This crate reads no id itself.
 //!
 //! # Where to look
 //!
@@ -44,6 +44,9 @@
 //! - [`Login`]: a second connection of the same user. [`Event`]: who comes and goes. [`Stats`]: metrics.
 //! - [`OfflineStore`], [`MemoryStore`], [`Guarantee`]: messages for users who are away.
 //! - [`Backplane`], [`InProcess`]: several hubs that act as one.
+//! - [`close_code`]: the codes with which a hub closes a connection.
+//!
+//! A setting that is not valid panics when it is set: see [`ws_core`](ws_core#values-that-are-not-valid).
 //!
 //! # What is promised
 //!
@@ -62,40 +65,46 @@
 //! |---|---|---|---|
 //! | what the drain says: 1001, 1012 | [`Hub::drain`] | is stored | yes |
 //! | 1013 | [`max_connections`](HubBuilder::max_connections) is reached, or the backplane failed | | yes |
-//! | 3100 | the queue [overflows](Overflow) | is stored | yes |
 //! | 4001 | a newer login [replaces](Login::ReplaceOld) it | goes to the newer one | no |
 //! | 4002 | the [login policy](Login) does not let it in | | no |
 //! | 4003 | [`Hub::kick`] | is stored | no |
+//! | 4100 | the queue [overflows](Overflow) | is stored | yes |
 //! | the application's | [`Hub::disconnect`] | is stored | by the code |
 //! | 1000, 1011 | the handler returns, or fails | is sent, or stored when more comes before it is | no, yes |
 //!
-//! All codes, and whether a client is to come back after them, are at [`CloseCode`](ws_core::CloseCode).
+//! The codes of the hub have names in [`close_code`], the others at [`CloseCode`](ws_core::CloseCode), where a table says
+//! after which codes a client comes back.
 //!
 //! # Features
 //!
 //! - `json` (default): [`Member::recv_json`], and `ws_core`'s feature of that name.
 
-pub mod attach;
-pub mod audience;
-pub mod backplane;
-pub mod builder;
-pub mod delivery;
-pub mod event;
-pub mod hub;
-pub mod member;
+mod attach;
+mod audience;
+mod backplane;
+mod builder;
+pub mod close_code;
+mod config;
+mod delivery;
+mod error;
+mod event;
+mod hub;
+mod member;
 mod queue;
 mod registry;
-pub mod stats;
-pub mod store;
+mod shared;
+mod stats;
+mod store;
 mod user;
 
-pub use attach::Error;
 pub use audience::Audience;
 pub use backplane::{Backplane, BackplaneError, InProcess, LoginError, NodeId, Packet, Target};
-pub use builder::{HubBuilder, Login};
+pub use builder::HubBuilder;
+pub use config::Login;
 pub use delivery::{Delivery, DropReason};
+pub use error::{Error, JoinError, Refused};
 pub use event::{Event, Events};
-pub use hub::{Drained, Hub, JoinError, Refused};
+pub use hub::{Drained, Hub};
 pub use member::Member;
 pub use queue::Overflow;
 pub use stats::Stats;

@@ -6,7 +6,8 @@ use std::hash::Hash;
 use tokio::sync::oneshot;
 use ws_core::{Closed, ConnectionId, Error, Message, Receiver, Sender};
 
-use crate::hub::{Hub, JoinError};
+use crate::error::JoinError;
+use crate::hub::Hub;
 
 /// A connection that is one of a user's, as the handler of [`Hub::attach_with`] gets it: receives what its client sends,
 /// answers it, and puts the user into rooms.
@@ -74,11 +75,11 @@ where
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Receiver::recv`].
     ///
     /// # Cancel safety
     ///
-    /// As there: no message is lost.
+    /// As [`Receiver::recv`]: no message is lost.
     pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
         self.receiver.recv().await
     }
@@ -87,11 +88,11 @@ where
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Receiver::recv_json`].
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// As [`Receiver::recv_json`].
     #[cfg(feature = "json")]
     pub async fn recv_json<T: serde::de::DeserializeOwned>(&mut self) -> Option<Result<T, Error>> {
         self.receiver.recv_json().await
@@ -102,11 +103,11 @@ where
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Sender::send`].
     ///
     /// # Cancel safety
     ///
-    /// As there: the whole message is queued, or nothing.
+    /// As [`Sender::send`]: the whole message is queued, or nothing.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
         self.sender.send(message).await
     }
@@ -115,7 +116,7 @@ where
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Hub::join`].
     pub fn join(&self, room: &str) -> Result<bool, JoinError> {
         self.hub.join(&self.user, room)
     }

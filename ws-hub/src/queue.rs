@@ -20,7 +20,7 @@ use ws_core::PreparedMessage;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The connection is closed with [`CloseCode::OVERFLOW`](ws_core::CloseCode::OVERFLOW), which asks the client to come
+    /// The connection is closed with [`close_code::OVERFLOW`](crate::close_code::OVERFLOW), which asks the client to come
     /// back, and from that decision on nothing more is sent on it: what a client got has no gaps. Messages that wait for
     /// the user, this one too, go to the offline store. The default.
     #[default]
@@ -58,9 +58,9 @@ pub(crate) struct Queued {
 pub(crate) enum Keep {
     /// It was for those who are there.
     Drop,
-    /// It is for the user: his next connection is to have it.
+    /// It is for the user, so their next connection sends it.
     Store,
-    /// The same, and other connections of his have it queued, too; `true` once it has left one of them.
+    /// The same, and other connections of the user have it queued, too. `true` when one of them has sent it.
     Shared(Arc<AtomicBool>),
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
+use crate::error::{JoinError, Refused};
 use crate::event::{BACKLOG, Event, Events};
-use crate::hub::{JoinError, Refused};
 use crate::user::User;
 
 pub(crate) struct Registry<U> {
@@ -46,12 +46,12 @@ impl<U: Clone + Eq + Hash> Registry<U> {
         }
     }
 
-    /// The user, if he has connections or is being taken care of.
+    /// The user, if they have connections or leases.
     pub(crate) fn get(&self, id: &U) -> Option<Arc<User<U>>> {
         self.users.get(id).map(|entry| Arc::clone(&entry.user))
     }
 
-    /// The user, who is not forgotten before he is released as often as he is leased.
+    /// The user, whose entry stays until it is released as often as it is leased.
     pub(crate) fn lease(&mut self, id: &U) -> Arc<User<U>> {
         let entry = self.users.entry(id.clone()).or_insert_with(|| Entry {
             user: Arc::new(User::new(id.clone())),

@@ -1,13 +1,4 @@
 //! Messages for users who are not connected: [`OfflineStore`], and [`MemoryStore`], which is the default.
-//!
-//! # For those who implement a store
-//!
-//! The messages of one user are a queue: [`push`](OfflineStore::push) appends, [`peek`](OfflineStore::peek) reads from the
-//! front, [`remove`](OfflineStore::remove) takes away what was read, and [`restore`](OfflineStore::restore) puts back in
-//! front what was taken and could not be sent. In Redis that is a list: `RPUSH`, `LRANGE`, `LTRIM`, `LPUSH`.
-//!
-//! One hub makes no two calls for the same user at the same time, so there is no race between them. Hubs on several
-//! nodes that share a store do: there, `remove` must take away what `peek` returned, and nothing else.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -96,9 +87,18 @@ pub enum Pushed {
     TooLarge,
 }
 
-/// Keeps messages for users who are not connected. [The module](self) says what an implementation has to do.
+/// Keeps messages for users who are not connected.
 ///
-/// A store that is called by hubs on several nodes is how a message reaches a user who logs in on another one.
+/// If the hubs of several nodes share a store, a message reaches a user who logs in on another node.
+///
+/// # What an implementation does
+///
+/// The messages of one user are a queue: [`push`](Self::push) appends to it, [`peek`](Self::peek) reads from its front,
+/// [`remove`](Self::remove) removes what was read, and [`restore`](Self::restore) puts back in front what was removed and
+/// could not be sent. In Redis that is a list: `RPUSH`, `LRANGE`, `LTRIM`, `LPUSH`.
+///
+/// One hub never makes two calls for the same user at the same time. The hubs of several nodes that share a store do. So
+/// `remove` must remove what `peek` returned, and nothing else.
 ///
 /// # Examples
 ///
@@ -188,8 +188,8 @@ pub trait OfflineStore<U>: Send + Sync + 'static {
 /// | [`in_all`](Self::in_all) | 64 MiB |
 /// | [`time_to_live`](Self::time_to_live) | 7 days |
 ///
-/// When a bound is reached the oldest messages go: of the user's for his own bound, of all users' for the bound in all. For
-/// the latter a message counts as its length and 64 bytes for its place.
+/// When a bound is reached, the oldest messages are removed: those of the user for the bound of one user, and those of all
+/// users for the bound of all. For the latter a message counts as its length and 64 bytes more.
 ///
 /// ```
 /// use std::time::Duration;
@@ -260,6 +260,7 @@ impl<U: Clone + Eq + Hash> MemoryStore<U> {
     ///
     /// If one of them is 0: a store that keeps nothing is `without_offline_store`.
     #[must_use]
+    #[track_caller]
     pub fn per_user(mut self, messages: usize, bytes: usize) -> Self {
         assert!(messages > 0 && bytes > 0, "a store that keeps nothing: use `without_offline_store`");
         self.user_messages = messages;
@@ -273,6 +274,7 @@ impl<U: Clone + Eq + Hash> MemoryStore<U> {
     ///
     /// If it is 0: a store that keeps nothing is `without_offline_store`.
     #[must_use]
+    #[track_caller]
     pub fn in_all(mut self, bytes: usize) -> Self {
         assert!(bytes > 0, "a store that keeps nothing: use `without_offline_store`");
         self.all_bytes = bytes;
@@ -280,9 +282,16 @@ impl<U: Clone + Eq + Hash> MemoryStore<U> {
     }
 
     /// How long a message is kept; `None` for as long as there is room. Default 7 days.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero: a store that keeps nothing is `without_offline_store`.
     #[must_use]
+    #[track_caller]
     pub fn time_to_live(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.time_to_live = time.into();
+        let time = time.into();
+        assert!(time != Some(Duration::ZERO), "a store that keeps nothing: use `without_offline_store`");
+        self.time_to_live = time;
         self
     }
 

@@ -1,4 +1,4 @@
-//! What a hub holds of one user: his connections' queues, and messages on their way from these to the store.
+//! What a hub keeps for one user: the queues of their connections, and messages on the way from these to the store.
 //!
 //! Everything about one user is under one lock, which is held for moments: it is never held over I/O, over a call of the
 //! store, or while a waker is called.
@@ -9,12 +9,14 @@
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
-use ws_core::{CloseCode, CloseFrame, PreparedMessage, TrySendError};
+use ws_core::{CloseFrame, PreparedMessage, TrySendError};
 
-use crate::queue::{Keep, Limits, NotQueued, Queue, Queued};
+use crate::close_code;
+use crate::config::Rules;
+use crate::queue::{Keep, NotQueued, Queue, Queued};
 use crate::store::{Guarantee, Stored};
 
 /// A user who has connections, or messages on their way to the store.
@@ -127,15 +129,6 @@ impl<U> User<U> {
     }
 }
 
-/// How a connection's messages are kept and confirmed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
-    pub(crate) limits: Limits,
-    /// Whether there is an offline store.
-    pub(crate) has_store: bool,
-    pub(crate) guarantee: Guarantee,
-}
-
 impl State {
     /// How many connections there are that take messages.
     pub(crate) fn live(&self) -> usize {
@@ -178,7 +171,7 @@ impl State {
 
     /// The connections of earlier logins are replaced. Returns how many that are.
     pub(crate) fn end_before(&mut self, login: u64, rules: &Rules, wakes: &mut Wakes) -> usize {
-        let frame = CloseFrame::new(CloseCode::REPLACED, "replaced by a newer connection");
+        let frame = CloseFrame::new(close_code::REPLACED, "replaced by a newer connection");
         self.end_all(&frame, rules, wakes, |of| of < login)
     }
 
@@ -226,7 +219,7 @@ impl State {
         }
     }
 
-    /// What a connection could not send is kept for the user: another connection of his fetches it from the store, or,
+    /// What a connection could not send is kept for the user: another connection of theirs fetches it from the store, or,
     /// where there is none, has it queued.
     fn rescue(&mut self, left: VecDeque<Queued>, rules: &Rules, wakes: &mut Wakes) {
         // one at a time: whether a copy is the last one depends on those before it being gone
@@ -250,7 +243,7 @@ impl State {
         }
     }
 
-    /// There are messages in the store that one of his connections is to send.
+    /// There are messages in the store that one of the user's connections is to send.
     pub(crate) fn restock(&mut self, wakes: &mut Wakes) {
         if let Some(session) = self.live_session() {
             session.stored = Stock::Some;
@@ -305,7 +298,7 @@ impl State {
         drop(keep);
         offered.overflowed = overflowed.len();
         for login in overflowed {
-            let frame = CloseFrame::new(CloseCode::OVERFLOW, "messages come faster than they are read");
+            let frame = CloseFrame::new(close_code::OVERFLOW, "messages come faster than they are read");
             self.end(login, Ending::Close(frame), rules, wakes);
         }
         offered
@@ -386,7 +379,7 @@ impl State {
     }
 
     /// There was nothing in the store when its task looked.
-    pub(crate) fn has_caught_up(&mut self, login: u64) {
+    pub(crate) fn mark_caught_up(&mut self, login: u64) {
         if let Some(session) = self.session(login)
             && session.stored == Stock::Looking
         {
@@ -401,25 +394,25 @@ impl State {
         }
     }
 
-    /// Whether the connection of this login takes no more messages; if it does, its task is woken when that changes.
-    pub(crate) fn is_ending(&mut self, login: u64, cx: &Context<'_>) -> bool {
+    /// Ready when the connection of this login takes no more messages. Until then its task is woken when that changes.
+    pub(crate) fn poll_ending(&mut self, login: u64, cx: &Context<'_>) -> Poll<()> {
         match self.session(login) {
             Some(session) if session.is_live() => {
                 session.waker = Some(cx.waker().clone());
-                false
+                Poll::Pending
             }
-            _ => true,
+            _ => Poll::Ready(()),
         }
     }
 
-    /// Whether the connection of this login is to be closed; if not, its task is woken when that changes.
-    pub(crate) fn is_closing(&mut self, login: u64, cx: &Context<'_>) -> bool {
+    /// Ready when the connection of this login is to be closed. Until then its task is woken when that changes.
+    pub(crate) fn poll_closing(&mut self, login: u64, cx: &Context<'_>) -> Poll<()> {
         match self.session(login) {
             Some(session) if !matches!(session.ending, Some(Ending::Close(_))) => {
                 session.waker = Some(cx.waker().clone());
-                false
+                Poll::Pending
             }
-            _ => true,
+            _ => Poll::Ready(()),
         }
     }
 
@@ -432,322 +425,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use rand::rngs::SmallRng;
-    use rand::{RngExt as _, SeedableRng as _};
-
-    use super::*;
-    use crate::queue::Overflow;
-
-    fn rules(has_store: bool, guarantee: Guarantee) -> Rules {
-        Rules {
-            limits: Limits { messages: 6, bytes: 1024, overflow: Overflow::Disconnect },
-            has_store,
-            guarantee,
-        }
-    }
-
-    fn close() -> Ending {
-        Ending::Close(CloseFrame::new(4000, ""))
-    }
-
-    /// A user, what is around him, and what has become of his messages.
-    struct World {
-        state: State,
-        rules: Rules,
-        /// Whether a login replaces others.
-        replaces: bool,
-        store: VecDeque<Stored>,
-        /// Who is sending a batch of the store, and what of it is left.
-        catching_up: Option<(u64, VecDeque<Stored>)>,
-        logins: u64,
-        offered: u32,
-        /// Who was there when a message came.
-        there: BTreeMap<u32, BTreeSet<u64>>,
-        /// What was sent on which connection, in this order.
-        sent: RefCell<Vec<(u64, u32)>>,
-        /// What nobody could have got.
-        lost: BTreeSet<u32>,
-    }
-
-    fn number(message: &PreparedMessage) -> u32 {
-        message.message().as_text().unwrap().parse().unwrap()
-    }
-
-    impl World {
-        fn new(rules: Rules, replaces: bool) -> Self {
-            Self {
-                state: State::default(),
-                rules,
-                replaces,
-                store: VecDeque::new(),
-                catching_up: None,
-                logins: 0,
-                offered: 0,
-                there: BTreeMap::new(),
-                sent: RefCell::default(),
-                lost: BTreeSet::new(),
-            }
-        }
-
-        fn live(&self) -> BTreeSet<u64> {
-            self.state.sessions.iter().filter(|it| it.is_live()).map(|it| it.login).collect()
-        }
-
-        fn all(&self) -> Vec<u64> {
-            self.state.sessions.iter().map(|it| it.login).collect()
-        }
-
-        fn login(&mut self) {
-            self.logins += 1;
-            if self.replaces {
-                self.state.replace(self.logins, &self.rules, &mut Wakes::default());
-            } else {
-                self.state.enter(self.logins, &self.rules);
-            }
-        }
-
-        /// As whoever has the gate does first.
-        fn settle(&mut self) {
-            assert!(self.catching_up.is_none());
-            for stored in std::mem::take(&mut self.state.to_restore).into_iter().rev() {
-                self.store.push_front(stored);
-            }
-            for message in std::mem::take(&mut self.state.to_store) {
-                self.store.push_back(Stored::new(0, message.message().clone()));
-            }
-        }
-
-        /// Whoever has the gate and is to end gives it back.
-        fn free_the_gate(&mut self) {
-            if let Some((login, _)) = self.catching_up
-                && !self.live().contains(&login)
-            {
-                self.stop_catching_up();
-            }
-        }
-
-        fn stop_catching_up(&mut self) {
-            if let Some((_, unsent)) = self.catching_up.take() {
-                self.state.give_back(unsent.into(), &self.rules, &mut Wakes::default());
-            }
-        }
-
-        fn offer(&mut self) {
-            let text = self.offered.to_string();
-            let message = PreparedMessage::new(text);
-            self.there.insert(self.offered, self.live());
-            let before = self.queued();
-            let rules = self.rules;
-            let offer = |state: &mut State| state.offer(&message, true, &rules, &mut Wakes::default()).queued;
-            if offer(&mut self.state) == 0 {
-                if self.rules.has_store {
-                    self.free_the_gate();
-                    self.settle();
-                    if offer(&mut self.state) == 0 {
-                        self.store.push_back(Stored::new(0, message.message().clone()));
-                    }
-                } else {
-                    self.note_lost(&before);
-                    self.lost.insert(self.offered);
-                }
-            }
-            self.offered += 1;
-        }
-
-        /// What a connection's task does when it may send `room` messages.
-        fn pump(&mut self, login: u64, mut room: usize, confirms: bool) {
-            let cx = Context::from_waker(Waker::noop());
-            if self.catching_up.as_ref().is_some_and(|(by, _)| *by == login) {
-                let (_, mut batch) = self.catching_up.take().unwrap();
-                while let Some(stored) = batch.front() {
-                    let number = stored.message.as_text().unwrap().parse().unwrap();
-                    let sent = self.state.send_stored(login, &cx, || {
-                        if room == 0 {
-                            return Err(TrySendError::Full(stored.message.clone()));
-                        }
-                        room -= 1;
-                        self.sent.borrow_mut().push((login, number));
-                        Ok(())
-                    });
-                    match sent {
-                        Ok(()) => drop(batch.pop_front()),
-                        Err(Next::WaitForRoom) => {
-                            self.catching_up = Some((login, batch));
-                            return;
-                        }
-                        Err(_) => {
-                            self.catching_up = Some((login, batch));
-                            return self.stop_catching_up();
-                        }
-                    }
-                }
-                return self.look(login);
-            }
-            let left = RefCell::new(room);
-            let next = self.state.advance(login, &self.rules, &cx, |message| {
-                let mut left = left.borrow_mut();
-                if *left == 0 {
-                    return Err(TrySendError::Full(message.message().clone()));
-                }
-                *left -= 1;
-                self.sent.borrow_mut().push((login, number(message)));
-                Ok(())
-            });
-            match next {
-                Next::CatchUp => {
-                    self.free_the_gate();
-                    if self.catching_up.is_none() {
-                        self.settle();
-                        self.look(login);
-                    }
-                }
-                Next::Confirm(until) if confirms => self.state.confirm(login, until),
-                _ => {}
-            }
-        }
-
-        fn look(&mut self, login: u64) {
-            if !self.state.looks(login) {
-                return;
-            }
-            if self.store.is_empty() {
-                self.state.has_caught_up(login);
-            } else {
-                let batch = self.store.drain(..self.store.len().min(4)).collect();
-                self.catching_up = Some((login, batch));
-            }
-        }
-
-        fn end(&mut self, login: u64, how: Ending) {
-            let before = self.queued();
-            self.state.end(login, how, &self.rules, &mut Wakes::default());
-            self.note_lost(&before);
-        }
-
-        fn leave(&mut self, login: u64) {
-            if self.catching_up.as_ref().is_some_and(|(by, _)| *by == login) {
-                self.stop_catching_up();
-            }
-            let before = self.queued();
-            self.state.leave(login, &self.rules, &mut Wakes::default());
-            self.note_lost(&before);
-        }
-
-        fn queued(&self) -> BTreeSet<u32> {
-            let queues = self.state.sessions.iter().flat_map(|session| session.queue.iter());
-            queues.map(|item| number(&item.message)).collect()
-        }
-
-        /// Without a store, and without another connection, there is nowhere to keep them.
-        fn note_lost(&mut self, before: &BTreeSet<u32>) {
-            if !self.rules.has_store && self.live().is_empty() {
-                self.lost.extend(before - &self.queued());
-                self.state.to_store.clear();
-            }
-        }
-
-        fn step(&mut self, random: &mut SmallRng) {
-            let all = self.all();
-            let some = (!all.is_empty()).then(|| all[random.random_range(0..all.len())]);
-            match (random.random_range(0..100), some) {
-                (0..35, _) => self.offer(),
-                (35..43, _) if self.live().len() < 3 => self.login(),
-                (43..47, Some(login)) => self.end(login, close()),
-                (47..49, Some(login)) => self.end(login, Ending::Finish),
-                (49..56, Some(login)) => self.leave(login),
-                (56.., Some(login)) => self.pump(login, random.random_range(0..5), random.random()),
-                _ => {}
-            }
-        }
-
-        /// A last login that reads everything.
-        fn finish(&mut self) -> u64 {
-            for login in self.all() {
-                self.end(login, close());
-            }
-            for login in self.all() {
-                self.leave(login);
-            }
-            self.login();
-            for _ in 0..1000 {
-                self.pump(self.logins, 100, true);
-            }
-            assert!(self.store.is_empty() && !self.state.is_unsettled() && self.queued().is_empty());
-            self.logins
-        }
-    }
-
-    fn play(seed: u64, rules: Rules, replaces: bool) -> World {
-        let mut random = SmallRng::seed_from_u64(seed);
-        let mut world = World::new(rules, replaces);
-        for _ in 0..300 {
-            world.step(&mut random);
-        }
-        world.finish();
-        world
-    }
-
-    #[test]
-    fn at_most_once_a_user_with_one_connection_gets_each_message_once_and_in_order() {
-        for seed in 0..500 {
-            for has_store in [true, false] {
-                let world = play(seed, rules(has_store, Guarantee::AtMostOnce), true);
-                let got: Vec<_> = world.sent.into_inner().into_iter().map(|(_, number)| number).collect();
-                let expected: Vec<_> =
-                    (0..world.offered).filter(|number| !world.lost.contains(number)).collect();
-                assert_eq!(got, expected, "seed {seed}, store {has_store}");
-            }
-        }
-    }
-
-    #[test]
-    fn at_least_once_nothing_is_lost_and_the_last_connection_gets_the_end_of_it_in_order() {
-        for seed in 0..500 {
-            let many = play(seed, rules(true, Guarantee::AtLeastOnce), false);
-            let got: BTreeSet<_> = many.sent.into_inner().into_iter().map(|(_, number)| number).collect();
-            assert_eq!(got, (0..many.offered).collect(), "seed {seed}, several connections");
-
-            let world = play(seed, rules(true, Guarantee::AtLeastOnce), true);
-            let (last, sent) = (world.logins, world.sent.into_inner());
-            let got: BTreeSet<_> = sent.iter().map(|(_, number)| *number).collect();
-            assert_eq!(got, (0..world.offered).collect(), "seed {seed}");
-            let end: Vec<_> = sent.iter().filter(|(on, _)| *on == last).map(|(_, number)| *number).collect();
-            assert!(end.is_sorted_by(|a, b| a < b), "seed {seed}: {end:?}");
-        }
-    }
-
-    #[test]
-    fn of_several_connections_all_get_what_comes_and_one_what_was_left() {
-        for seed in 0..500 {
-            let world = play(seed, rules(true, Guarantee::AtMostOnce), false);
-            let mut seen = BTreeMap::<u32, BTreeSet<u64>>::new();
-            for (login, number) in world.sent.into_inner() {
-                let on = seen.entry(number).or_default();
-                assert!(!on.contains(&login), "seed {seed}: {number} comes twice");
-                let was_there = |login: &u64| world.there[&number].contains(login);
-                assert!(on.is_empty() || was_there(&login), "seed {seed}: {number} comes to another one");
-                on.insert(login);
-            }
-            assert_eq!(seen.len(), world.offered as usize, "seed {seed}: some are lost");
-        }
-    }
-
-    #[test]
-    fn connections_share_the_bytes_of_a_message() {
-        let rules = rules(true, Guarantee::AtMostOnce);
-        let mut states = [State::default(), State::default()];
-        let message = PreparedMessage::new("x".repeat(1000));
-        for state in &mut states {
-            state.enter(1, &rules);
-            state.offer(&message, false, &rules, &mut Wakes::default());
-        }
-        for state in &states {
-            let queued = state.sessions[0].queue.unsent().unwrap().message.message();
-            assert_eq!(queued.as_text().unwrap().as_ptr(), message.message().as_text().unwrap().as_ptr());
-        }
-    }
-}
+mod tests;

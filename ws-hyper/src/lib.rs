@@ -1,10 +1,10 @@
-//! WebSockets on hyper: upgrades that are validated, checked for their origin, timed, kept alive, bounded and drainable,
-//! over HTTP/1.1 and HTTP/2.
+//! WebSockets on hyper: every upgrade is validated, checked for its origin, timed, kept alive, bounded and drainable, over
+//! HTTP/1.1 and HTTP/2.
 //!
-//! There are three ways in, from the most to the least that is done for you.
+//! There are three ways to use it. The first one does the most for you.
 //!
-//! [`serve`] is a whole server: it accepts connections, speaks both versions of HTTP, times headers, does TLS with an
-//! acceptor of yours, and drains WebSockets when it shuts down.
+//! [`serve`] is a whole server: it accepts connections, speaks both versions of HTTP, limits the time for headers, speaks
+//! TLS with an acceptor that you give it, and drains WebSockets when it shuts down.
 //!
 //! ```no_run
 //! use tower_layer::Layer;
@@ -25,8 +25,9 @@
 //! }
 //! ```
 //!
-//! A [`WebSocketService`] is a `hyper::service::Service`, too, if what it is put around is one, for a loop of your own
-//! around `hyper::server::conn`. It must serve connections with upgrades, and HTTP/2 with `enable_connect_protocol`:
+//! For a loop of your own around `hyper::server::conn`, a [`WebSocketService`] around a `hyper::service::Service` is a
+//! `hyper::service::Service`, too. Serve HTTP/1.1 connections with upgrades, and HTTP/2 ones with
+//! `enable_connect_protocol`:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -51,23 +52,34 @@
 //! }
 //! ```
 //!
-//! [`upgrade()`] is for code that has the request in hand, and no service around it.
+//! [`upgrade()`] is for code that has a request, and no service around it.
 //!
-//! The layer, the socket and everything else are [`ws_core`]'s, and are re-exported here.
+//! The layer, the socket and all other types are those of [`ws_core`], re-exported here.
 //!
 //! # Features
 //!
-//! `json` (default), `deflate` and `testing`, as in [`ws_core`].
+//! `json` (default), `deflate` and `testing`, as in [`ws_core`](ws_core#features).
 
 mod serve;
 
 use http::Request;
 pub use serve::{Serve, serve};
-pub use ws_core::*;
+#[cfg(feature = "testing")]
+pub use ws_core::testing;
+pub use ws_core::{
+    Body, CloseCode, CloseFrame, Closed, ConnectionId, ConnectionInfo, Connections, Drain, Drained, Error,
+    FutureWebSocket, HandlerService, InvalidClose, InvalidOrigin, InvalidProtocol, InvalidUtf8, Message,
+    Observer, Origin, OriginPolicy, Outcome, PreparedMessage, ProtocolError, Receiver, Rejection,
+    ResponseBody, ResponseFuture, Sender, Sending, Side, Timeout, TrySendError, Utf8Bytes, WebSocket,
+    WebSocketLayer, WebSocketService, WebSocketUpgrade, service,
+};
+#[cfg(feature = "deflate")]
+pub use ws_core::{Compression, InvalidLevel};
 
-/// Checks a request by the rules of `layer`: for code without a stack of services.
+/// Checks a request by the rules of `layer`, for code without a stack of services.
 ///
-/// The request keeps its head, less what the connection is upgraded with. See [`WebSocketLayer::upgrade`].
+/// The request keeps its head, without the extension by which hyper upgrades the connection. See
+/// [`WebSocketLayer::upgrade`].
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 //! [`serve`]: a server for WebSockets and everything else, over HTTP/1.1 and HTTP/2.
 //!
-//! It differs from `axum::serve` in that a client that is slow to send its headers is cut off, that TLS is a parameter, and
+//! Differs from `axum::serve` in that a client that is slow to send its headers is cut off, that TLS is a parameter, and
 //! that a shutdown drains WebSockets, which HTTP's own graceful shutdown does not know, and ends at a deadline.
 
 use std::error::Error as StdError;
@@ -168,7 +168,7 @@ impl Shutdown {
     async fn drained(self) -> Duration {
         self.signal.await;
         let begun = Instant::now();
-        let limit = self.drain.time_limit();
+        let limit = self.drain.get_timeout();
         self.connections.drain(self.drain).await;
         limit.saturating_sub(begun.elapsed())
     }
@@ -273,9 +273,9 @@ where
                 }
             };
             drop(listener);
-            Drain::new().deadline(rest).in_time(graceful.shutdown()).await;
+            Drain::new().timeout(rest).in_time(graceful.shutdown()).await;
             // dropping the set aborts those that are left; waiting has their sockets closed before the server ends
-            Drain::new().deadline(GRACE).in_time(connections.shutdown()).await;
+            Drain::new().timeout(GRACE).in_time(connections.shutdown()).await;
             Ok(())
         })
     }

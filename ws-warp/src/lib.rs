@@ -23,12 +23,13 @@
 //! }
 //! ```
 //!
-//! It needs nothing of warp's own feature `websocket`. The layer, the socket and everything else are [`ws_core`]'s, and
-//! are re-exported here. Give clones of one layer to all routes, so that they share its limit and its drain.
+//! It does not need warp's own feature `websocket`. [`WebSocketUpgrade`] is warp's own here, because a filter extracts it.
+//! The layer, the socket and all other types are those of [`ws_core`], re-exported. Give clones of one layer to all routes,
+//! so that they share its limit of connections and its drain.
 //!
 //! # The request beside the socket
 //!
-//! The filter composes with any other; what they extract goes to the socket's closure:
+//! The filter composes with any other. What they extract goes to the closure for the socket:
 //!
 //! ```
 //! use warp::Filter;
@@ -46,7 +47,7 @@
 //!
 //! # Shutting down
 //!
-//! warp's graceful shutdown does not know a WebSocket. Let it begin with a drain:
+//! The graceful shutdown of warp does not know WebSockets. Let it begin with a drain:
 //!
 //! ```no_run
 //! # use warp::Filter;
@@ -67,60 +68,92 @@
 //! # }
 //! ```
 //!
-//! The compiler cannot always prove that the future of warp's `run` is `Send` when it is awaited inside of another: to
-//! spawn it, box it first, in a function that is not async.
+//! The compiler cannot always prove that the future of warp's `run` is `Send` when another future awaits it. To spawn it,
+//! box it first, in a function that is not async.
 //!
 //! # What differs on warp
 //!
-//! - A handshake that is refused does not keep the rest of the route from running: a filter can only reject, and a
-//!   rejection needs a `recover` of yours. So the filter lets it pass, and [`WebSocketUpgrade::on_upgrade`] replies with
-//!   the refusal in place of the upgrade, with the same status, headers and text as on the other frameworks.
-//! - The handshake timeout does not cut off a route that does not answer; an answer that comes too late is 408.
+//! - The route runs for a handshake that is refused, too. A filter can only reject, and a rejection needs a `recover` that
+//!   you write. So the filter lets the handshake pass, and [`WebSocketUpgrade::on_upgrade`] replies with the refusal
+//!   instead of the upgrade. Status, headers and text are those of the other frameworks.
+//!   [`WebSocketUpgrade::rejection`] tells the route beforehand.
+//! - The handshake timeout does not cancel a route that does not answer. An answer that comes too late is 408.
 //! - A filter does not see the HTTP version. An upgrade that warp's server does not support counts as HTTP/1.0, and is
 //!   refused with 505.
+//! - A filter does not see all extensions of a request, so [`WebSocketUpgrade::extensions`] has none of other middleware.
+//!   Extract them with `warp::ext`.
 //! - warp's own server does not offer WebSockets over HTTP/2 (RFC 8441). `warp::service` on another server does, such as
 //!   `ws_hyper::serve`.
 //!
 //! # Features
 //!
-//! `json` (default), `deflate` and `testing`, as in [`ws_core`].
+//! `json` (default), `deflate` and `testing`, as in [`ws_core`](ws_core#features).
 
 use std::fmt;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use warp::filters::path::FullPath;
 use warp::host::Authority;
 use warp::reply::{Reply, Response};
 use warp::{Filter, reject};
-pub use ws_core::*;
+#[cfg(feature = "testing")]
+pub use ws_core::testing;
+pub use ws_core::{
+    Body, CloseCode, CloseFrame, Closed, ConnectionId, ConnectionInfo, Connections, Drain, Drained, Error,
+    FutureWebSocket, HandlerService, InvalidClose, InvalidOrigin, InvalidProtocol, InvalidUtf8, Message,
+    Observer, Origin, OriginPolicy, Outcome, PreparedMessage, ProtocolError, Receiver, Rejection,
+    ResponseBody, ResponseFuture, Sender, Sending, Side, Timeout, TrySendError, Utf8Bytes, WebSocket,
+    WebSocketLayer, WebSocketService, service,
+};
+#[cfg(feature = "deflate")]
+pub use ws_core::{Compression, InvalidLevel};
 
 /// A filter that takes upgrades, checks them by the rules of `layer`, and extracts a [`WebSocketUpgrade`].
 ///
 /// A request that is no upgrade is rejected as not found, so that other routes can match it.
 ///
-/// The example is [at the crate](crate).
+/// ```
+/// use warp::Filter;
+/// use ws_warp::{WebSocketLayer, WebSocketUpgrade, websocket};
+///
+/// let hello = warp::path("hello")
+///     .and(websocket(WebSocketLayer::new()))
+///     .map(|upgrade: WebSocketUpgrade| upgrade.on_upgrade(async |mut socket| socket.send("hello").await));
+/// # drop(hello);
+/// ```
 #[must_use]
 pub fn websocket(
     layer: WebSocketLayer,
 ) -> impl Filter<Extract = (WebSocketUpgrade,), Error = reject::Rejection> + Clone {
     warp::method()
-        .and(warp::path::full())
+        .and(uri())
         .and(headers())
         .and(warp::ext::optional::<Protocol>())
         .and(warp::ext::optional::<OnUpgrade>())
-        .and_then(move |method, path, headers, protocol, on_upgrade| {
-            let upgrade = upgrade(&layer, head(method, &path, headers, protocol, on_upgrade));
+        .and_then(move |method, uri, headers, protocol, on_upgrade| {
+            let upgrade = upgrade(&layer, head(method, uri, headers, protocol, on_upgrade));
             async { upgrade.ok_or_else(reject::not_found) }
         })
 }
 
-/// The headers, with a `Host` for a request that has none: over HTTP/2 it has `:authority` in its place.
+/// The path and the query.
+fn uri() -> impl Filter<Extract = (Uri,), Error = reject::Rejection> + Clone {
+    let query = warp::query::raw().map(Some).or_else(|_| async { Ok::<_, reject::Rejection>((None,)) });
+    warp::path::full().and(query).map(|path: FullPath, query: Option<String>| {
+        let path = path.as_str();
+        let uri = query.map_or_else(|| path.parse(), |query| format!("{path}?{query}").parse());
+        // both were parts of a URI, so this is one
+        uri.unwrap_or_default()
+    })
+}
+
+/// The headers, with a `Host` if the request has none: over HTTP/2 it has `:authority` instead.
 fn headers() -> impl Filter<Extract = (HeaderMap,), Error = reject::Rejection> + Clone {
-    // a `Host` that this does not take is there, and the layer says what is wrong with it
+    // this fails for a `Host` that is not valid, and the layer then says what is wrong with it
     let authority = warp::host::optional().or_else(|_| async { Ok::<_, reject::Rejection>((None,)) });
     warp::header::headers_cloned().and(authority).map(
         |mut headers: HeaderMap, authority: Option<Authority>| {
@@ -135,15 +168,14 @@ fn headers() -> impl Filter<Extract = (HeaderMap,), Error = reject::Rejection> +
 /// The head of the request, as far as filters can see it.
 fn head(
     method: Method,
-    path: &FullPath,
+    uri: Uri,
     headers: HeaderMap,
     protocol: Option<Protocol>,
     on_upgrade: Option<OnUpgrade>,
 ) -> Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = method;
-    // it was the path of a URI already, so it is one
-    parts.uri = path.as_str().parse().unwrap_or_default();
+    parts.uri = uri;
     parts.headers = headers;
     parts.version = match (&protocol, &on_upgrade) {
         (Some(_), _) => Version::HTTP_2,
@@ -162,12 +194,12 @@ fn head(
 fn upgrade(layer: &WebSocketLayer, mut head: Parts) -> Option<WebSocketUpgrade> {
     match layer.upgrade(&mut head) {
         Err(Rejection::NotAnUpgrade) => None,
-        result => Some(WebSocketUpgrade { result, version: head.version }),
+        result => Some(WebSocketUpgrade { result, head }),
     }
 }
 
 /// A handshake that passed the filter [`websocket`]: [`on_upgrade`](Self::on_upgrade) makes it a connection, or replies
-/// that it was refused.
+/// that it is refused.
 ///
 /// ```
 /// use warp::{Filter, Reply};
@@ -183,38 +215,99 @@ fn upgrade(layer: &WebSocketLayer, mut head: Parts) -> Option<WebSocketUpgrade> 
 #[must_use = "the WebSocket opens when `on_upgrade` is called and its reply returned"]
 pub struct WebSocketUpgrade {
     result: Result<ws_core::WebSocketUpgrade, Rejection>,
-    version: Version,
+    head: Parts,
 }
 
 impl WebSocketUpgrade {
-    /// Why the handshake is refused, if it is: `on_upgrade` will reply so.
+    /// Why the handshake is refused, if it is. [`on_upgrade`](Self::on_upgrade) then replies with it.
     #[must_use]
     pub fn rejection(&self) -> Option<&Rejection> {
         self.result.as_ref().err()
     }
 
-    /// The subprotocol that was chosen, if any.
+    /// The head of the request, as far as a filter sees it: without the extensions of other middleware, and with a version
+    /// that says HTTP/1.1 or HTTP/2 only.
+    #[must_use]
+    pub fn head(&self) -> &Parts {
+        &self.head
+    }
+
+    /// The URI of the request: the path and the query.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        &self.head.uri
+    }
+
+    /// The headers of the request.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The extensions of the request, as far as a filter sees them: those of other middleware are not there. Extract them
+    /// with `warp::ext`.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        &self.head.extensions
+    }
+
+    /// The subprotocol that was chosen, if any. `None` if the handshake is refused.
     #[must_use]
     pub fn protocol(&self) -> Option<&str> {
         self.result.as_ref().ok()?.protocol()
     }
 
-    /// Chooses the subprotocol anew, for this route, see [`ws_core::WebSocketUpgrade::protocols`].
+    /// Whether the handshake timeout is over, so that there can be no connection any more. The reply is then 408.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.result.as_ref().is_ok_and(ws_core::WebSocketUpgrade::is_late)
+    }
+
+    /// Chooses the subprotocol again, for this route: the first of `protocols`, which are in the order of the server's
+    /// preference, that the client offers; none if the client offers none of them. This replaces the choice by the
+    /// [`protocols`](WebSocketLayer::protocols) of the layer.
+    ///
+    /// # Panics
+    ///
+    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only. [`try_protocols`](Self::try_protocols)
+    /// returns an error instead.
+    #[track_caller]
     pub fn protocols<I>(self, protocols: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,
     {
-        Self { result: self.result.map(|upgrade| upgrade.protocols(protocols)), ..self }
+        match self.result {
+            Ok(upgrade) => Self { result: Ok(upgrade.protocols(protocols)), ..self },
+            Err(_) => self,
+        }
     }
 
-    /// Calls `callback` if the connection does not come about after all, see
-    /// [`ws_core::WebSocketUpgrade::on_failed_upgrade`]. It is not called for a handshake that is refused.
+    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
+    ///
+    /// # Errors
+    ///
+    /// If a name is not a token. The names are not looked at if the handshake is refused.
+    pub fn try_protocols<I>(self, protocols: I) -> Result<Self, InvalidProtocol>
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        match self.result {
+            Ok(upgrade) => Ok(Self { result: Ok(upgrade.try_protocols(protocols)?), ..self }),
+            Err(_) => Ok(self),
+        }
+    }
+
+    /// Calls `callback` if there will be no connection after all: the peer disconnected before it had the reply, or the
+    /// handshake timeout is over. It is not called for a handshake that is refused.
     pub fn on_failed_upgrade(self, callback: impl FnOnce(Error) + Send + 'static) -> Self {
         Self { result: self.result.map(|upgrade| upgrade.on_failed_upgrade(callback)), ..self }
     }
 
-    /// Makes the reply, and serves the connection with `handler` when the reply is out, see
-    /// [`ws_core::WebSocketUpgrade::on_upgrade`]. If the handshake is refused, the reply says so.
+    /// Makes the reply, 101 (switching protocols) or, over HTTP/2, 200, and spawns the task of the connection, which runs
+    /// `handler` when the reply has been sent. If the handshake is refused, the reply says why.
+    ///
+    /// If there is no connection, `handler` is dropped without being called. [`WebSocket`] and [`Outcome`] say what it means
+    /// when `handler` returns.
     ///
     /// # Panics
     ///
@@ -224,12 +317,58 @@ impl WebSocketUpgrade {
         F: FnOnce(WebSocket) -> Fut + Send + 'static,
         Fut: Future<Output: Outcome> + Send + 'static,
     {
-        let response = match self.result {
-            Ok(upgrade) if upgrade.is_late() => Rejection::Timeout.into_response(self.version),
+        let response = match self.accepted() {
             Ok(upgrade) => upgrade.on_upgrade(handler),
-            Err(rejection) => rejection.into_response(self.version),
+            Err(refusal) => refusal,
         };
         UpgradeReply { response }
+    }
+
+    /// Makes the reply, and a future of the socket, for code that has no handler to call. If the handshake is refused, the
+    /// reply says why, and there is no future.
+    ///
+    /// Poll the future, usually on a task of its own, while the reply is sent. When it is ready, the task of the connection
+    /// has been spawned. The connection closes when the socket is dropped, or its [`Receiver`] if it was split.
+    ///
+    /// ```
+    /// use warp::{Filter, Reply};
+    /// use ws_warp::{WebSocketLayer, WebSocketUpgrade, websocket};
+    ///
+    /// fn hello(upgrade: WebSocketUpgrade) -> impl Reply {
+    ///     let (reply, socket) = upgrade.into_parts();
+    ///     if let Some(socket) = socket {
+    ///         tokio::spawn(async move {
+    ///             let mut socket = socket.await?;
+    ///             socket.send("hello").await
+    ///         });
+    ///     }
+    ///     reply
+    /// }
+    ///
+    /// let route = websocket(WebSocketLayer::new()).map(hello);
+    /// # drop(route);
+    /// ```
+    #[must_use = "the reply opens the WebSocket, and the future is the socket"]
+    pub fn into_parts(self) -> (UpgradeReply, Option<FutureWebSocket>) {
+        let (response, socket) = match self.accepted() {
+            Ok(upgrade) => {
+                let (response, socket) = upgrade.into_parts();
+                (response, Some(socket))
+            }
+            Err(refusal) => (refusal, None),
+        };
+        (UpgradeReply { response }, socket)
+    }
+
+    /// The handshake, or the response that refuses it.
+    #[expect(clippy::result_large_err, reason = "it is used at once")]
+    fn accepted(self) -> Result<ws_core::WebSocketUpgrade, http::Response<Body>> {
+        let rejection = match self.result {
+            Ok(upgrade) if !upgrade.is_late() => return Ok(upgrade),
+            Ok(_) => Rejection::Timeout,
+            Err(rejection) => rejection,
+        };
+        Err(rejection.into_response(self.head.version))
     }
 }
 

@@ -62,7 +62,7 @@ async fn websocket(State(app): State<App>, request: Request) -> Response {
     match app.answer {
         Answer::Unauthorized => return unauthorized(),
         Answer::Never => pending().await,
-        Answer::Upgrade | Answer::UpgradeWith(_) | Answer::Withhold | Answer::Replace => {}
+        _ => {}
     }
     let (mut parts, _) = request.into_parts();
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
@@ -70,10 +70,25 @@ async fn websocket(State(app): State<App>, request: Request) -> Response {
         Err(rejection) => return rejection.into_response(),
     };
     let upgrade = match app.answer {
-        Answer::UpgradeWith(protocols) => upgrade.protocols(protocols),
+        // the last choice counts
+        Answer::UpgradeWith(protocols) => match upgrade.protocols(["unknown"]).try_protocols(protocols) {
+            Ok(upgrade) => upgrade,
+            Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        },
         _ => upgrade,
     };
-    let response = upgrade.on_upgrade(move |socket| (app.handler)(socket));
+    let response = match app.answer {
+        Answer::Describe => {
+            let text = description!(upgrade);
+            upgrade.on_upgrade(async move |mut socket| socket.send(text).await)
+        }
+        Answer::IntoParts => {
+            let (response, socket) = upgrade.into_parts();
+            tokio::spawn(async move { (app.handler)(socket.await?).await });
+            response
+        }
+        _ => upgrade.on_upgrade(move |socket| (app.handler)(socket)),
+    };
     match app.answer {
         Answer::Withhold => pending().await,
         Answer::Replace => unauthorized(),

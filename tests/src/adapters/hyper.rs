@@ -92,7 +92,7 @@ impl App {
         match self.answer {
             Answer::Unauthorized => return unauthorized(),
             Answer::Never => pending().await,
-            Answer::Upgrade | Answer::UpgradeWith(_) | Answer::Withhold | Answer::Replace => {}
+            _ => {}
         }
         let (mut parts, _) = request.into_parts();
         let upgrade = match WebSocketUpgrade::from_parts(&mut parts) {
@@ -100,10 +100,25 @@ impl App {
             Err(rejection) => return full(rejection.into_response(parts.version)),
         };
         let upgrade = match self.answer {
-            Answer::UpgradeWith(protocols) => upgrade.protocols(protocols),
+            // the last choice counts
+            Answer::UpgradeWith(protocols) => match upgrade.protocols(["unknown"]).try_protocols(protocols) {
+                Ok(upgrade) => upgrade,
+                Err(error) => return respond(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            },
             _ => upgrade,
         };
-        let response = upgrade.on_upgrade(move |socket| (self.handler)(socket));
+        let response = match self.answer {
+            Answer::Describe => {
+                let text = description!(upgrade);
+                upgrade.on_upgrade(async move |mut socket| socket.send(text).await)
+            }
+            Answer::IntoParts => {
+                let (response, socket) = upgrade.into_parts();
+                tokio::spawn(async move { (self.handler)(socket.await?).await });
+                response
+            }
+            _ => upgrade.on_upgrade(move |socket| (self.handler)(socket)),
+        };
         match self.answer {
             Answer::Withhold => pending().await,
             Answer::Replace => unauthorized(),

@@ -1,5 +1,20 @@
 //! The servers that the suite runs on: one file for each adapter, and all that a framework needs is in there.
 
+/// What an adapter's `WebSocketUpgrade` says of the request, as text.
+macro_rules! description {
+    ($upgrade:ident) => {
+        format!(
+            "{} {:?} {:?} {:?} {:?} late: {}",
+            $upgrade.head().method,
+            $upgrade.uri().path_and_query().map(|it| it.as_str()),
+            $upgrade.headers().get("X-Name"),
+            $upgrade.extensions().get::<$crate::server::Tag>().map(|tag| tag.0),
+            $upgrade.protocol(),
+            $upgrade.is_late(),
+        )
+    };
+}
+
 mod axum;
 mod hyper;
 mod warp;

@@ -62,14 +62,33 @@ async fn respond(upgrade: WebSocketUpgrade, answer: Answer, handler: Handler, se
     match answer {
         Answer::Unauthorized => return unauthorized(),
         Answer::Never => pending().await,
-        Answer::Upgrade | Answer::UpgradeWith(_) | Answer::Withhold | Answer::Replace => {}
+        _ => {}
     }
     let upgrade = upgrade.on_failed_upgrade(seen.on_failed());
     let upgrade = match answer {
-        Answer::UpgradeWith(protocols) => upgrade.protocols(protocols),
+        // the last choice counts
+        Answer::UpgradeWith(protocols) => match upgrade.protocols(["unknown"]).try_protocols(protocols) {
+            Ok(upgrade) => upgrade,
+            Err(error) => {
+                return with_status(error.to_string(), StatusCode::INTERNAL_SERVER_ERROR).into_response();
+            }
+        },
         _ => upgrade,
     };
-    let reply = upgrade.on_upgrade(move |socket| handler(socket));
+    let reply = match answer {
+        Answer::Describe => {
+            let text = description!(upgrade);
+            upgrade.on_upgrade(async move |mut socket| socket.send(text).await)
+        }
+        Answer::IntoParts => {
+            let (reply, socket) = upgrade.into_parts();
+            if let Some(socket) = socket {
+                tokio::spawn(async move { handler(socket.await?).await });
+            }
+            reply
+        }
+        _ => upgrade.on_upgrade(move |socket| handler(socket)),
+    };
     match answer {
         Answer::Withhold => pending().await,
         Answer::Replace => unauthorized(),

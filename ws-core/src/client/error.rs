@@ -1,4 +1,4 @@
-//! Why a connection did not come about: [`ConnectError`], and [`Refusal`], the answer of a server that said no.
+//! Why a connection did not open: [`ConnectError`], and [`Refusal`], the answer of a server that refused the handshake.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,13 +9,13 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 
-/// How much of a refusal's text is put into the message of the error, in characters.
+/// How much of the text of a refusal is in the message of the error, in characters.
 const SHOWN: usize = 200;
 
-/// Why a client did not get a connection.
+/// Why a connection did not open.
 ///
 /// ```no_run
-/// # async fn run() -> Result<(), ws_core::ConnectError> {
+/// # async fn run() -> Result<(), ws_core::client::ConnectError> {
 /// use ws_core::client;
 ///
 /// match client::connect("wss://example.com/chat").await {
@@ -30,18 +30,18 @@ const SHOWN: usize = 200;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The URL is not that of a WebSocket (RFC 6455 section 3), or one that this client can connect to.
+    /// The URL is not one of a WebSocket (RFC 6455 section 3), or this client cannot connect to it.
     #[error("this is not a URL to connect to: {why}")]
     InvalidUrl {
         /// What is wrong with it, and what to write.
         why: &'static str,
     },
-    /// The name of the server has no address, or no connection came about to any of its addresses. This is the error of
-    /// the last one.
+    /// The name of the server has no address, or none of its addresses accepts a connection. This is the error of the last
+    /// address.
     #[error("cannot connect to the server: {0}")]
     Connect(#[source] io::Error),
-    /// There is no TLS with the server: its certificate is not trusted or not for its name, or the two have no
-    /// version or cipher in common.
+    /// TLS failed: the certificate of the server is not trusted or not for its name, or there is no common version or
+    /// cipher.
     #[error("no TLS with the server: {0}")]
     Tls(#[source] io::Error),
     /// The connection was not open within the `connect_timeout`.
@@ -50,7 +50,7 @@ pub enum ConnectError {
     /// The server answered with another status than 101.
     #[error(transparent)]
     Refused(Box<Refusal>),
-    /// The answer is not one that opens a WebSocket (RFC 6455 section 4.1), or not HTTP/1.1.
+    /// The answer does not open a WebSocket (RFC 6455 section 4.1), or is not HTTP/1.1.
     #[error("the server's answer does not open a WebSocket: {why}")]
     InvalidResponse {
         /// What is wrong with it, and what it should be.
@@ -59,25 +59,25 @@ pub enum ConnectError {
     /// The head of the answer is larger than 16 KiB, or has more than 100 headers.
     #[error("the head of the server's answer has more than 16 KiB, or more than 100 headers")]
     HeadTooLarge,
-    /// The connection ended, or broke, before the answer was complete.
+    /// The connection ended or broke before the answer was complete.
     #[error("the server disconnected before its answer was complete")]
     Disconnected(#[source] Option<io::Error>),
 }
 
 impl ConnectError {
-    /// Whether the URL is to be corrected.
+    /// Whether the URL is not valid.
     #[must_use]
     pub fn is_invalid_url(&self) -> bool {
         matches!(self, Self::InvalidUrl { .. })
     }
 
-    /// Whether no connection to the server came about, or it broke before the answer: name, network, or nobody there.
+    /// Whether the network failed: no address, no connection, or a connection that broke before the answer.
     #[must_use]
     pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::Disconnected(_))
     }
 
-    /// Whether there is no TLS with the server.
+    /// Whether TLS failed.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
@@ -89,19 +89,19 @@ impl ConnectError {
         matches!(self, Self::Timeout)
     }
 
-    /// Whether the server said no, in HTTP.
+    /// Whether the server refused the handshake with an HTTP status.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
 
-    /// Whether the server's answer broke the protocol or a limit: most often, there is no WebSocket at that URL.
+    /// Whether the answer broke the protocol or a limit. Usually there is no WebSocket at that URL.
     #[must_use]
     pub fn is_invalid_response(&self) -> bool {
         matches!(self, Self::InvalidResponse { .. } | Self::HeadTooLarge)
     }
 
-    /// The answer of a server that said no.
+    /// The answer of a server that refused the handshake.
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
@@ -116,13 +116,13 @@ impl ConnectError {
         self.refusal().map(Refusal::status)
     }
 
-    /// After which time the server asks to come back.
+    /// How long the server asks the client to wait, in a refusal.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.refusal().and_then(Refusal::retry_after)
     }
 
-    /// Whether the same may go well later, without any change:
+    /// Whether a retry may succeed without a change:
     ///
     /// | error | retry? |
     /// |---|---|
@@ -135,7 +135,7 @@ impl ConnectError {
     pub fn should_retry(&self) -> bool {
         match self {
             Self::Connect(_) | Self::Disconnected(_) | Self::Timeout => true,
-            // what rustls itself finds wrong has this kind
+            // the errors of rustls itself have this kind
             Self::Tls(error) => error.kind() != io::ErrorKind::InvalidData,
             Self::Refused(refusal) => {
                 let status = refusal.status();
@@ -153,7 +153,7 @@ impl ConnectError {
 /// The answer of a server that refused the handshake.
 ///
 /// ```
-/// # fn report(error: &ws_core::ConnectError) {
+/// # fn report(error: &ws_core::client::ConnectError) {
 /// if let Some(refusal) = error.refusal() {
 ///     println!("{}: {}", refusal.status(), String::from_utf8_lossy(refusal.body()));
 /// }
@@ -179,14 +179,14 @@ impl Refusal {
         &self.headers
     }
 
-    /// The body, or its first 4 KiB; what was there within a second.
+    /// The first 4 KiB of the body, as far as they arrived within one second.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// The header `Retry-After` (RFC 9110 section 10.2.3), as the time from now: of a number of seconds or of a date.
-    /// A date that has passed is zero.
+    /// The header `Retry-After` (RFC 9110 section 10.2.3), seconds or a date, as the time from now. Zero for a date that has
+    /// passed.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let value = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -197,8 +197,8 @@ impl Refusal {
         Some(date.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
-    /// Where a redirect leads. It is never followed: the request has headers that are this server's business, and the
-    /// next one could be anybody's. Connect there if it is to be trusted.
+    /// The target of a redirect. It is never followed, because the request has headers that another server must not see.
+    /// Connect to the target if you trust it.
     #[must_use]
     pub fn location(&self) -> Option<&str> {
         let location = self.headers.get(LOCATION)?.to_str().ok()?;
@@ -232,17 +232,17 @@ impl std::error::Error for Refusal {}
 /// ```
 /// use ws_core::client::{Client, InvalidHeader};
 ///
-/// let error = Client::new().header("upgrade", "h2c").unwrap_err();
+/// let error = Client::new().try_header("upgrade", "h2c").unwrap_err();
 /// assert!(matches!(error, InvalidHeader::Reserved { .. }));
 /// assert_eq!(error.to_string(), "the header `upgrade` cannot be set: it belongs to the handshake");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidHeader {
-    /// The name is not one of a header.
+    /// The name is not valid for a header.
     #[error("{0:?} is not the name of a header: use letters, digits and !#$%&'*+-.^_`|~ only")]
     Name(String),
-    /// The value has a byte that no header may have.
+    /// The value contains a byte that is not valid in a header.
     #[error("the value of the header `{0}` has a line break or another control character")]
     Value(HeaderName),
     /// The header is set by something else.
@@ -256,7 +256,7 @@ pub enum InvalidHeader {
 }
 
 impl InvalidHeader {
-    /// A header that can be sent, of this name and value.
+    /// Checks that a header with this name and value can be sent.
     pub(super) fn check(name: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), Self> {
         let name = HeaderName::try_from(name).map_err(|_| Self::Name(name.to_owned()))?;
         let why = match name.as_str() {

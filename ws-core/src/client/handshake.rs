@@ -1,8 +1,7 @@
-//! The client's half of the opening handshake (RFC 6455 section 4.1): the head of the request, and what the answer has
-//! to be.
+//! The opening handshake of a client (RFC 6455 section 4.1): the head of the request, and the check of the answer.
 //!
-//! The parsing and the keys are tungstenite's, the judgement is not: its `ClientHandshake` fails where a server chooses
-//! none of the subprotocols, which it may, and does not look at extensions.
+//! The parser and the keys are those of tungstenite. Its `ClientHandshake` is not used: it fails if a server chooses none of
+//! the subprotocols, which is allowed, and it does not check extensions.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,9 +19,10 @@ use tokio_tungstenite::tungstenite::handshake::client::{Response, generate_key};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
 
+use super::config::Config;
 use super::error::{ConnectError, Refusal};
 use super::target::Target;
-use super::{Config, Negotiated};
+use crate::config::Negotiated;
 #[cfg(feature = "deflate")]
 use crate::handshake::deflate;
 use crate::handshake::headers::{has_token, items, only};
@@ -30,10 +30,10 @@ use crate::handshake::headers::{has_token, items, only};
 /// The largest head of a response, in bytes, and with how many headers.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 100;
-/// How much of the body of a refusal is kept, and how long it is waited for.
+/// How much of the body of a refusal is kept, in bytes, and how long to wait for it.
 const MAX_BODY: usize = 4 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(1);
-/// How much is read at once.
+/// The space for one read, in bytes.
 const READ_SIZE: usize = 2 * 1024;
 
 /// What the server has agreed to.
@@ -43,7 +43,7 @@ pub(super) struct Agreed {
     pub(super) negotiated: Negotiated,
 }
 
-/// Asks for a WebSocket, and judges the answer. Returns what was agreed, and what came behind the head.
+/// Sends the request, and checks the answer. Returns what was agreed, and the bytes that follow the head.
 pub(super) async fn exchange<S>(
     stream: &mut S,
     target: &Target,
@@ -69,7 +69,7 @@ where
     Ok((agreed, read))
 }
 
-/// The head of the request. All of it was checked where it was set.
+/// The head of the request. Its parts were checked when they were set.
 fn request(target: &Target, config: &Config, key: &str) -> Vec<u8> {
     let mut head = format!(
         "GET {path} HTTP/1.1\r\n\
@@ -101,19 +101,19 @@ fn request(target: &Target, config: &Config, key: &str) -> Vec<u8> {
     head
 }
 
-/// Reads the head of the response, and perhaps some of what follows it.
+/// Reads the head of the response. Returns it with the bytes that were read after it.
 async fn read_head<S>(stream: &mut S) -> Result<(Response, BytesMut), ConnectError>
 where
     S: AsyncRead + Unpin,
 {
     let mut read = BytesMut::new();
-    // what came of informational answers counts, too
+    // the bytes of informational answers count, too
     let mut skipped = 0;
     loop {
         if let Some((length, response)) = parse_head(&read, MAX_HEAD - skipped)? {
             read.advance(length);
             let status = response.status();
-            // others may come before the one that counts (RFC 9110 section 15.2)
+            // informational answers may precede the final one (RFC 9110 section 15.2)
             if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok((response, read));
             }
@@ -137,13 +137,13 @@ fn parse_head(read: &[u8], limit: usize) -> Result<Option<(usize, Response)>, Co
         }
         Ok(None) if read.len() < limit => Ok(None),
         Ok(_) => Err(ConnectError::HeadTooLarge),
-        // the parser has a limit of its own, which is an error like others
+        // the parser has its own limit of headers, and no error of its own for it
         Err(_) if read.split(|&byte| byte == b'\n').count() > MAX_HEADERS => Err(ConnectError::HeadTooLarge),
         Err(error) => Err(ConnectError::invalid_response(format!("it is not HTTP/1.1 ({error})"))),
     }
 }
 
-/// Judges the headers of a response with the status 101.
+/// Checks the headers of a response with the status 101.
 fn verify(headers: &HeaderMap, accept: &str, config: &Config) -> Result<Agreed, Cow<'static, str>> {
     if !has_token(headers, &UPGRADE, "websocket") {
         return Err("the header `Upgrade` has to be `websocket`".into());
@@ -157,7 +157,7 @@ fn verify(headers: &HeaderMap, accept: &str, config: &Config) -> Result<Agreed, 
     Ok(Agreed { protocol: protocol(headers, config)?, negotiated: extensions(headers, config)? })
 }
 
-/// The subprotocol that the server has chosen: none, or one of those that it was offered.
+/// The subprotocol that the server has chosen: none, or one of the offered.
 fn protocol(headers: &HeaderMap, config: &Config) -> Result<Option<Arc<str>>, Cow<'static, str>> {
     let mut chosen = items(headers, &SEC_WEBSOCKET_PROTOCOL);
     match (chosen.next(), chosen.next()) {
@@ -176,7 +176,7 @@ fn protocol(headers: &HeaderMap, config: &Config) -> Result<Option<Arc<str>>, Co
     }
 }
 
-/// What the server has agreed to of the extensions that it was offered.
+/// The offered extensions that the server has agreed to.
 fn extensions(headers: &HeaderMap, config: &Config) -> Result<Negotiated, Cow<'static, str>> {
     let mut answered = items(headers, &SEC_WEBSOCKET_EXTENSIONS);
     let Some(answer) = answered.next() else { return Ok(Negotiated::default()) };
@@ -200,7 +200,7 @@ enum Framing {
     Close,
 }
 
-/// Reads the body of a refusal, as far as it is wanted. What fails here ends it: the status is what counts.
+/// Reads the body of a refusal, up to the limits. An error ends it: the status is what matters.
 async fn read_body<S>(stream: &mut S, status: StatusCode, headers: &HeaderMap, mut read: BytesMut) -> Bytes
 where
     S: AsyncRead + Unpin,
@@ -217,7 +217,7 @@ where
         Framing::Chunked => read.len() >= 2 * MAX_BODY || dechunk(read).1,
         Framing::Close => read.len() >= MAX_BODY,
     };
-    // a server that says no and keeps the connection must not keep its client waiting
+    // a server that keeps the connection open must not make its client wait
     let _ = timeout(BODY_TIME, async {
         while !is_complete(&read) {
             read.reserve(READ_SIZE);
@@ -246,7 +246,7 @@ fn dechunk(mut chunks: &[u8]) -> (Vec<u8>, bool) {
             str::from_utf8(line.trim_ascii()).ok().and_then(|digits| usize::from_str_radix(digits, 16).ok());
         chunks = &chunks[end + 1..];
         match size {
-            // what is no chunk ends them
+            // a line that is no size ends the body
             None | Some(0) => return (content, true),
             Some(size) => {
                 content.extend_from_slice(&chunks[..size.min(chunks.len())]);
@@ -292,8 +292,8 @@ mod tests {
     #[test]
     fn what_was_set_is_behind_it() {
         let client = Client::new().protocols(["chat", "superchat"]);
-        let client = client.origin("https://example.com").unwrap();
-        let client = client.header("X-Token", "1").unwrap().header("x-token", "2").unwrap();
+        let client = client.origin("https://example.com");
+        let client = client.header("X-Token", "1").header("x-token", "2");
         #[cfg(feature = "deflate")]
         let client = client.compression(crate::Compression::new());
         let head = requested("ws://[::1]:8443", &client);

@@ -1,25 +1,25 @@
-//! [`Client`]: WebSockets to other servers, and [`ReconnectingWebSocket`], one that comes back by itself.
+//! [`Client`]: WebSockets to other servers, and [`ReconnectingWebSocket`], which connects again when its connection ends.
 //!
-//! What [`connect`] gives is the same [`WebSocket`] that a handler has on a server, driven in the same way: keepalive,
-//! pongs, the closing handshake and the time limits go on behind it, memory is bounded, an idle connection holds no
-//! buffers. It differs from tokio-tungstenite's `connect_async` in that
+//! [`connect`] gives the same [`WebSocket`](crate::WebSocket) that a handler has on a server, and its task does the same:
+//! keepalive, pongs, the closing handshake and the time limits work without the code that holds the socket, memory is
+//! bounded, an idle connection holds no buffers. It differs from tokio-tungstenite's `connect_async` in these points:
 //!
-//! - the whole of connecting has one time limit: name, TCP, TLS and handshake;
-//! - a server that is gone is found out by pings, and one that does not read by a time limit;
-//! - the answer is judged in all that RFC 6455 section 4.1 asks for, also extensions; a server that chooses none of the
-//!   subprotocols is not refused, unless [`require_protocol`](Client::require_protocol) says so;
-//! - the head of the answer is bounded, in bytes and time;
-//! - the messages that follow the answer at once are never lost;
-//! - errors tell what may go well later ([`ConnectError::should_retry`]), and carry the server's refusal;
+//! - One time limit covers DNS, TCP, TLS and the handshake.
+//! - Pings find a server that is gone, and a time limit finds a server that does not read.
+//! - The answer is checked by all rules of RFC 6455 section 4.1, extensions included. A server may choose none of the
+//!   subprotocols, unless [`require_protocol`](Client::require_protocol) is called.
+//! - The head of the answer is bounded, in bytes and time.
+//! - Messages that follow the answer immediately are never lost.
+//! - Errors say whether a retry makes sense ([`ConnectError::should_retry`]), and contain the answer of the server.
 //! - URLs with a password or a fragment, and headers that belong to the handshake, are refused. No redirect is followed.
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use ws_core::Client;
+//! use ws_core::client::Client;
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::new()
-//!     .header("authorization", "Bearer 6f1e")?
+//!     .header("authorization", "Bearer 6f1e")
 //!     .protocols(["chat.v2", "chat.v1"])
 //!     .connect_timeout(Duration::from_secs(5));
 //!
@@ -34,29 +34,31 @@
 //!
 //! # TLS
 //!
-//! `wss` needs the feature `rustls`. The roots are those that the operating system trusts; a configuration of one's own,
-//! with other roots or a client's certificate, is given to `Client::tls_config`. For other libraries, connect over their
-//! stream, by [`Client::connect_over`] with a URL of `ws`.
+//! `wss` needs the feature `rustls`. By default the roots are those that the operating system trusts. `Client::tls_config`
+//! takes another configuration, with other roots or with a client certificate. To use another TLS library, connect over its
+//! stream: [`Client::connect_over`] with a URL of `ws`.
 //!
-//! # Coming back
+//! # Reconnecting
 //!
-//! [`Client::reconnecting`] describes a connection that is opened anew when it ends; started, it is a
-//! [`ReconnectingWebSocket`].
+//! [`Client::reconnecting`] makes a [`Reconnect`], and its `start` a [`ReconnectingWebSocket`], which opens a new connection
+//! when the last one has ended.
 //!
-//! - After an end it follows [`CloseCode::should_reconnect`](crate::CloseCode::should_reconnect), after an attempt that has
-//!   failed [`ConnectError::should_retry`]; [`Reconnect::reconnect_if`] decides otherwise.
-//! - Waits are random, grow, and are as long as the server asks for: [`Backoff`], [`Interruption::retry_after`].
-//! - What is sent between two connections waits in a bounded queue, and goes out once, in order, after
-//!   [`Reconnect::on_connect`] has restored what the server knew. What was handed to a connection that then broke may be
-//!   lost, and nobody knows: where that matters, have the other side acknowledge.
-//! - What it does is seen by [`ReconnectingWebSocket::states`].
+//! - It reconnects after a close if [`CloseCode::should_reconnect`](crate::CloseCode::should_reconnect) says so, and after a
+//!   failed attempt if [`ConnectError::should_retry`] says so. [`Reconnect::reconnect_if`] replaces both.
+//! - The waiting times are random and grow: [`Backoff`]. The server can ask for longer ones:
+//!   [`Interruption::retry_after`].
+//! - Messages that are sent between two connections wait in a bounded queue. They are sent once, in order, after
+//!   [`Reconnect::on_connect`] has restored the state of the session. If a connection breaks, the messages that it had taken
+//!   may be lost: if that matters, let the other side acknowledge them.
+//! - [`ReconnectingWebSocket::states`] shows what it is doing.
 //!
 //! ```no_run
-//! use ws_core::{Client, Error, WebSocket};
+//! use ws_core::client::Client;
+//! use ws_core::{Error, WebSocket};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut socket = Client::new()
-//!     .reconnecting("ws://localhost:3000/chat")?
+//!     .reconnecting("ws://localhost:3000/chat")
 //!     .on_connect(async |mut socket: WebSocket| {
 //!         socket.send("join lobby").await?;
 //!         Ok::<_, Error>(socket)
@@ -71,15 +73,16 @@
 //!
 //! # Defaults
 //!
-//! | knob | default | why |
+//! | setting | default | why |
 //! |---|---|---|
 //! | [`connect_timeout`](Client::connect_timeout) | 10 s | some round trips, and a resend or two |
-//! | [`ping_interval`](Client::ping_interval) | after 20 s of silence, ±10 % | proxies cut what is idle for 30–60 s |
-//! | [`pong_timeout`](Client::pong_timeout) | 20 s | any inbound byte counts as life |
+//! | [`ping_interval`](Client::ping_interval) | after 20 s of silence, ±10 % | proxies close connections that are idle for 30–60 s |
+//! | [`pong_timeout`](Client::pong_timeout) | 20 s | any byte from the server counts as an answer |
 //! | [`close_timeout`](Client::close_timeout) | 5 s | |
-//! | [`idle_timeout`](Client::idle_timeout) | off | quiet is not dead |
-//! | [`message_timeout`](Client::message_timeout) | 60 s | a server that drips a message for ever |
-//! | [`send_timeout`](Client::send_timeout) | 30 s | a server that stops reading |
+//! | [`idle_timeout`](Client::idle_timeout) | off | a quiet connection may still be needed |
+//! | [`message_timeout`](Client::message_timeout) | 60 s | a server may send one message for ever, byte by byte |
+//! | [`min_message_rate`](Client::min_message_rate) | 1 KiB/s | a message at this rate may take longer than the `message_timeout` |
+//! | [`send_timeout`](Client::send_timeout) | 30 s | a server may stop reading |
 //! | [`max_message_size`](Client::max_message_size), [`max_frame_size`](Client::max_frame_size) | 1 MiB | |
 //! | [`max_fragments`](Client::max_fragments) | 4,096 | |
 //! | [`inbound_queue`](Client::inbound_queue) | 32 messages or 64 KiB | |
@@ -88,8 +91,11 @@
 //! | the head of the answer | 16 KiB, 100 headers | fixed |
 //! | the body of a refusal | 4 KiB, 1 s | fixed |
 //!
-//! Those of a connection that comes back are [at `Reconnect`](Reconnect).
+//! The defaults of reconnecting are [at `Reconnect`](Reconnect).
 
+mod builder;
+mod config;
+mod connect;
 mod error;
 mod handshake;
 mod reconnect;
@@ -98,390 +104,10 @@ mod tcp;
 #[cfg(feature = "rustls")]
 mod tls;
 
-use std::fmt;
-use std::future::Future;
-use std::sync::Arc;
-use std::time::Duration;
-
-use http::header::{HeaderMap, HeaderValue, ORIGIN};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
-#[cfg(feature = "rustls")]
-use tokio_rustls::rustls::ClientConfig;
-
+pub use builder::Client;
+pub use connect::connect;
 pub use error::{ConnectError, InvalidHeader, Refusal};
 pub use reconnect::{
     Backoff, Interruption, Reconnect, ReconnectState, ReconnectingSender, ReconnectingWebSocket, SendError,
     States,
 };
-
-#[cfg(feature = "deflate")]
-use crate::compression::Compression;
-use crate::config::{ConnectionConfig, Negotiated, checked, connection_knobs};
-use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
-use crate::handshake::protocol_names;
-use crate::observer::{ConnectionId, ConnectionInfo};
-use crate::origin::{InvalidOrigin, Origin};
-use crate::protocol::Role;
-use target::Target;
-
-/// Opens a connection, with the defaults of [`Client`].
-///
-/// # Errors
-///
-/// As [`Client::connect`].
-///
-/// # Panics
-///
-/// Outside of a tokio runtime.
-///
-/// ```no_run
-/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut socket = ws_core::client::connect("ws://localhost:3000/echo").await?;
-/// socket.send("hello").await?;
-/// # Ok(())
-/// # }
-/// ```
-pub async fn connect(url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
-    Client::new().connect(url).await
-}
-
-/// Opens connections. It is made once, and a clone is cheap.
-///
-/// Every value is checked when it is set: a time of zero panics, and `None` switches a time limit off where that can be.
-///
-/// ```no_run
-/// use std::time::Duration;
-/// use ws_core::Client;
-///
-/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// let client = Client::new().protocols(["chat"]).ping_interval(Duration::from_secs(10));
-/// let (mut first, mut second) = (client.connect("ws://a.example/").await?, client.connect("ws://b.example/").await?);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-#[must_use = "a client does nothing until it connects"]
-pub struct Client {
-    config: Arc<Config>,
-}
-
-/// What all connections of a client have in common.
-#[derive(Clone)]
-struct Config {
-    /// Those of the user; none of them belongs to the handshake.
-    headers: HeaderMap,
-    /// What is offered, in the order of preference; each one is a token.
-    protocols: Vec<Arc<str>>,
-    require_protocol: bool,
-    connect_timeout: Option<Duration>,
-    #[cfg(feature = "deflate")]
-    compression: Option<Compression>,
-    #[cfg(feature = "rustls")]
-    tls: Option<Arc<ClientConfig>>,
-    connection: Arc<ConnectionConfig>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            headers: HeaderMap::new(),
-            protocols: Vec::new(),
-            require_protocol: false,
-            // as a server's handshake timeout
-            connect_timeout: Some(Duration::from_secs(10)),
-            #[cfg(feature = "deflate")]
-            compression: None,
-            #[cfg(feature = "rustls")]
-            tls: None,
-            connection: Arc::default(),
-        }
-    }
-}
-
-impl Client {
-    /// The client with its defaults: see the [table](self#defaults).
-    pub fn new() -> Self {
-        Self { config: Arc::default() }
-    }
-
-    fn set(mut self, set: impl FnOnce(&mut Config)) -> Self {
-        set(Arc::make_mut(&mut self.config));
-        self
-    }
-
-    fn set_connection(self, set: impl FnOnce(&mut ConnectionConfig)) -> Self {
-        self.set(|config| set(Arc::make_mut(&mut config.connection)))
-    }
-
-    /// Sends a header with the handshake, in place of an earlier one of this name. Default none.
-    ///
-    /// # Errors
-    ///
-    /// If the name or the value cannot stand in a header, or if the handshake sets it: `Host`, which is that of the URL,
-    /// `Origin`, for which there is [`origin`](Self::origin), `Upgrade`, `Connection`, `Sec-WebSocket-…`, and those that
-    /// announce a body.
-    ///
-    /// ```
-    /// use ws_core::Client;
-    ///
-    /// let client = Client::new().header("cookie", "session=6f1e")?;
-    ///
-    /// assert!(client.clone().header("x-user", "Ada\r\nx-admin: yes").is_err());
-    /// assert!(client.header("sec-websocket-key", "my own").is_err());
-    /// # Ok::<(), ws_core::client::InvalidHeader>(())
-    /// ```
-    pub fn header(self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<Self, InvalidHeader> {
-        let (name, value) = InvalidHeader::check(name.as_ref(), value.as_ref())?;
-        Ok(self.set(|config| drop(config.headers.insert(name, value))))
-    }
-
-    /// Says which web page asks, as a browser does (RFC 6454). Default none, which servers take for a program.
-    ///
-    /// # Errors
-    ///
-    /// If it is not an origin: `https://example.com`, `http://localhost:3000`.
-    ///
-    /// ```
-    /// use ws_core::Client;
-    ///
-    /// let client = Client::new().origin("https://example.com")?;
-    /// assert!(client.origin("example.com").is_err());
-    /// # Ok::<(), ws_core::InvalidOrigin>(())
-    /// ```
-    pub fn origin(self, origin: impl AsRef<str>) -> Result<Self, InvalidOrigin> {
-        let origin: Origin = origin.as_ref().parse()?;
-        // what an origin is written with can stand in a header
-        let value = HeaderValue::try_from(origin.to_string()).ok();
-        Ok(self.set(|config| config.headers.extend(value.map(|value| (ORIGIN, value)))))
-    }
-
-    /// The subprotocols that are offered, in the order of preference (RFC 6455 section 1.9). Default none.
-    ///
-    /// Which one the server has chosen, if any, is [`WebSocket::protocol`].
-    ///
-    /// # Panics
-    ///
-    /// If a name is not a token, which has letters, digits and ``!#$%&'*+-.^_`|~`` only, or is there twice.
-    pub fn protocols<I>(self, protocols: I) -> Self
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        let offered = protocol_names(protocols);
-        for (at, name) in offered.iter().enumerate() {
-            assert!(!offered[..at].contains(name), "the subprotocol {name:?} is there twice: offer it once");
-        }
-        self.set(|config| config.protocols = offered)
-    }
-
-    /// Refuses a server that chooses none of the [`protocols`](Self::protocols). Default off.
-    pub fn require_protocol(self) -> Self {
-        self.set(|config| config.require_protocol = true)
-    }
-
-    /// How long it may take until a connection is open: the name, TCP, TLS and the handshake together. Default 10 s.
-    ///
-    /// # Panics
-    ///
-    /// If it is zero.
-    pub fn connect_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
-        let timeout = checked("connect_timeout", timeout);
-        self.set(|config| config.connect_timeout = timeout)
-    }
-
-    connection_knobs!();
-
-    /// Offers to compress messages (permessage-deflate, RFC 7692), each one by itself, and does if the server agrees.
-    /// Default off: see [`Compression`] for what it costs, and for what must not be compressed.
-    ///
-    /// A server that agrees and would make its messages depend on each other (without `server_no_context_takeover`) is
-    /// refused, as section 7.1.1.1 has it.
-    #[cfg(feature = "deflate")]
-    pub fn compression(self, compression: impl Into<Option<Compression>>) -> Self {
-        let compression = compression.into();
-        self.set(|config| config.compression = compression)
-    }
-
-    /// Speaks TLS as this says: roots, certificates, versions. Default the roots that the operating system trusts,
-    /// TLS 1.2 and 1.3.
-    ///
-    /// Leave its `alpn_protocols` empty, or set them to `http/1.1` alone.
-    ///
-    /// ```
-    /// use std::sync::Arc;
-    /// use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-    /// use ws_core::Client;
-    ///
-    /// # let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()])?.cert.der().clone();
-    /// let mut roots = RootCertStore::empty();
-    /// roots.add(authority)?;
-    /// let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    /// let client = Client::new().tls_config(Arc::new(config));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[cfg(feature = "rustls")]
-    pub fn tls_config(self, config: Arc<ClientConfig>) -> Self {
-        self.set(|own| own.tls = Some(config))
-    }
-
-    /// Opens a connection to the server that `url` names (`ws://host:port/path?query`), by TCP, or by TLS for `wss`. All
-    /// addresses of the name are tried, in their order, each one 250 ms after the one before or when that has failed
-    /// (RFC 8305).
-    ///
-    /// When it is ready, the task of the connection has been spawned; the connection closes when the socket, or its
-    /// [`Receiver`](crate::Receiver) if it was split, is dropped.
-    ///
-    /// # Errors
-    ///
-    /// See [`ConnectError`].
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped before it is ready, there is no connection.
-    pub async fn connect(&self, url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
-        self.connect_to(&Target::parse(url.as_ref())?).await
-    }
-
-    /// As [`connect`](Self::connect), over a stream that leads to the server: the tunnel of a proxy, a Unix socket, a
-    /// pipe in memory. `url` gives what is sent in the request: `Host`, path and query.
-    ///
-    /// For `wss`, TLS is spoken over the stream. Where it is encrypted already, write `ws`.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    ///
-    /// # Panics
-    ///
-    /// As there.
-    ///
-    /// # Cancel safety
-    ///
-    /// As there; the stream is dropped.
-    ///
-    /// ```no_run
-    /// # #[cfg(unix)]
-    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-    /// use tokio::net::UnixStream;
-    /// use ws_core::Client;
-    ///
-    /// let stream = UnixStream::connect("/run/chat.sock").await?;
-    /// let socket = Client::new().connect_over("ws://localhost/chat", stream).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn connect_over<S>(&self, url: impl AsRef<str>, stream: S) -> Result<WebSocket, ConnectError>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let target = Target::parse(url.as_ref())?;
-        let stream: Transport = Transport::Other(Box::new(stream));
-        self.in_time(self.open(&target, stream)).await
-    }
-
-    /// Describes a connection to `url` that is opened anew when it ends: see [`ReconnectingWebSocket`].
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError::InvalidUrl`].
-    pub fn reconnecting(&self, url: impl AsRef<str>) -> Result<Reconnect, ConnectError> {
-        Ok(Reconnect::new(self.clone(), Target::parse(url.as_ref())?))
-    }
-
-    async fn connect_to(&self, target: &Target) -> Result<WebSocket, ConnectError> {
-        self.in_time(async {
-            let stream = tcp::connect(&target.host, target.port).await;
-            self.open(target, Transport::from_tcp(stream.map_err(ConnectError::Connect)?)).await
-        })
-        .await
-    }
-
-    /// Within the `connect_timeout`.
-    async fn in_time<T>(
-        &self,
-        open: impl Future<Output = Result<T, ConnectError>>,
-    ) -> Result<T, ConnectError> {
-        match self.config.connect_timeout {
-            Some(limit) => timeout(limit, open).await.unwrap_or(Err(ConnectError::Timeout)),
-            None => open.await,
-        }
-    }
-
-    /// Opens a connection over a stream that leads to the server.
-    async fn open(&self, target: &Target, mut transport: Transport) -> Result<WebSocket, ConnectError> {
-        let config = &self.config;
-        let peer = transport.peer();
-        #[cfg(feature = "rustls")]
-        if target.secure {
-            let stream = tls::connect(transport, &target.host, config.tls.clone()).await?;
-            transport = Transport::Tls(Box::new(stream));
-        }
-        let (agreed, read) = handshake::exchange(&mut transport, target, config).await?;
-
-        let id = ConnectionId::next();
-        // not a child of the caller's span, which would stay open as long as the connection
-        let span = tracing::info_span!(
-            parent: None,
-            "websocket",
-            connection = u64::from(id),
-            host = target.authority,
-            path = target.path(),
-            protocol = agreed.protocol.as_deref(),
-            peer = peer.map(tracing::field::display),
-        );
-        span.follows_from(tracing::Span::current());
-        let info = ConnectionInfo { id, peer, protocol: agreed.protocol };
-        let shared = Shared::new(Role::Client, info, Arc::clone(&config.connection), agreed.negotiated);
-        let link = Link::new(shared, Role::Client, transport, &read, None, span);
-        let (driver, socket) = Driver::without_handler(link);
-        tokio::spawn(driver);
-        Ok(socket)
-    }
-}
-
-impl Default for Client {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // the values of headers may be secrets, and the iterator over the names prints them, too
-        f.debug_struct("Client")
-            .field("headers", &self.config.headers.keys().collect::<Vec<_>>())
-            .field("protocols", &self.config.protocols)
-            .field("require_protocol", &self.config.require_protocol)
-            .field("connect_timeout", &self.config.connect_timeout)
-            .field("connection", &self.config.connection)
-            .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[should_panic(expected = "connect_timeout is zero")]
-    fn a_time_of_zero_is_refused_when_it_is_set() {
-        let _ = Client::new().connect_timeout(Duration::ZERO);
-    }
-
-    #[test]
-    #[should_panic(expected = "\"a\" is there twice")]
-    fn a_subprotocol_that_is_there_twice_is_refused_when_it_is_set() {
-        let _ = Client::new().protocols(["a", "b", "a"]);
-    }
-
-    #[test]
-    fn what_is_printed_of_a_client_has_no_secret() {
-        let client = Client::new().header("authorization", "Bearer 6f1e").unwrap();
-        let printed = format!("{client:?}");
-        assert!(printed.contains("authorization") && !printed.contains("6f1e"), "{printed}");
-    }
-}

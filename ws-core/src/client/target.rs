@@ -1,34 +1,33 @@
-//! Where a client connects to: a URL, taken apart and judged (RFC 6455 section 3).
+//! [`Target`]: the URL that a client connects to, parsed and checked (RFC 6455 section 3).
 //!
-//! Judged more strictly than `http::Uri` does, which drops a fragment, takes a port that is none for no port, and lets
-//! a user and a password through.
+//! `http::Uri` is less strict: it drops a fragment, ignores a port that is not valid, and accepts a user and a password.
 
 use std::net::Ipv6Addr;
 
 use http::Uri;
 
-use super::ConnectError;
+use super::error::ConnectError;
 
-/// What a URL of a WebSocket says.
+/// The parts of a URL of a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    /// By TLS: `wss`. Only where there is TLS.
+    /// Whether the scheme is `wss`. Without the feature `rustls` it never is.
     pub(super) secure: bool,
-    /// A name or an address, an IPv6 address without its brackets.
+    /// A name or an address; an IPv6 address without brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// The value of `Host`: without the port if that is the scheme's own.
+    /// The value of `Host`: without the port if it is the default of the scheme.
     pub(super) authority: String,
-    /// What is asked for: the path, and the query behind it.
+    /// The path, with the query.
     pub(super) path_and_query: String,
 }
 
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, ConnectError> {
-        Self::judge(url).map_err(|why| ConnectError::InvalidUrl { why })
+        Self::check(url).map_err(|why| ConnectError::InvalidUrl { why })
     }
 
-    fn judge(url: &str) -> Result<Self, &'static str> {
+    fn check(url: &str) -> Result<Self, &'static str> {
         if !url.is_ascii() {
             return Err(
                 "it has characters beyond ASCII: percent-encode the path and the query, and write the host \
@@ -78,7 +77,7 @@ impl Target {
         Ok(Self { secure, host: host.to_owned(), port, authority, path_and_query })
     }
 
-    /// The path alone: a query may hold a secret.
+    /// The path without the query, which may contain a secret.
     pub(super) fn path(&self) -> &str {
         self.path_and_query.split('?').next().unwrap_or_default()
     }
@@ -109,7 +108,7 @@ mod tests {
             ("wss://[2001:db8::1]:8443/x", true, "2001:db8::1", 8443, "[2001:db8::1]:8443", "/x"),
         ] {
             if secure && !cfg!(feature = "rustls") {
-                assert!(Target::judge(url).unwrap_err().contains("feature `rustls`"), "{url}");
+                assert!(Target::check(url).unwrap_err().contains("feature `rustls`"), "{url}");
                 continue;
             }
             let expected = Target {
@@ -119,9 +118,9 @@ mod tests {
                 authority: authority.into(),
                 path_and_query: path.into(),
             };
-            assert_eq!(Target::judge(url), Ok(expected), "{url}");
+            assert_eq!(Target::check(url), Ok(expected), "{url}");
         }
-        assert_eq!(Target::judge("ws://h/a/b?secret").unwrap().path(), "/a/b");
+        assert_eq!(Target::check("ws://h/a/b?secret").unwrap().path(), "/a/b");
     }
 
     #[test]
@@ -152,7 +151,7 @@ mod tests {
             ("ws://[::g]/", ""),
             ("ws://[example.com]/", ""),
         ] {
-            let why = Target::judge(url).expect_err(url);
+            let why = Target::check(url).expect_err(url);
             assert!(why.contains(expected), "{url}: {why}");
         }
     }

@@ -1,8 +1,8 @@
-//! TCP to a server of many addresses.
+//! TCP to a server with several addresses.
 //!
-//! Differs from `TcpStream::connect`, which waits for each address to fail before it tries the next one: an address that
-//! swallows all packets, as those of IPv6 do on some networks, would use up the time of all. Here the next one is tried
-//! after a moment, beside it (RFC 8305 section 5).
+//! `TcpStream::connect` waits for an address to fail before it tries the next one. An address that does not answer, as those
+//! of IPv6 on some networks, would use up all of the time. Here the next address is tried 250 ms later, at the same time
+//! (RFC 8305 section 5).
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// How long an address is tried alone: the RFC's Connection Attempt Delay.
+/// How long an address is tried before the next one: the Connection Attempt Delay of the RFC.
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects to the first address of `host` that answers, in the order of the system's resolver.
@@ -82,7 +82,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn an_address_that_does_not_answer_does_not_hold_up_the_next() {
-        // where nobody accepts and the queue is full, the kernel drops what comes
+        // when the queue of connections that nobody accepts is full, the kernel drops further ones
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();

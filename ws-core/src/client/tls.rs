@@ -1,4 +1,4 @@
-//! The client's TLS, by rustls.
+//! TLS for clients, with rustls.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,12 +8,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsConnector, rustls};
 
-use super::ConnectError;
+use super::error::ConnectError;
 
-/// The only protocol that an upgrade is known in here.
+/// The only protocol over which this client upgrades.
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// Speaks TLS over `stream`, with the server of this name.
+/// Starts TLS over `stream`, with the server of this name.
 pub(super) async fn connect<S>(
     stream: S,
     host: &str,
@@ -38,13 +38,13 @@ where
     }
 }
 
-/// With the roots of the operating system, which are read once.
+/// The configuration with the roots of the operating system, which are read once.
 async fn default_config() -> Result<Arc<ClientConfig>, ConnectError> {
     static DEFAULT: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if let Some(config) = DEFAULT.get() {
         return Ok(Arc::clone(config));
     }
-    // it reads files
+    // it reads files, which blocks
     let config = tokio::task::spawn_blocking(read_config).await.map_err(std::io::Error::other);
     let config = config.and_then(std::convert::identity).map_err(ConnectError::Tls)?;
     Ok(Arc::clone(DEFAULT.get_or_init(|| Arc::new(config))))
@@ -58,7 +58,7 @@ fn read_config() -> std::io::Result<ClientConfig> {
         let why = "the operating system has no root certificates: install them (`ca-certificates`), or pass a `tls_config`";
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why));
     }
-    // not the process's default provider: there may be none, or two
+    // the process may have no default provider, or the features of rustls may enable two
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config =

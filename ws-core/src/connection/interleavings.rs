@@ -24,8 +24,8 @@ fn link(role: Role, stream: DuplexStream, registration: Option<Registration>) ->
     // room for little, so that senders wait for it
     let config = ConnectionConfig { ping_interval: None, outbound_bytes: 4, ..ConnectionConfig::default() };
     let info = ConnectionInfo { id: ConnectionId::next(), peer: None, protocol: None };
-    let shared = Shared::new(role, info, Arc::new(config), Negotiated::default());
-    Link::new(shared, role, Transport::Other(Box::new(stream)), &[], registration, Span::none())
+    let shared = Shared::new(role, info, Arc::new(config), Negotiated::default(), &[]);
+    Link::new(shared, Transport::Other(Box::new(stream)), registration, Span::none())
 }
 
 /// A connection whose task has a thread of its own.

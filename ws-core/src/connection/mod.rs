@@ -4,17 +4,21 @@
 //! sends leaves in one write, and so that keepalive, pongs, the closing handshake and a drain go on while the handler
 //! does something else.
 
+mod alarm;
 mod driver;
-mod input;
 #[cfg(all(test, shuttle))]
 mod interleavings;
-mod queue;
+mod link;
+mod proto;
 mod shared;
 mod socket;
-mod timers;
 mod transport;
+mod waiters;
 
-pub(crate) use driver::{Driver, Link};
+pub(crate) use driver::Driver;
+pub(crate) use link::Link;
+#[cfg(fuzzing)]
+pub(crate) use proto::properties::Driven;
 pub(crate) use shared::Shared;
 pub use socket::{Receiver, Sender, Sending, WebSocket};
 #[cfg(feature = "client")]

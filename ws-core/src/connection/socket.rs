@@ -11,7 +11,9 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::shared::{Outgoing, Place, Shared};
+use super::proto::Outgoing;
+use super::shared::Shared;
+use super::waiters::Place;
 use crate::close::{CloseCode, CloseFrame, Closed};
 use crate::error::{Error, TrySendError};
 use crate::message::Message;
@@ -323,7 +325,30 @@ impl Sender {
         code: impl Into<CloseCode>,
         reason: impl Into<Utf8Bytes>,
     ) -> Result<Option<CloseFrame>, Error> {
-        self.shared.start_close(CloseFrame::new(code, reason))?;
+        self.close_with(CloseFrame::new(code, reason)).await
+    }
+
+    /// As [`close`](Self::close), with the code and the reason in one value.
+    ///
+    /// ```
+    /// use ws_core::{CloseFrame, Error, WebSocket};
+    ///
+    /// async fn refuse(mut socket: WebSocket) -> Result<(), Error> {
+    ///     let frame = CloseFrame { code: 3003.into(), reason: "members only".into() };
+    ///     socket.close_with(frame).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`close`](Self::close): if the future is dropped after its first poll, the connection closes all the same.
+    pub async fn close_with(&self, frame: CloseFrame) -> Result<Option<CloseFrame>, Error> {
+        self.shared.start_close(frame)?;
         let mut waiter = Waiter::new(&self.shared);
         poll_fn(|cx| self.shared.poll_close(cx, &mut waiter.place)).await
     }
@@ -540,6 +565,19 @@ impl WebSocket {
         self.sender.close(code, reason).await
     }
 
+    /// As [`Sender::close_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Sender::close`]: if the future is dropped after its first poll, the connection closes all the same.
+    pub async fn close_with(&mut self, frame: CloseFrame) -> Result<Option<CloseFrame>, Error> {
+        self.sender.close_with(frame).await
+    }
+
     /// As [`Sender::ping`].
     ///
     /// # Errors
@@ -564,7 +602,7 @@ impl Sender {
 impl Sender {
     /// How many messages wait for the receiver, and how many bytes for it and for the transport.
     pub(crate) fn queued(&self) -> (usize, usize, u64) {
-        self.shared.waiting()
+        self.shared.lock().waiting()
     }
 }
 
@@ -621,7 +659,7 @@ impl Sink<Message> for Sender {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        this.shared.start_close(CloseFrame::new(CloseCode::NORMAL, ""))?;
+        this.shared.start_close(CloseFrame::new(CloseCode::NORMAL_CLOSURE, ""))?;
         let result = ready!(this.shared.poll_close(cx, &mut this.waiter));
         this.shared.forget(&mut this.waiter);
         Poll::Ready(result.map(drop))

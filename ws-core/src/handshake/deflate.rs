@@ -1,20 +1,19 @@
-//! The negotiation of permessage-deflate (RFC 7692 section 7.1): what a client offers, and what the answer says.
+//! The negotiation of permessage-deflate (RFC 7692 section 7.1).
 //!
-//! A client may offer it several times with different parameters, in the order of its preference; the first offer that
-//! can be met is. One that cannot be is declined, never refused: unknown parameters, one that is there twice, or a value
-//! that is not allowed.
+//! A client may make several offers with different parameters, in its order of preference. The server accepts the first one
+//! that it can meet. It declines an offer with an unknown parameter, a parameter that occurs twice, or a value that is not
+//! allowed. It never refuses the handshake because of an offer.
 //!
-//! The answer always has both `no_context_takeover` parameters, whether they were asked for or not (sections 7.1.1.1 and
-//! 7.1.1.2 allow that), so that no connection has to keep a context between two messages.
+//! The answer always has both `no_context_takeover` parameters, also if the client did not offer them (sections 7.1.1.1 and
+//! 7.1.1.2 allow that), so that no connection keeps a context between two messages.
 //!
-//! | parameter | what is done |
+//! | parameter | server |
 //! |---|---|
-//! | `server_no_context_takeover`, `client_no_context_takeover` | met in any case |
-//! | `server_max_window_bits=N` | met for 9 to 15. 8 is declined: zlib does not compress within so small a window |
-//! | `client_max_window_bits`, with a value or without | not answered: any window of the client's can be inflated |
+//! | `server_no_context_takeover`, `client_no_context_takeover` | accepts |
+//! | `server_max_window_bits=N` | accepts 9 to 15. Declines 8: zlib does not compress with a window that small |
+//! | `client_max_window_bits`, with a value or without | does not answer it: it can inflate any window of the client |
 //!
-//! Our own client's offer and its judgement of the answer are here as well, with the same parameters: [`OFFER`] and
-//! [`agreed`].
+//! The offer of our client and its check of the answer use the same parameters: [`OFFER`] and [`agreed`].
 
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, HeaderValue};
@@ -30,10 +29,10 @@ const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
 const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
-/// The smallest window that we can compress within.
+/// The smallest window that we can compress with.
 const MIN_WINDOW_BITS: u8 = 9;
 
-/// Takes the first offer of a well-formed header that can be met.
+/// The first offer that the server can meet. The header has to be well-formed.
 pub(super) fn negotiate(headers: &HeaderMap, compression: Compression) -> Option<Deflate> {
     items(headers, &SEC_WEBSOCKET_EXTENSIONS)
         .filter_map(Offer::parse)
@@ -49,15 +48,15 @@ pub(crate) fn answer(deflate: &Deflate) -> HeaderValue {
         .expect("names of parameters and digits can stand in a header")
 }
 
-/// What a client offers: messages that each stand for themselves, either way.
+/// The offer of our client: each message is compressed by itself, in both directions.
 #[cfg(feature = "client")]
 pub(crate) const OFFER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
-/// What a server's answer to [`OFFER`] means.
+/// Checks the answer of a server to [`OFFER`].
 ///
-/// Its messages are inflated without those before, so it has to promise that; ours never need them, whether it asks for
-/// that or not. A window of its own it may announce, ours it may not limit, as it was not offered that (sections 7.1.1
-/// and 7.1.2).
+/// We inflate each message by itself, so the answer needs `server_no_context_takeover`. We always compress each message by
+/// itself, so `client_no_context_takeover` makes no difference. The server may announce its own window, but not limit ours,
+/// because the offer did not allow that (sections 7.1.1 and 7.1.2).
 #[cfg(feature = "client")]
 pub(crate) fn agreed(answer: &[u8], compression: Compression) -> Result<Deflate, &'static str> {
     let parameters = Offer::parse(answer)
@@ -71,7 +70,7 @@ pub(crate) fn agreed(answer: &[u8], compression: Compression) -> Result<Deflate,
     Ok(Deflate { compression, window_bits: None })
 }
 
-/// The parameters of one offer, or of one answer; those that are there.
+/// The parameters of one offer or answer.
 #[derive(Debug, Default)]
 struct Offer {
     server_no_context_takeover: Option<()>,
@@ -81,7 +80,7 @@ struct Offer {
 }
 
 impl Offer {
-    /// Reads a well-formed `extension`, if it is an offer of permessage-deflate that means something.
+    /// Parses a well-formed `extension`. `None` if it is another extension or its parameters are not valid.
     fn parse(extension: &[u8]) -> Option<Self> {
         let mut parts = parts(extension);
         if parts.next()? != NAME.as_bytes() {
@@ -92,7 +91,7 @@ impl Offer {
         Some(offer)
     }
 
-    /// Takes note of a parameter, if it is one, has the value that it should have, and is there for the first time.
+    /// Sets a parameter. `None` if it is unknown, has a value that is not allowed, or occurs twice.
     fn add(&mut self, parameter: &[u8]) -> Option<()> {
         let (name, value) = name_and_value(parameter);
         match (str::from_utf8(name).ok()?, value) {
@@ -114,12 +113,12 @@ impl Offer {
     }
 }
 
-/// Sets what was not set before.
+/// Sets a value; `None` if it was set before.
 fn set<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.replace(value).is_none().then_some(())
 }
 
-/// A window's size: 8 to 15, without leading zeros, in quotes or not.
+/// Parses the size of a window: 8 to 15, without leading zeros, with or without quotes.
 fn window_bits(value: &[u8]) -> Option<u8> {
     let content = value.strip_prefix(b"\"").and_then(|quoted| quoted.strip_suffix(b"\"")).unwrap_or(value);
     let mut digits = unescaped(content);

@@ -1,15 +1,15 @@
-//! `Sec-WebSocket-Extensions` (RFC 6455 section 9.1): what is no list of extensions is refused; an offer that nobody
-//! here knows, or has switched on, is declined by not answering it.
+//! The grammar of `Sec-WebSocket-Extensions` (RFC 6455 section 9.1). A header that is not a list of extensions is refused. An
+//! offer that the server does not know, or that is switched off, is declined: the response does not mention it.
 //!
-//! The one that may be known is permessage-deflate, which is in `deflate`.
+//! The only known extension is permessage-deflate: see `deflate`.
 
 use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 
-use super::Rejection;
 use super::headers::{is_token, is_token_byte, items, trim};
+use crate::rejection::Rejection;
 
-/// Refuses a header that is not a list of extensions with parameters.
+/// Checks that the header is a list of extensions with parameters.
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Rejection> {
     if items(headers, &SEC_WEBSOCKET_EXTENSIONS).all(is_extension) {
         Ok(())
@@ -20,8 +20,8 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Rejection> {
 
 /// Whether this is an `extension`: a token and its parameters.
 ///
-/// To split at every comma and semicolon is right, also between quotes: what is quoted has to be a token,
-/// which has neither of them.
+/// Splitting at every comma and semicolon is correct even between quotes: a quoted value has to be a token, which contains
+/// neither.
 fn is_extension(text: &[u8]) -> bool {
     let mut parts = parts(text);
     parts.next().is_some_and(is_token) && parts.all(is_parameter)
@@ -32,7 +32,7 @@ pub(super) fn parts(extension: &[u8]) -> impl Iterator<Item = &[u8]> {
     extension.split(|&byte| byte == b';').map(trim)
 }
 
-/// The name of a parameter, and its value as it is written.
+/// The name of a parameter, and its value with quotes.
 pub(super) fn name_and_value(parameter: &[u8]) -> (&[u8], Option<&[u8]>) {
     match parameter.iter().position(|&byte| byte == b'=') {
         Some(at) => (trim(&parameter[..at]), Some(trim(&parameter[at + 1..]))),
@@ -55,11 +55,11 @@ fn is_value(text: &[u8]) -> bool {
     }
 }
 
-/// The content of a quoted string, in which any byte may have a backslash in front.
+/// The content of a quoted string without the backslashes that escape bytes.
 pub(super) fn unescaped(content: &[u8]) -> impl Iterator<Item = u8> {
     let mut bytes = content.iter().copied();
     std::iter::from_fn(move || match bytes.next()? {
-        // a backslash at the end stands for itself, and is no token
+        // a backslash at the end is itself, which no token contains
         b'\\' => Some(bytes.next().unwrap_or(b'\\')),
         byte => Some(byte),
     })

@@ -1,16 +1,16 @@
-//! Reading header fields that are lists of tokens (RFC 9110 section 5.6), as bytes: they need not be ASCII.
+//! Headers that are lists of tokens (RFC 9110 section 5.6). Values are bytes, because they may not be ASCII.
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-/// The value of a header that is there exactly once.
+/// The value of a header, if the header is there exactly once.
 pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
-/// The items of a comma-separated list over all lines of a header, without the white space around them and
-/// without empty ones, which a sender may leave and a recipient ignores (RFC 9110 section 5.6.1.2).
+/// The items of a comma-separated list over all lines of a header, without the white space around them. Empty items are
+/// ignored (RFC 9110 section 5.6.1.2).
 pub(crate) fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines = headers.get_all(name).into_iter();
     lines
@@ -19,23 +19,23 @@ pub(crate) fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Itera
         .filter(|item| !item.is_empty())
 }
 
-/// Whether such a list has the token, in any letter case.
+/// Whether such a list contains the token, in any letter case.
 pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     items(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// Without the spaces and tabs at both ends. The other white space cannot be in a header.
+/// Removes spaces and tabs at both ends. A header cannot contain other white space.
 pub(super) fn trim(text: &[u8]) -> &[u8] {
     text.trim_ascii()
 }
 
-/// Whether this is a token: what the names of subprotocols and extensions are (RFC 9110 section 5.6.2).
+/// Whether this is a token (RFC 9110 section 5.6.2), as the names of subprotocols and extensions are.
 pub(super) fn is_token(text: impl AsRef<[u8]>) -> bool {
     let text = text.as_ref();
     !text.is_empty() && text.iter().copied().all(is_token_byte)
 }
 
-/// Whether a token may have this byte.
+/// Whether a token may contain this byte.
 pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,19 +1,11 @@
-//! The opening handshake (RFC 6455 section 4.2): the head of a request in, what the answer to it says or a
-//! [`Rejection`] out.
+//! The opening handshake of a server (RFC 6455 section 4.2): checks the head of a request. Returns a [`Handshake`] for the
+//! response, or a [`Rejection`].
 //!
-//! Differs from what frameworks do in their extractors in that every rule of the RFC is checked, by token and
-//! not by substring, over all lines of a header; that a refusal is a value with a status, headers and a line
-//! of text that says what was wrong; and that nothing here does I/O or waits, so that each rule has its row
-//! in a table of tests.
+//! It differs from the extractors of frameworks in these points:
 //!
-//! ```
-//! use ws_core::Rejection;
-//!
-//! let rejection = Rejection::WebSocketVersion;
-//! assert_eq!(rejection.status(), 426);
-//! assert_eq!(rejection.to_string(), "the header `Sec-WebSocket-Version` has to be there once, as `13`");
-//! assert!(rejection.headers().any(|(name, value)| name == "sec-websocket-version" && value == "13"));
-//! ```
+//! - It checks every rule of the RFC, by token instead of substring, over all lines of a header.
+//! - A refusal is a value with a status, headers and a line of text that says what is wrong.
+//! - It does no I/O and does not wait, so tables of tests cover each rule.
 
 #[cfg(feature = "deflate")]
 pub(crate) mod deflate;
@@ -21,7 +13,6 @@ mod extensions;
 pub(crate) mod headers;
 #[cfg(test)]
 mod random;
-mod rejection;
 mod subprotocol;
 
 use std::sync::Arc;
@@ -36,33 +27,34 @@ use hyper::ext::Protocol;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::{Config, Negotiated};
-pub use rejection::Rejection;
+use crate::rejection::Rejection;
+pub use subprotocol::InvalidProtocol;
 pub(crate) use subprotocol::{choose as choose_protocol, names as protocol_names};
 
-/// What the answer to a valid request says.
+/// What the response to a valid request says.
 #[derive(Debug)]
 pub(crate) struct Handshake {
-    /// The value of `Sec-WebSocket-Accept`; a stream of HTTP/2 needs no such proof (RFC 8441 section 5).
+    /// The value of `Sec-WebSocket-Accept`. HTTP/2 has no such header (RFC 8441 section 5).
     pub(crate) accept: Option<HeaderValue>,
-    /// The subprotocol, if one that the client offers is known.
+    /// The subprotocol, if the server knows one that the client offers.
     pub(crate) protocol: Option<Arc<str>>,
     pub(crate) negotiated: Negotiated,
 }
 
-/// Whether the request asks for a WebSocket: by the header `Upgrade` over HTTP/1, by CONNECT and `:protocol` over
-/// HTTP/2 (RFC 8441). If not, it is none of the layer's business.
+/// Whether the request asks for a WebSocket: with the header `Upgrade` over HTTP/1, with CONNECT and `:protocol` over HTTP/2
+/// (RFC 8441). The layer passes other requests on.
 pub(crate) fn is_upgrade(parts: &Parts) -> bool {
     if is_http_1(parts.version) {
-        // a version (`websocket/13`) would make it another protocol (RFC 6455 section 4.2.1)
+        // with a version (`websocket/13`) it is another protocol (RFC 6455 section 4.2.1)
         headers::has_token(&parts.headers, &UPGRADE, "websocket")
     } else {
-        // there is no `Upgrade`, whatever a header of that name may say (RFC 9113 section 8.2.2)
+        // HTTP/2 has no `Upgrade`; a header of that name is ignored (RFC 9113 section 8.2.2)
         let protocol = parts.extensions.get::<Protocol>();
         parts.method == Method::CONNECT && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
     }
 }
 
-/// Whether a request of this version upgrades its connection. From HTTP/2 on it opens a stream.
+/// Whether a WebSocket takes over the connection of its request. From HTTP/2 on it is a stream of the connection.
 pub(crate) fn is_http_1(version: Version) -> bool {
     version <= Version::HTTP_11
 }
@@ -74,7 +66,7 @@ pub(crate) fn check(parts: &Parts, config: &Config) -> Result<Handshake, Rejecti
     if is_http_1 {
         check_upgrade(parts)?;
     }
-    // the bytes of a body would be read as frames
+    // its bytes would be read as frames
     if announces_body(headers) {
         return Err(Rejection::Body);
     }
@@ -99,7 +91,7 @@ pub(crate) fn check(parts: &Parts, config: &Config) -> Result<Handshake, Rejecti
     Ok(Handshake { accept, protocol, negotiated })
 }
 
-/// What HTTP/1 asks of a request that is to become something else.
+/// Checks what HTTP/1 requires of an upgrade.
 fn check_upgrade(parts: &Parts) -> Result<(), Rejection> {
     if parts.method != Method::GET {
         return Err(Rejection::Method);
@@ -110,7 +102,7 @@ fn check_upgrade(parts: &Parts) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Whether a body follows, or may follow: a length that is not clearly zero counts.
+/// Whether a body may follow. A `Content-Length` that is not clearly zero counts.
 fn announces_body(headers: &HeaderMap) -> bool {
     let is_zero =
         |length: &HeaderValue| !length.is_empty() && length.as_bytes().iter().all(|&digit| digit == b'0');
@@ -129,14 +121,14 @@ fn accept(headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
     if !is_key(key) {
         return Err(Rejection::InvalidKey);
     }
-    // base64 is always the value of a header, so the error does not come
+    // base64 is always valid in a header, so this error cannot happen
     HeaderValue::try_from(derive_accept_key(key)).map_err(|_| Rejection::InvalidKey)
 }
 
 /// Whether this is the base64 of 16 bytes.
 ///
-/// The last digit has four bits that mean nothing. They may be anything, as gorilla, `ws` for Node.js and
-/// Python's `websockets` have it: the answer is made of the text, and nobody decodes it.
+/// The last digit has four unused bits, which may have any value, as in gorilla, `ws` for Node.js and Python's
+/// `websockets`. The answer is computed from the text, so the bytes do not matter.
 fn is_key(text: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
     text.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
@@ -446,7 +438,7 @@ mod tests {
             check(&request, &Config { origin: policy, ..Config::default() }).unwrap_err().status()
         };
         assert_eq!(status(OriginPolicy::any().require_origin(), request()), StatusCode::FORBIDDEN);
-        let hosts = OriginPolicy::any().allowed_hosts(["example.com"]).unwrap();
+        let hosts = OriginPolicy::any().allowed_hosts(["example.com"]);
         assert_eq!(status(hosts.clone(), request()), StatusCode::MISDIRECTED_REQUEST);
         assert_eq!(status(hosts, with_header(&HOST, &[])), StatusCode::BAD_REQUEST);
     }

@@ -9,7 +9,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Rejection, choose_protocol, extensions, subprotocol};
+use super::{choose_protocol, extensions, subprotocol};
+use crate::rejection::Rejection;
 
 const KNOWN: [&str; 3] = ["chat", "a", "graphql-transport-ws"];
 

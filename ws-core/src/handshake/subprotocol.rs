@@ -1,15 +1,14 @@
-//! `Sec-WebSocket-Protocol` (RFC 6455 section 4.2.2): what the client offers, and what the server chooses of
-//! it.
+//! `Sec-WebSocket-Protocol` (RFC 6455 section 4.2.2): checks the offer of the client and chooses from it.
 
 use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 
-use super::Rejection;
 use super::headers::{is_token, items};
+use crate::rejection::Rejection;
 
-/// Refuses a header that is not a list of tokens.
+/// Checks that the header is a list of tokens.
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Rejection> {
     if items(headers, &SEC_WEBSOCKET_PROTOCOL).all(is_token) {
         Ok(())
@@ -18,29 +17,44 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Rejection> {
     }
 }
 
+/// A list of subprotocols that a server or a client cannot have.
+///
+/// ```
+/// use ws_core::{InvalidProtocol, WebSocketLayer};
+///
+/// let error: InvalidProtocol = WebSocketLayer::new().try_protocols(["my chat"]).unwrap_err();
+/// assert!(error.to_string().starts_with("the subprotocol \"my chat\" is not a token"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidProtocol {
+    /// The name is not a token (RFC 6455 section 4.1).
+    #[error("the subprotocol {0:?} is not a token: use letters, digits and !#$%&'*+-.^_`|~ only")]
+    NotAToken(String),
+    /// A client offers the name twice (RFC 6455 section 4.1).
+    #[error("the subprotocol {0:?} is there twice: offer it once")]
+    Twice(String),
+}
+
 /// The names of subprotocols, as a server knows them or a client offers them.
-///
-/// # Panics
-///
-/// If one is not a token.
-pub(crate) fn names<I>(protocols: I) -> Vec<Arc<str>>
+pub(crate) fn names<I>(protocols: I) -> Result<Vec<Arc<str>>, InvalidProtocol>
 where
     I: IntoIterator<Item: AsRef<str>>,
 {
     let names = protocols.into_iter().map(|protocol| {
         let protocol = protocol.as_ref();
-        assert!(
-            is_token(protocol),
-            "the subprotocol {protocol:?} is not a token: use letters, digits and !#$%&'*+-.^_`|~ only"
-        );
-        Arc::from(protocol)
+        if is_token(protocol) {
+            Ok(Arc::from(protocol))
+        } else {
+            Err(InvalidProtocol::NotAToken(protocol.to_owned()))
+        }
     });
     names.collect()
 }
 
-/// Chooses the first of `known`, which are in the server's order of preference, that the client offers.
+/// Chooses the first of `known` that the client offers. `known` is in the server's order of preference.
 ///
-/// Names are compared with their letter case, as browsers do with the answer.
+/// Names are compared with their letter case, as browsers compare the answer.
 pub(crate) fn choose(headers: &HeaderMap, known: &[Arc<str>]) -> Option<Arc<str>> {
     let is_offered =
         |name: &str| items(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == name.as_bytes());

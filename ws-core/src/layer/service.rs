@@ -1,22 +1,20 @@
-//! [`WebSocketService`]: what the layer makes of a service.
+//! [`WebSocketService`]: a service with the layer around it.
 
 use std::task::{Context, Poll};
 
-use http::request::Parts;
 use http::{Request, Response};
+use tower_layer::Layer;
 use tower_service::Service;
 
-use super::WebSocketLayer;
-use super::body::ResponseBody;
-use super::future::{ResponseFuture, Ticket};
-use crate::handshake::{self, Rejection};
-use crate::upgrade::Pending;
+use super::answer::{ResponseFuture, answer};
+use super::builder::WebSocketLayer;
+use crate::body::ResponseBody;
 
 /// The service that [`WebSocketLayer`](crate::WebSocketLayer) makes of another one.
 ///
-/// A request that is an upgrade is checked, and answered here if it is refused; otherwise it goes on with what a
-/// [`WebSocketUpgrade`](crate::WebSocketUpgrade) is made of in its extensions. Any other request goes on untouched. The
-/// errors are the inner service's.
+/// It checks a request that is an upgrade. If it refuses the request, it answers by itself. Otherwise it puts into the
+/// extensions what a [`WebSocketUpgrade`](crate::WebSocketUpgrade) is made of, and calls the inner service. Any other
+/// request goes to the inner service unchanged. The errors are those of the inner service.
 ///
 /// ```
 /// use tower_layer::Layer;
@@ -32,11 +30,15 @@ pub struct WebSocketService<S> {
     layer: WebSocketLayer,
 }
 
-impl<S> WebSocketService<S> {
-    pub(super) fn new(inner: S, layer: WebSocketLayer) -> Self {
-        Self { inner, layer }
-    }
+impl<S> Layer<S> for WebSocketLayer {
+    type Service = WebSocketService<S>;
 
+    fn layer(&self, inner: S) -> Self::Service {
+        WebSocketService { inner, layer: self.clone() }
+    }
+}
+
+impl<S> WebSocketService<S> {
     /// The inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
@@ -67,11 +69,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Self { inner, layer } = self;
-        layer.respond(request, |request| inner.call(request))
+        answer(layer, request, |request| inner.call(request))
     }
 }
 
-/// hyper's own trait, for a service that needs no stack: the layer around a `hyper::service::service_fn`.
+/// hyper's own trait: for the layer around a `hyper::service::service_fn`, without tower.
 impl<S, B, R> hyper::service::Service<Request<B>> for WebSocketService<S>
 where
     S: hyper::service::Service<Request<B>, Response = Response<R>>,
@@ -81,30 +83,6 @@ where
     type Future = ResponseFuture<S::Future>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
-        self.layer.respond(request, |request| self.inner.call(request))
-    }
-}
-
-impl WebSocketLayer {
-    /// What the layer does with a request that goes on to `call`.
-    fn respond<B, F>(&self, request: Request<B>, call: impl FnOnce(Request<B>) -> F) -> ResponseFuture<F> {
-        let (mut parts, body) = request.into_parts();
-        if !handshake::is_upgrade(&parts) {
-            return ResponseFuture::pass(call(Request::from_parts(parts, body)));
-        }
-        match self.issue(&mut parts) {
-            Ok(ticket) => ResponseFuture::upgrade(call(Request::from_parts(parts, body)), ticket),
-            Err(rejection) => ResponseFuture::refused(rejection, parts.version),
-        }
-    }
-
-    /// Checks a request that asks for an upgrade. What it is made of goes into its extensions, and the ticket is for the
-    /// response.
-    fn issue(&self, parts: &mut Parts) -> Result<Ticket, Rejection> {
-        let accepted = self.accept(parts)?;
-        let deadline = accepted.deadline;
-        let pending = Pending::new(accepted);
-        parts.extensions.insert(pending.clone());
-        Ok(Ticket::new(pending, deadline, self.clone(), parts.version))
+        answer(&self.layer, request, |request| self.inner.call(request))
     }
 }

@@ -1,33 +1,34 @@
 //! [`Decoder`]: bytes in, messages and control events out.
 //!
-//! There are three ways in. [`decode`](Decoder::decode) takes bytes from a buffer that belongs to the caller,
-//! such as a worker thread's scratch buffer; a message that is whole in there is copied out once, into an
-//! allocation of its size. [`direct`](Decoder::direct) and [`advance`](Decoder::advance) are for the rest of
-//! a large frame, which is read to where it will stay. [`whole_message`] takes what needs no decoder.
+//! There are two ways in. [`decode`](Decoder::decode) takes bytes from a buffer of the caller's; a message that is whole
+//! in there is copied once, into an allocation of its own size. [`take_payload`](Decoder::take_payload) and
+//! [`put_payload`](Decoder::put_payload) are for the rest of a large frame, which is read to where it will stay.
 //!
 //! Invariants, for whoever changes this file:
 //!
-//! - `payload` holds the bytes of the message in `open`, unmasked and inflated; where there is none, it holds no
+//! - `payload` holds the bytes of the message in `open`, unmasked and inflated; without an open message it holds no
 //!   memory.
-//! - What has come of a text is validated, up to a code point that is not complete.
-//! - In [`State::Data`] and [`State::Control`] bytes are missing, after each call: a frame that is complete
-//!   has left its state.
+//! - Between two calls all text that has come is validated, up to a code point that is not complete.
+//! - In [`State::Data`] and [`State::Control`] bytes are missing between two calls.
+//! - When an error is returned, `state` tells how much of the broken frame is still to come.
 
 use std::mem;
 
 use bytes::Bytes;
-use bytes::buf::Limit;
 
 use super::Role;
 #[cfg(feature = "deflate")]
 use super::deflate::Inflater;
-use super::header::{Coding, Control, Frame, Header, HeaderReader, Kind, Open, Plain, Rules, plain};
+use super::header::{Coding, Control, Frame, Header, HeaderReader, Kind, Open, Rules, Unjudged, Whole};
 use super::mask::Mask;
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
 use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
+
+/// What a frame costs besides its bytes, in bytes: small frames take time by their number.
+const FRAME_COST: u32 = 64;
 
 /// How far memory may run ahead of the bytes that have come, where those are fewer: what one read of a busy
 /// socket brings.
@@ -36,7 +37,7 @@ const AHEAD: usize = 16 * 1024;
 const LEAST_STEP: usize = 512;
 /// The least room that is worth a read of its own.
 const MIN_READ: usize = 4 * 1024;
-/// The most that is read at once: what has come is unmasked while the processor has it at hand.
+/// The most that is read at once: what has come is unmasked while it is in the processor's cache.
 const MAX_READ: usize = 128 * 1024;
 /// Unused memory that is not worth a reallocation.
 const SMALL_SLACK: usize = 1024;
@@ -49,12 +50,14 @@ pub(crate) enum Event {
     Pong(Bytes),
     /// The last event there is.
     Close(Option<CloseFrame>),
+    /// The peer broke a rule or a limit. The only event after it is the peer's Close frame, without its payload.
+    Error(ProtocolError),
 }
 
 /// Turns the peer's bytes into [`Event`]s.
 ///
-/// After an error, and after a Close frame, it is done: it takes all input and ignores it, and holds no
-/// memory.
+/// After an error it skips frames and looks for the peer's Close frame only. After a Close frame it is done: it takes all
+/// input and ignores it. In both states it holds no memory.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     role: Role,
@@ -66,6 +69,9 @@ pub(crate) struct Decoder {
     /// Whether messages may be compressed.
     #[cfg(feature = "deflate")]
     deflate: bool,
+    /// Whether somebody receives what is inflated.
+    #[cfg(feature = "deflate")]
+    is_heard: bool,
     /// Where a compressed message has begun.
     #[cfg(feature = "deflate")]
     inflater: Option<Box<Inflater>>,
@@ -75,9 +81,12 @@ pub(crate) struct Decoder {
 #[derive(Debug)]
 enum State {
     Header(HeaderReader),
+    /// In a frame of the message in `open`.
     Data(DataFrame),
-    /// On the heap for as long as a frame is split, which is seldom, and not in every idle connection.
+    /// On the heap for as long as a control frame is split, which is rare: an idle connection does not pay for it.
     Control(Box<ControlFrame>),
+    /// Behind an error.
+    Skipping(Skipping),
     Done,
 }
 
@@ -89,8 +98,6 @@ impl Default for State {
 
 #[derive(Clone, Copy, Debug)]
 struct DataFrame {
-    kind: Kind,
-    coding: Coding,
     is_final: bool,
     missing: usize,
     mask: Mask,
@@ -105,9 +112,12 @@ struct ControlFrame {
     payload: Vec<u8>,
 }
 
-/// How many bytes were taken. The event that they completed goes to a place of the caller's: returned, it
-/// would be moved by each call on the way up, which is a tenth of the time that a small frame takes.
-type Step = Result<usize, ProtocolError>;
+/// What is left of the current frame, and the header of the next one.
+#[derive(Debug, Default)]
+struct Skipping {
+    missing: u64,
+    header: HeaderReader,
+}
 
 impl Decoder {
     pub(crate) fn new(role: Role, limits: Limits) -> Self {
@@ -127,6 +137,8 @@ impl Decoder {
             #[cfg(feature = "deflate")]
             deflate: false,
             #[cfg(feature = "deflate")]
+            is_heard: true,
+            #[cfg(feature = "deflate")]
             inflater: None,
         }
     }
@@ -142,68 +154,120 @@ impl Decoder {
         self
     }
 
-    /// Takes bytes from the front of `input` and unmasks them in place. Returns how many, and the event that
-    /// became complete: it returns at the first event, or with all of `input` taken.
-    ///
-    /// # Errors
-    ///
-    /// As soon as the peer has broken a rule or a limit; the decoder is done then.
-    pub(crate) fn decode(&mut self, input: &mut [u8]) -> Result<(usize, Option<Event>), ProtocolError> {
-        let mut taken = 0;
-        let mut event = None;
-        while taken < input.len() && event.is_none() {
-            let input = &mut input[taken..];
-            taken += match self.plain_frame(input, &mut event).inspect_err(|_| self.finish())? {
-                0 => self.step(input, &mut event).inspect_err(|_| self.finish())?,
-                size => size,
-            };
+    /// Whether somebody receives messages. If not, compressed ones are skipped and not inflated.
+    #[cfg_attr(not(feature = "deflate"), expect(clippy::unused_self, reason = "nothing is compressed"))]
+    #[inline]
+    pub(crate) fn set_heard(&mut self, is_heard: bool) {
+        #[cfg(feature = "deflate")]
+        {
+            self.is_heard = is_heard;
         }
-        Ok((taken, event))
+        #[cfg(not(feature = "deflate"))]
+        let _ = is_heard;
     }
 
-    /// Inside of a data frame with at least `threshold` bytes missing, which are not compressed: where to read them to.
+    /// Takes bytes from the front of `input` and unmasks them in place. Returns how many, and the event that
+    /// became complete. It returns at the first event, when all of `input` is taken, or when `budget` is spent.
     ///
-    /// There is room for one byte at least and for no more than is missing. Memory that
-    /// was not kept from an earlier message grows in steps, which never run further ahead of what has arrived than that is
-    /// long itself, or 16 KiB.
-    pub(crate) fn direct(&mut self, threshold: usize) -> Option<Limit<&mut Vec<u8>>> {
-        let State::Data(frame) = &self.state else { return None };
-        if frame.missing < threshold || frame.coding != Coding::Plain {
+    /// `budget` is in bytes: each frame takes [`FRAME_COST`] of it, and compressed payloads what they become. The bytes of
+    /// `input` are not charged, as they were when they were read.
+    #[inline]
+    pub(crate) fn decode(&mut self, input: &mut [u8], budget: &mut u32) -> (usize, Option<Event>) {
+        match self.whole_message(input, budget) {
+            Some((taken, Ok(message))) => (taken, Some(Event::Message(message))),
+            Some((taken, Err(error))) => (taken, Some(self.fail(error))),
+            None => self.decode_parts(input, budget),
+        }
+    }
+
+    /// The fast path: a message that is one frame, not compressed and whole in `input`. `None` if it is anything else,
+    /// or breaks a rule of headers or a limit: `decode_parts` says which.
+    #[inline]
+    fn whole_message(
+        &self,
+        input: &mut [u8],
+        budget: &mut u32,
+    ) -> Option<(usize, Result<Message, ProtocolError>)> {
+        if !matches!(&self.state, State::Header(reader) if reader.is_empty())
+            || self.open.is_some()
+            || *budget == 0
+        {
             return None;
         }
-        make_room(
-            &mut self.payload,
-            frame.is_final,
-            frame.missing,
-            &self.limits,
-            frame.missing.min(MIN_READ),
-        );
-        let spare = self.payload.capacity() - self.payload.len();
-        Some(self.payload.append_limited(spare.min(frame.missing).min(MAX_READ)))
+        let Whole { kind, size, length, mut mask } = Whole::parse(input, self.role)?;
+        let is_within = length <= self.limits.max_frame_size && length <= self.limits.max_message_size;
+        let payload = input[size..].get_mut(..length).filter(|_| is_within)?;
+        *budget = budget.saturating_sub(FRAME_COST);
+        mask.apply(payload);
+        let message = match kind {
+            Kind::Text => Utf8Bytes::copy_from_slice(payload).map(Message::Text).map_err(not_utf8),
+            Kind::Binary => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
+        };
+        Some((size + length, message))
     }
 
-    /// Takes the `n` bytes that were read to where [`direct`](Self::direct) said.
+    /// Goes through the parts of frames: headers, then payloads.
+    fn decode_parts(&mut self, input: &mut [u8], budget: &mut u32) -> (usize, Option<Event>) {
+        let mut taken = 0;
+        let mut event = None;
+        while taken < input.len() && event.is_none() && *budget > 0 {
+            if let Err(error) = self.step(input, &mut taken, budget, &mut event) {
+                // an error in the text before it was there first
+                let error = self.validate().err().unwrap_or(error);
+                event = Some(self.fail(error));
+            }
+        }
+        // text in several frames is validated once for all of them
+        if let Err(error) = self.validate() {
+            event = Some(self.fail(error));
+        }
+        (taken, event)
+    }
+
+    /// Inside of a data frame with at least `threshold` bytes missing, which are not compressed: lends the buffer of the
+    /// message, and says how many bytes may be appended to it, at least one and no more than are missing.
     ///
-    /// # Errors
-    ///
-    /// As [`decode`](Self::decode).
+    /// Memory that was not kept from an earlier message grows in steps, which never run further ahead of what has arrived
+    /// than that is long itself, or 16 KiB.
+    pub(crate) fn take_payload(&mut self, threshold: usize) -> Option<(PayloadBuffer, usize)> {
+        let State::Data(DataFrame { is_final, missing, .. }) = self.state else { return None };
+        if missing < threshold || self.open.is_none_or(|open| open.coding != Coding::Plain) {
+            return None;
+        }
+        make_room(&mut self.payload, is_final, missing, &self.limits, missing.min(MIN_READ), 0);
+        let spare = self.payload.capacity() - self.payload.len();
+        Some((mem::take(&mut self.payload), spare.min(missing).min(MAX_READ)))
+    }
+
+    /// Takes the buffer back from [`take_payload`](Self::take_payload), with `n` more bytes in it. Returns the event that
+    /// these completed.
     ///
     /// # Panics
     ///
-    /// If `n` is more than was read.
-    pub(crate) fn advance(&mut self, n: usize) -> Result<Option<Event>, ProtocolError> {
-        let State::Data(frame) = self.state else { return Ok(None) };
-        self.state = State::default();
-        self.appended(frame, n).inspect_err(|_| self.finish())
+    /// If `n` is more than the buffer was lent for.
+    pub(crate) fn put_payload(&mut self, payload: PayloadBuffer, n: usize) -> Option<Event> {
+        let mut event = None;
+        let State::Data(frame) = self.state else { return None };
+        self.payload = payload;
+        if let Err(error) = self.appended(frame, n, &mut event).and_then(|()| self.validate()) {
+            event = Some(self.fail(error));
+        }
+        event
     }
 
     /// Whether a message, or a frame of any kind, has begun and is not complete.
+    #[inline]
     pub(crate) fn in_message(&self) -> bool {
         match &self.state {
             State::Header(header) => self.open.is_some() || !header.is_empty(),
             State::Data(_) | State::Control(_) => true,
-            State::Done => false,
+            State::Skipping(_) | State::Done => false,
         }
+    }
+
+    /// Whether the peer's Close frame has come, a broken one too.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
     }
 
     /// How many bytes of heap memory are held.
@@ -218,8 +282,30 @@ impl Decoder {
         self.payload.owned() + control
     }
 
-    fn finish(&mut self) {
-        self.state = State::Done;
+    /// Ignores all that comes.
+    pub(crate) fn stop(&mut self) {
+        self.end(State::Done);
+    }
+
+    #[cold]
+    fn fail(&mut self, error: ProtocolError) -> Event {
+        self.abandon();
+        Event::Error(error)
+    }
+
+    /// From here on only the peer's Close frame counts.
+    pub(crate) fn abandon(&mut self) {
+        let skipping = match mem::take(&mut self.state) {
+            State::Header(header) => Skipping { missing: 0, header },
+            State::Data(frame) => Skipping { missing: frame.missing as u64, ..Skipping::default() },
+            State::Skipping(skipping) => skipping,
+            State::Control(_) | State::Done => return self.end(State::Done),
+        };
+        self.end(State::Skipping(skipping));
+    }
+
+    fn end(&mut self, state: State) {
+        self.state = state;
         self.open = None;
         self.payload = PayloadBuffer::default();
         #[cfg(feature = "deflate")]
@@ -228,271 +314,234 @@ impl Decoder {
         }
     }
 
-    /// Takes a data frame which is not compressed, and all of which is in `input`, without a step for each part of it: the
-    /// common case. Takes nothing if it is another one, or if a rule is broken but that text is text: `step` says which.
-    #[inline]
-    fn plain_frame(&mut self, input: &mut [u8], event: &mut Option<Event>) -> Step {
-        match &self.state {
-            State::Header(reader) if reader.is_empty() => {}
-            _ => return Ok(0),
-        }
-        let Some((size, Plain { kind, is_final, length, mut mask })) = plain(input, self.role, &self.limits)
-        else {
-            return Ok(0);
-        };
-        let left = self.limits.max_message_size.saturating_sub(self.payload.len());
-        let Some(payload) = input[size..].get_mut(..length).filter(|_| length <= left) else { return Ok(0) };
-        let open = match (kind, self.open) {
-            (Some(kind), None) if is_final => {
-                mask.apply(payload);
-                *event = Some(Event::Message(message(kind, payload)?));
-                return Ok(size + length);
-            }
-            (Some(kind), None) => Open { kind, coding: Coding::Plain, frames: 1 },
-            (None, Some(open))
-                if open.coding == Coding::Plain && (open.frames as usize) < self.limits.max_fragments =>
+    /// Takes a header and what there is of its payload, or only the next part of a payload.
+    fn step(
+        &mut self,
+        input: &mut [u8],
+        taken: &mut usize,
+        budget: &mut u32,
+        event: &mut Option<Event>,
+    ) -> Result<(), ProtocolError> {
+        if let State::Header(reader) = &mut self.state {
+            let rules = Rules {
+                role: self.role,
+                limits: &self.limits,
+                open: self.open,
+                assembled: self.payload.len(),
+                #[cfg(feature = "deflate")]
+                deflate: self.deflate,
+            };
+            let (size, header) = reader.read(&input[*taken..], |bytes| rules.judge(bytes))?;
+            *taken += size;
+            let Some(header) = header else { return Ok(()) };
+            *budget = budget.saturating_sub(FRAME_COST);
+            if let Frame::Control(control) = header.frame
+                && let Some(payload) = input[*taken..].get_mut(..header.length)
             {
-                Open { frames: open.frames.saturating_add(1), ..open }
+                // most often it is whole
+                *taken += header.length;
+                header.mask.clone().apply(payload);
+                *event = Some(self.control(control, payload)?);
+                return Ok(());
             }
-            _ => return Ok(0),
-        };
-        self.open = Some(open);
-        mask.apply(payload);
-        make_room(&mut self.payload, is_final, length, &self.limits, length);
-        self.payload.extend_from_slice(payload);
-        if open.kind == Kind::Text {
-            self.payload.validate().map_err(not_utf8)?;
+            self.begin(header);
         }
-        if is_final {
-            *event = Some(self.complete(open.kind)?);
-        }
-        Ok(size + length)
+        self.payload(input, taken, budget, event)
     }
 
-    fn step(&mut self, input: &mut [u8], event: &mut Option<Event>) -> Step {
-        match self.state {
-            State::Header(ref mut reader) => {
-                let rules = Rules {
-                    role: self.role,
-                    limits: &self.limits,
-                    open: self.open,
-                    assembled: self.payload.len(),
-                    #[cfg(feature = "deflate")]
-                    deflate: self.deflate,
-                };
-                let (header_len, header) = reader.read(input, &rules)?;
-                let Some(header) = header else { return Ok(header_len) };
-                // also where no input is left: a frame without payload is complete
-                Ok(header_len + self.begin(header, &mut input[header_len..], event)?)
-            }
-            State::Data(frame) => {
-                self.state = State::default();
-                self.data(frame, input, event)
-            }
-            State::Control(ref mut frame) => {
-                let frame = ControlFrame { payload: mem::take(&mut frame.payload), ..**frame };
-                self.state = State::default();
-                self.control(frame, input, event)
-            }
-            State::Done => Ok(input.len()),
-        }
-    }
-
-    fn begin(&mut self, header: Header, input: &mut [u8], event: &mut Option<Event>) -> Step {
+    fn begin(&mut self, header: Header) {
         let Header { frame, is_final, length: missing, mask } = header;
-        match frame {
+        self.state = match frame {
             Frame::Data(open) => {
                 self.open = Some(open);
-                let Open { kind, coding, .. } = open;
-                self.data(DataFrame { kind, coding, is_final, missing, mask }, input, event)
+                State::Data(DataFrame { is_final, missing, mask })
             }
             Frame::Control(control) => {
-                self.control(ControlFrame { control, missing, mask, payload: Vec::new() }, input, event)
+                State::Control(Box::new(ControlFrame { control, missing, mask, payload: Vec::new() }))
             }
-        }
-    }
-
-    fn data(&mut self, mut frame: DataFrame, input: &mut [u8], event: &mut Option<Event>) -> Step {
-        #[cfg(feature = "deflate")]
-        if frame.coding == Coding::Deflate {
-            return self.compressed(frame, input, event);
-        }
-        let n = frame.missing.min(input.len());
-        let bytes = &mut input[..n];
-        *event = if frame.is_final && n == frame.missing && self.payload.is_empty() {
-            frame.mask.apply(bytes);
-            Some(self.whole(frame.kind, bytes)?)
-        } else {
-            make_room(&mut self.payload, frame.is_final, frame.missing, &self.limits, n);
-            self.payload.extend_from_slice(bytes);
-            self.appended(frame, n)?
         };
-        Ok(n)
     }
 
-    /// A message whose payload is not in the buffer but here, whole.
-    fn whole(&mut self, kind: Kind, payload: &[u8]) -> Result<Event, ProtocolError> {
-        let message = message(kind, payload)?;
-        self.open = None;
-        // nothing is in it, but room may have been made
-        self.payload = PayloadBuffer::default();
-        Ok(Event::Message(message))
+    /// Takes what there is of the current frame's payload.
+    fn payload(
+        &mut self,
+        input: &mut [u8],
+        taken: &mut usize,
+        budget: &mut u32,
+        event: &mut Option<Event>,
+    ) -> Result<(), ProtocolError> {
+        let input = &mut input[*taken..];
+        match &mut self.state {
+            State::Header(_) => {}
+            State::Data(frame) => {
+                let frame = *frame;
+                #[cfg(feature = "deflate")]
+                if let Some(open) = &self.open
+                    && open.coding != Coding::Plain
+                {
+                    return self.compressed(frame, input, taken, budget, event);
+                }
+                let n = frame.missing.min(input.len());
+                make_room(&mut self.payload, frame.is_final, frame.missing, &self.limits, n, input.len());
+                self.payload.extend_from_slice(&input[..n]);
+                *taken += n;
+                self.appended(frame, n, event)?;
+            }
+            State::Control(frame) => {
+                let n = frame.missing.min(input.len());
+                frame.mask.apply(&mut input[..n]);
+                frame.payload.reserve_exact(frame.missing);
+                frame.payload.extend_from_slice(&input[..n]);
+                frame.missing -= n;
+                *taken += n;
+                if frame.missing == 0 {
+                    let (control, payload) = (frame.control, mem::take(&mut frame.payload));
+                    self.state = State::default();
+                    *event = Some(self.control(control, &payload)?);
+                }
+            }
+            State::Skipping(skipping) => {
+                let (n, is_close) = skipping.skip(input, budget);
+                *taken += n;
+                if is_close {
+                    self.state = State::Done;
+                    *event = Some(Event::Close(None));
+                }
+            }
+            State::Done => *taken += input.len(),
+        }
+        Ok(())
     }
 
-    /// The last `n` bytes of the buffer came in, and nothing was done to them yet.
-    fn appended(&mut self, mut frame: DataFrame, n: usize) -> Result<Option<Event>, ProtocolError> {
+    /// The last `n` bytes of the buffer came in, and are masked.
+    fn appended(
+        &mut self,
+        mut frame: DataFrame,
+        n: usize,
+        event: &mut Option<Event>,
+    ) -> Result<(), ProtocolError> {
         assert!(n <= frame.missing && n <= self.payload.len(), "no more is taken than was read");
         frame.missing -= n;
         let start = self.payload.len() - n;
         frame.mask.apply(self.payload.unvalidated_mut(start));
-        if frame.kind == Kind::Text {
-            self.payload.validate().map_err(not_utf8)?;
-        }
+        self.advanced(frame, event)
+    }
+
+    /// A piece of the frame has come.
+    fn advanced(&mut self, frame: DataFrame, event: &mut Option<Event>) -> Result<(), ProtocolError> {
         if frame.missing > 0 {
             self.state = State::Data(frame);
-            Ok(None)
-        } else if frame.is_final {
-            self.complete(frame.kind).map(Some)
-        } else {
-            Ok(None)
+            return Ok(());
         }
+        self.state = State::default();
+        if frame.is_final
+            && let Some(open) = self.open.take()
+        {
+            #[cfg(feature = "deflate")]
+            if open.coding == Coding::Skipped {
+                return Ok(());
+            }
+            *event = Some(Event::Message(self.complete(open.kind)?));
+        }
+        Ok(())
     }
 
+    /// Takes a piece of a compressed frame: what the budget allows to be inflated, or all of it if nobody receives it.
     #[cfg(feature = "deflate")]
-    fn compressed(&mut self, mut frame: DataFrame, input: &mut [u8], event: &mut Option<Event>) -> Step {
+    fn compressed(
+        &mut self,
+        mut frame: DataFrame,
+        input: &mut [u8],
+        taken: &mut usize,
+        budget: &mut u32,
+        event: &mut Option<Event>,
+    ) -> Result<(), ProtocolError> {
+        let Self { open: Some(open), payload, limits, inflater, .. } = self else { return Ok(()) };
+        if !self.is_heard {
+            open.coding = Coding::Skipped;
+            *payload = PayloadBuffer::default();
+            *inflater = None;
+        }
+        let is_skipped = open.coding == Coding::Skipped;
         let n = frame.missing.min(input.len());
-        let bytes = &mut input[..n];
-        frame.mask.apply(bytes);
+        let result = if is_skipped || n == 0 {
+            Ok(n)
+        } else {
+            let piece = &mut input[..n.min(INFLATED_AT_ONCE)];
+            inflate(inflater.get_or_insert_with(Inflater::borrow), piece, frame.mask, budget, |inflated| {
+                take_inflated(payload, limits, inflated)
+            })
+        };
+        let n = *result.as_ref().unwrap_or(&n);
+        frame.mask.skip(n);
         frame.missing -= n;
-        let is_complete = frame.is_final && frame.missing == 0;
-        self.inflate(frame.kind, bytes, is_complete)?;
-        if is_complete {
-            *event = Some(self.complete(frame.kind)?);
-        } else if frame.missing > 0 {
-            self.state = State::Data(frame);
+        *taken += n;
+        self.state = State::Data(frame);
+        result?;
+        // a message without any bytes needs no decompressor, and is empty
+        if frame.is_final
+            && frame.missing == 0
+            && let Some(inflater) = inflater.take()
+        {
+            inflater.finish(|inflated| take_inflated(payload, limits, inflated))?;
         }
-        Ok(n)
+        self.advanced(frame, event)
     }
 
-    /// Appends what `bytes` become. A message without any needs no decompressor, and is empty.
-    #[cfg(feature = "deflate")]
-    fn inflate(&mut self, kind: Kind, bytes: &[u8], is_complete: bool) -> Result<(), ProtocolError> {
-        let Self { payload, limits, inflater, .. } = self;
-        let mut take = |inflated: &[u8]| take_inflated(payload, kind, limits, inflated);
-        if !bytes.is_empty() {
-            inflater.get_or_insert_with(Inflater::borrow).feed(bytes, &mut take)?;
-        }
-        match inflater.take_if(|_| is_complete) {
-            Some(inflater) => inflater.finish(take),
-            None => Ok(()),
+    /// Validates what has come of a text that is not complete.
+    #[inline]
+    fn validate(&mut self) -> Result<(), ProtocolError> {
+        match self.open {
+            Some(Open { kind: Kind::Text, .. }) => self.payload.validate().map_err(not_utf8),
+            _ => Ok(()),
         }
     }
 
     /// The message in the buffer is complete.
-    fn complete(&mut self, kind: Kind) -> Result<Event, ProtocolError> {
-        self.open = None;
+    fn complete(&mut self, kind: Kind) -> Result<Message, ProtocolError> {
         let mut payload = mem::take(&mut self.payload);
         let slack = payload.capacity() - payload.len();
         if slack > SMALL_SLACK && slack > payload.len() / 4 {
             payload.shrink_to_fit();
         }
-        Ok(Event::Message(match kind {
+        Ok(match kind {
             Kind::Text => Message::Text(payload.into_text().map_err(not_utf8)?),
             Kind::Binary => Message::Binary(payload.into_bytes()),
-        }))
+        })
     }
 
-    fn control(&mut self, mut frame: ControlFrame, input: &mut [u8], event: &mut Option<Event>) -> Step {
-        let n = frame.missing.min(input.len());
-        let bytes = &mut input[..n];
-        frame.mask.apply(bytes);
-        frame.missing -= n;
-        *event = if frame.missing > 0 {
-            frame.payload.reserve_exact(n + frame.missing);
-            frame.payload.extend_from_slice(bytes);
-            self.state = State::Control(Box::new(frame));
-            None
-        } else if frame.payload.is_empty() {
-            Some(self.control_event(frame.control, bytes)?)
-        } else {
-            frame.payload.extend_from_slice(bytes);
-            Some(self.control_event(frame.control, &frame.payload)?)
-        };
-        Ok(n)
-    }
-
-    fn control_event(&mut self, control: Control, payload: &[u8]) -> Result<Event, ProtocolError> {
-        match control {
-            Control::Ping => Ok(Event::Ping(Bytes::copy_from_slice(payload))),
-            Control::Pong => Ok(Event::Pong(Bytes::copy_from_slice(payload))),
+    /// A control frame is complete.
+    fn control(&mut self, control: Control, payload: &[u8]) -> Result<Event, ProtocolError> {
+        Ok(match control {
+            Control::Ping => Event::Ping(Bytes::copy_from_slice(payload)),
+            Control::Pong => Event::Pong(Bytes::copy_from_slice(payload)),
             Control::Close => {
-                let frame = close_frame(payload)?;
-                self.finish();
-                Ok(Event::Close(frame))
+                let text_before = self.validate();
+                self.end(State::Done);
+                text_before?;
+                Event::Close(close_frame(payload)?)
             }
-        }
+        })
     }
 }
 
-/// Takes a message from the front of `input` that is whole in there, without a control frame inside of it, and not
-/// compressed: the common case. Returns how many bytes it takes, too. `None` if it is anything else, or breaks a rule:
-/// [`Decoder::decode`] says which.
-///
-/// It is for one who stands between two messages.
-pub(crate) fn whole_message(input: &mut [u8], role: Role, limits: &Limits) -> Option<(usize, Message)> {
-    let (size, Plain { kind, is_final, length, mask }) = plain(input, role, limits)?;
-    let kind = kind?;
-    if !is_final {
-        return whole_fragments(kind, input, role, limits);
+impl Skipping {
+    /// Takes the next bytes, and says whether they were the header of a Close frame.
+    fn skip(&mut self, input: &[u8], budget: &mut u32) -> (usize, bool) {
+        let skipped = usize::try_from(self.missing).unwrap_or(usize::MAX).min(input.len());
+        self.missing -= skipped as u64;
+        if skipped == input.len() {
+            return (skipped, false);
+        }
+        *budget = budget.saturating_sub(FRAME_COST);
+        let parse = |bytes: &[u8]| Ok::<_, std::convert::Infallible>(Unjudged::parse(bytes));
+        let Ok((size, header)) = self.header.read(&input[skipped..], parse);
+        self.missing = header.map_or(0, |header| header.length);
+        (skipped + size, header.is_some_and(|header| header.is_close))
     }
-    let payload = input[size..].get_mut(..length).filter(|_| length <= limits.max_message_size)?;
-    mask.clone().apply(payload);
-    let message = message(kind, payload).ok();
-    if message.is_none() {
-        // as it was, for the decoder to find
-        mask.clone().apply(payload);
-    }
-    Some((size + length, message?))
 }
 
-/// A message of several frames.
-fn whole_fragments(kind: Kind, input: &[u8], role: Role, limits: &Limits) -> Option<(usize, Message)> {
-    let mut payload = Vec::with_capacity(input.len());
-    let mut rest = input;
-    for frames in 1..=limits.max_fragments {
-        let (size, mut header) = plain(rest, role, limits)?;
-        if header.kind.is_some() != (frames == 1) {
-            return None;
-        }
-        let (part, behind) = rest[size..].split_at_checked(header.length)?;
-        let start = payload.len();
-        payload.extend_from_slice(part);
-        header.mask.apply(&mut payload[start..]);
-        rest = behind;
-        if payload.len() > limits.max_message_size {
-            return None;
-        }
-        if header.is_final {
-            payload.shrink_to_fit();
-            let payload = Bytes::from(payload);
-            let message = match kind {
-                Kind::Text => Message::Text(Utf8Bytes::try_from(payload).ok()?),
-                Kind::Binary => Message::Binary(payload),
-            };
-            return Some((input.len() - rest.len(), message));
-        }
-    }
-    None
-}
-
-/// A message with a payload of its own.
-fn message(kind: Kind, payload: &[u8]) -> Result<Message, ProtocolError> {
-    Ok(match kind {
-        Kind::Text => Message::Text(Utf8Bytes::copy_from_slice(payload).map_err(not_utf8)?),
-        Kind::Binary => Message::Binary(Bytes::copy_from_slice(payload)),
-    })
-}
-
+/// The payload of a Close frame.
 fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
     match payload {
         [] => Ok(None),
@@ -508,8 +557,15 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
 }
 
 /// Makes room for `least` of the `missing` bytes of a frame and, if memory is needed for that, for a step that is worth
-/// it.
-fn make_room(payload: &mut PayloadBuffer, is_final: bool, missing: usize, limits: &Limits, least: usize) {
+/// it; `here` bytes of the stream have come and are not decoded.
+fn make_room(
+    payload: &mut PayloadBuffer,
+    is_final: bool,
+    missing: usize,
+    limits: &Limits,
+    least: usize,
+    here: usize,
+) {
     let arrived = payload.len();
     if arrived == 0 {
         payload.begin(missing);
@@ -521,20 +577,36 @@ fn make_room(payload: &mut PayloadBuffer, is_final: bool, missing: usize, limits
     let step = if is_final {
         announced
     } else {
-        // more frames follow, of which nothing is known: doubling keeps many small ones linear
-        announced.max(arrived).max(LEAST_STEP).min(limits.max_message_size - arrived)
+        // more frames follow, and may be here; if they are not, doubling keeps many small ones linear
+        let more = arrived.max(here).max(LEAST_STEP);
+        announced.max(more).min(limits.max_message_size - arrived)
     };
     payload.reserve_exact(step.max(least));
 }
 
+/// How many compressed bytes are unmasked and inflated at once, at most.
+#[cfg(feature = "deflate")]
+const INFLATED_AT_ONCE: usize = 4 * 1024;
+
+/// Inflates as much of `piece` as the budget allows, and returns how much that was. The rest stays masked.
+#[cfg(feature = "deflate")]
+fn inflate(
+    inflater: &mut Inflater,
+    piece: &mut [u8],
+    mut mask: Mask,
+    budget: &mut u32,
+    take: impl FnMut(&[u8]) -> Result<(), ProtocolError>,
+) -> Result<usize, ProtocolError> {
+    mask.clone().apply(piece);
+    let n = inflater.feed(piece, budget, take)?;
+    mask.skip(n);
+    mask.apply(&mut piece[n..]);
+    Ok(n)
+}
+
 /// Appends the next piece of a compressed message, as far as the limit allows: a few bytes may become many.
 #[cfg(feature = "deflate")]
-fn take_inflated(
-    payload: &mut PayloadBuffer,
-    kind: Kind,
-    limits: &Limits,
-    piece: &[u8],
-) -> Result<(), ProtocolError> {
+fn take_inflated(payload: &mut PayloadBuffer, limits: &Limits, piece: &[u8]) -> Result<(), ProtocolError> {
     let limit = limits.max_message_size;
     let (arrived, left) = (payload.len(), limit - payload.len());
     let (fitting, over) = piece.split_at(piece.len().min(left));
@@ -543,9 +615,6 @@ fn take_inflated(
         payload.reserve_exact(arrived.min(left).max(fitting.len()));
     }
     payload.extend_from_slice(fitting);
-    if kind == Kind::Text {
-        payload.validate().map_err(not_utf8)?;
-    }
     if over.is_empty() { Ok(()) } else { Err(ProtocolError::MessageTooBig { limit }) }
 }
 

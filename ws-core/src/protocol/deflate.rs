@@ -73,28 +73,33 @@ impl Inflater {
         borrow(&INFLATER).unwrap_or_else(|| Box::new(Self { stream: Decompress::new(false), fresh: true }))
     }
 
-    /// Takes the next bytes of the message, and hands what they become to `take`, in pieces.
+    /// Takes the next bytes of the message, and hands what they become to `take`, in pieces. Returns how many it took: all
+    /// of them, or those that spent `budget`, which is in bytes of what they become.
     pub(super) fn feed(
         &mut self,
-        mut input: &[u8],
+        input: &[u8],
+        budget: &mut u32,
         mut take: impl FnMut(&[u8]) -> Result<(), ProtocolError>,
-    ) -> Result<(), ProtocolError> {
+    ) -> Result<usize, ProtocolError> {
         with_output(|output| {
+            let mut taken = 0;
             loop {
-                self.fresh &= input.is_empty();
+                let rest = &input[taken..];
+                self.fresh &= rest.is_empty();
                 let (read, written) = (self.stream.total_in(), self.stream.total_out());
-                let status = self.stream.decompress(input, output, FlushDecompress::None);
+                let status = self.stream.decompress(rest, output, FlushDecompress::None);
                 let written = advanced(written, self.stream.total_out());
+                *budget = budget.saturating_sub(u32::try_from(written).unwrap_or(u32::MAX));
                 // also what came out before an error: it may have one of its own, and that is the first
                 take(&output[..written])?;
                 let status = status.map_err(|_| ProtocolError::InvalidDeflate)?;
-                input = &input[advanced(read, self.stream.total_in())..];
+                taken += advanced(read, self.stream.total_in());
                 if status == Status::StreamEnd {
                     // it was the last block of a stream, not of the message: others may follow (section 7.2.3.4)
                     self.restart();
-                } else if written < output.len() {
-                    // only the end of the input stops it before the end of the room
-                    return Ok(());
+                } else if written < output.len() || *budget == 0 && taken < input.len() {
+                    // with room left, only the end of the input stops it
+                    return Ok(taken);
                 }
             }
         })
@@ -106,7 +111,9 @@ impl Inflater {
         take: impl FnMut(&[u8]) -> Result<(), ProtocolError>,
     ) -> Result<(), ProtocolError> {
         if !self.fresh {
-            self.feed(&TAIL_AND_LAST_BLOCK, take)?;
+            // what is left is little: there is no budget for it
+            let mut unlimited = u32::MAX;
+            self.feed(&TAIL_AND_LAST_BLOCK, &mut unlimited, take)?;
         }
         if !self.fresh {
             // it ends inside of a block

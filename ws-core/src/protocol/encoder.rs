@@ -90,23 +90,28 @@ impl Encoder {
         Self { role, small: Vec::new(), start: 0, large: VecDeque::new(), behind: 0, large_bytes: 0 }
     }
 
-    /// Queues `message` as one frame.
+    /// Queues `message` as one frame. Returns its payload if that was copied, for the caller to drop where the code that an
+    /// owner of the bytes runs then does no harm.
     #[inline]
-    pub(crate) fn message(&mut self, message: Message) {
+    pub(crate) fn message(&mut self, message: Message) -> Option<Bytes> {
         if message.len() < LARGE {
             self.push_small(kind(&message), false, message.as_bytes());
+            Some(message.into_bytes())
         } else {
-            self.push_large(message.into());
+            self.push_large(message.into())
         }
     }
 
-    /// Queues a frame. One that is borrowed is shared if its payload is large; if it is small, not even the count of
-    /// those who share it is touched.
-    pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) {
-        if frame.payload.len() < LARGE {
-            self.push_small(frame.kind, frame.compressed, &frame.payload);
-        } else {
-            self.push_large(frame.into_owned());
+    /// Queues a frame. One that is borrowed is shared if its payload is large; if it is small, not even its reference count
+    /// is touched. Returns the payload as [`message`](Self::message) does.
+    pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) -> Option<Bytes> {
+        if frame.payload.len() >= LARGE {
+            return self.push_large(frame.into_owned());
+        }
+        self.push_small(frame.kind, frame.compressed, &frame.payload);
+        match frame {
+            Cow::Owned(frame) => Some(frame.payload),
+            Cow::Borrowed(_) => None,
         }
     }
 
@@ -189,23 +194,28 @@ impl Encoder {
         });
     }
 
-    fn push_large(&mut self, frame: Frame) {
+    fn push_large(&mut self, frame: Frame) -> Option<Bytes> {
         let mask = self.mask();
         let Frame { kind, compressed, payload } = frame;
         self.push_run(0, |small| put_data(small, kind, compressed, payload.len(), mask));
-        let payload = if mask.is_some() {
-            // copies what others hold too, and masks in place what was ours alone
-            let mut masked = BytesMut::from(payload);
-            apply(mask, &mut masked);
-            masked.freeze()
+        let (payload, copied) = if mask.is_none() {
+            (payload, None)
         } else {
-            payload
+            // masks in place what is ours alone, and copies what others hold too
+            let (mut masked, copied) = match payload.try_into_mut() {
+                Ok(unique) => (unique, None),
+                Err(shared) => (BytesMut::from(&shared[..]), Some(shared)),
+            };
+            apply(mask, &mut masked);
+            (masked.freeze(), copied)
         };
         self.large_bytes += payload.len();
         self.large.push_back(Large { before: mem::take(&mut self.behind), payload });
+        copied
     }
 
     /// A mask for the next frame, if ours are masked.
+    #[inline]
     fn mask(&self) -> Option<Mask> {
         match self.role {
             Role::Server => None,
@@ -252,8 +262,29 @@ impl Encoder {
         self.small.len() - self.start
     }
 
+    /// `count` bytes have left. Large payloads that have left whole are put into `sent`, for the caller to drop where the
+    /// code that an owner of the bytes runs then does no harm.
+    ///
+    /// # Panics
+    ///
+    /// If that is more than is queued.
+    pub(crate) fn advance_into(&mut self, count: usize, sent: &mut Vec<Bytes>) {
+        let remaining = self.remaining();
+        assert!(count <= remaining, "no more leaves than is queued");
+        if count == remaining {
+            if !self.large.is_empty() {
+                sent.extend(self.large.drain(..).map(|large| large.payload));
+            }
+            return self.release();
+        }
+        let mut left = count;
+        while left > 0 {
+            left -= self.advance_in_chunk(left, sent);
+        }
+    }
+
     /// Up to `count` bytes of the current chunk have left; says how many.
-    fn advance_in_chunk(&mut self, count: usize) -> usize {
+    fn advance_in_chunk(&mut self, count: usize, sent: &mut Vec<Bytes>) -> usize {
         let in_small = match self.large.front_mut() {
             None => &mut self.behind,
             Some(large) if large.before > 0 => &mut large.before,
@@ -262,7 +293,7 @@ impl Encoder {
                 large.payload.advance(n);
                 self.large_bytes -= n;
                 if large.payload.is_empty() {
-                    self.large.pop_front();
+                    sent.extend(self.large.pop_front().map(|large| large.payload));
                 }
                 return n;
             }
@@ -278,7 +309,7 @@ impl Encoder {
         let mut small = mem::take(&mut self.small);
         if small.capacity() <= MAX_SPARE {
             small.clear();
-            // there is none to keep it where the thread is about to end
+            // a thread that is about to end keeps nothing
             let _ = SPARE.try_with(|spare| spare.set(small));
         }
         *self = Self::new(self.role);
@@ -317,14 +348,6 @@ impl Buf for Encoder {
     }
 
     fn advance(&mut self, count: usize) {
-        let remaining = self.remaining();
-        assert!(count <= remaining, "no more leaves than is queued");
-        if count == remaining {
-            return self.release();
-        }
-        let mut left = count;
-        while left > 0 {
-            left -= self.advance_in_chunk(left);
-        }
+        self.advance_into(count, &mut Vec::new());
     }
 }

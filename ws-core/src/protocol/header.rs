@@ -1,5 +1,5 @@
-//! What a frame announces, and whether it may: [`HeaderReader`] collects a header, [`Rules`] judges it; and the headers
-//! that are sent.
+//! Frame headers: [`HeaderReader`] collects one that was received, [`Rules`] judges it, and `put_*` write those that are
+//! sent.
 //!
 //! Differs from tungstenite's `FrameHeader`, which reads a header from a stream and judges nothing, in that a header is
 //! judged while it arrives; to parse it twice would cost a tenth of what a small message takes. Each rule stands with
@@ -34,6 +34,8 @@ const LENGTH_64: u8 = 127;
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
+const FINAL_TEXT: u8 = FINAL | TEXT;
+const FINAL_BINARY: u8 = FINAL | BINARY;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
@@ -60,6 +62,9 @@ pub(super) enum Coding {
     /// Compressed (RFC 7692).
     #[cfg(feature = "deflate")]
     Deflate,
+    /// Compressed, and not inflated because nobody receives it.
+    #[cfg(feature = "deflate")]
+    Skipped,
 }
 
 /// A message of which a frame has come.
@@ -85,16 +90,6 @@ pub(super) struct Header {
     pub(super) frame: Frame,
     pub(super) is_final: bool,
     /// Of the payload, within the limits.
-    pub(super) length: usize,
-    pub(super) mask: Mask,
-}
-
-/// The header of a data frame that is not compressed.
-pub(super) struct Plain {
-    /// `None` if it goes on with a message.
-    pub(super) kind: Option<Kind>,
-    pub(super) is_final: bool,
-    /// Of the payload, within the limit for frames.
     pub(super) length: usize,
     pub(super) mask: Mask,
 }
@@ -126,30 +121,25 @@ impl HeaderReader {
         self.len == 0
     }
 
-    /// Takes the next bytes of the header from the front of `input`; says how many, and the header if that
-    /// was all of it, and is ready for the next one then. If it was not, all of `input` is taken.
+    /// Takes the next bytes of a header from the front of `input`, and has `judge` look at all that has come of it.
+    /// Returns how many bytes were taken, and the header if it is complete. The reader is empty again then. If the
+    /// header is not complete, all of `input` is taken.
     ///
     /// # Errors
     ///
-    /// As soon as no further bytes could make it a header that keeps the rules.
-    pub(super) fn read(
+    /// Those of `judge`. Nothing of `input` is taken then, so that the same bytes can be looked at with other eyes.
+    pub(super) fn read<H, E>(
         &mut self,
         input: &[u8],
-        rules: &Rules<'_>,
-    ) -> Result<(usize, Option<Header>), ProtocolError> {
-        // the common case: the whole header is here
-        if self.is_empty()
-            && let Some((size, header)) = rules.judge(input)?
-        {
-            return Ok((size, Some(header)));
-        }
+        judge: impl Fn(&[u8]) -> Result<Option<(usize, H)>, E>,
+    ) -> Result<(usize, Option<H>), E> {
         let held = usize::from(self.len);
         let (_, free) = self.bytes.split_at_mut(held);
         // what is copied beyond the end of the header does no harm
         let copied = free.len().min(input.len());
         free[..copied].copy_from_slice(&input[..copied]);
-        match rules.judge(&self.bytes[..held + copied])? {
-            // the longest header fits, so what is incomplete is so for want of input
+        match judge(&self.bytes[..held + copied])? {
+            // the longest header fits, so it is incomplete only because `input` ends
             None => {
                 self.len += u8::try_from(copied).unwrap_or_default();
                 Ok((copied, None))
@@ -165,7 +155,11 @@ impl HeaderReader {
 
 impl Rules<'_> {
     /// The header at the front of `bytes` and its size, or `None` if there is more of it to come.
-    fn judge(&self, bytes: &[u8]) -> Result<Option<(usize, Header)>, ProtocolError> {
+    ///
+    /// # Errors
+    ///
+    /// As soon as no further bytes could make it a header that keeps the rules.
+    pub(super) fn judge(&self, bytes: &[u8]) -> Result<Option<(usize, Header)>, ProtocolError> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
         let frame = self.judge_first(first)?;
         let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
@@ -184,6 +178,7 @@ impl Rules<'_> {
         Ok(Some((bytes.len() - rest.len(), Header { frame, is_final, length, mask })))
     }
 
+    #[inline]
     fn judge_first(&self, first: u8) -> Result<Frame, ProtocolError> {
         let coding = match first & RESERVED {
             0 => Coding::Plain,
@@ -221,6 +216,7 @@ impl Rules<'_> {
         }
     }
 
+    #[inline]
     fn judge_second(&self, frame: Frame, second: u8) -> Result<(), ProtocolError> {
         match (self.role, second & MASKED != 0) {
             (Role::Server, false) => Err(ProtocolError::Unmasked),
@@ -233,6 +229,7 @@ impl Rules<'_> {
     }
 
     /// The length as a `usize`, which it is where it keeps the limits.
+    #[inline]
     fn judge_length(&self, frame: Frame, length: u64) -> Result<usize, ProtocolError> {
         let Limits { max_frame_size, max_message_size, .. } = *self.limits;
         // what no `usize` can tell is over every limit
@@ -252,34 +249,60 @@ impl Rules<'_> {
     }
 }
 
+/// The header of a message in one frame that is not compressed: nearly all frames are such, and small, so that the header
+/// is what they cost.
+pub(super) struct Whole {
+    pub(super) kind: Kind,
+    /// Of the header.
+    pub(super) size: usize,
+    /// Of the payload.
+    pub(super) length: usize,
+    pub(super) mask: Mask,
+}
+
+impl Whole {
+    /// The header at the front of `bytes`, if it is complete and no rule is broken by it alone. [`Rules`] judge any other.
+    #[inline]
+    pub(super) fn parse(bytes: &[u8], role: Role) -> Option<Self> {
+        let (&[first, second], rest) = bytes.split_first_chunk()?;
+        let kind = match first {
+            FINAL_TEXT => Kind::Text,
+            FINAL_BINARY => Kind::Binary,
+            _ => return None,
+        };
+        let (length, rest) = payload_length(second, rest)?;
+        let length = usize::try_from(length).ok()?;
+        let (mask, rest) = match (role, second & MASKED != 0) {
+            (Role::Server, true) => mask(rest)?,
+            (Role::Client, false) => (Mask::default(), rest),
+            _ => return None,
+        };
+        Some(Self { kind, size: bytes.len() - rest.len(), length, mask })
+    }
+}
+
+/// A header that nobody judges: only what is needed to find the next one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unjudged {
+    pub(super) is_close: bool,
+    /// Of the payload.
+    pub(super) length: u64,
+}
+
+impl Unjudged {
+    /// The header at the front of `bytes` and its size, or `None` if there is more of it to come.
+    pub(super) fn parse(bytes: &[u8]) -> Option<(usize, Self)> {
+        let (&[first, second], rest) = bytes.split_first_chunk()?;
+        let (length, rest) = payload_length(second, rest)?;
+        let rest = if second & MASKED == 0 { rest } else { mask(rest)?.1 };
+        Some((bytes.len() - rest.len(), Self { is_close: first & OPCODE == CLOSE, length }))
+    }
+}
+
 /// Only the first frame of a message says whether it is compressed (RFC 7692 section 6).
 #[cfg(feature = "deflate")]
 fn starts_message(first: u8) -> bool {
     matches!(first & OPCODE, TEXT | BINARY)
-}
-
-/// The header at the front of `bytes`, with its size, of a data frame that is not compressed.
-///
-/// `None` for any other frame, for a header that is not complete, and for one that breaks a rule by itself:
-/// [`HeaderReader`] tells which. Whether the frame fits to those before it is not looked at. It is there because nearly
-/// all frames are such, and small, so that the header is what they cost.
-#[inline]
-pub(super) fn plain(bytes: &[u8], role: Role, limits: &Limits) -> Option<(usize, Plain)> {
-    let (&[first, second], rest) = bytes.split_first_chunk()?;
-    let kind = match first & !FINAL {
-        TEXT => Some(Kind::Text),
-        BINARY => Some(Kind::Binary),
-        CONTINUATION => None,
-        _ => return None,
-    };
-    let (length, rest) = payload_length(second, rest)?;
-    let length = usize::try_from(length).ok().filter(|length| *length <= limits.max_frame_size)?;
-    let (mask, rest) = match (role, second & MASKED != 0) {
-        (Role::Server, true) => mask(rest)?,
-        (Role::Client, false) => (Mask::default(), rest),
-        _ => return None,
-    };
-    Some((bytes.len() - rest.len(), Plain { kind, is_final: first & FINAL != 0, length, mask }))
 }
 
 /// The length of the payload that the second byte of a header begins, and what follows it.

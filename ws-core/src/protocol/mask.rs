@@ -49,6 +49,12 @@ impl Mask {
         self.0.rotate_left(odd);
     }
 
+    /// Leaves out the next `n` bytes of the payload.
+    #[cfg(feature = "deflate")]
+    pub(super) fn skip(&mut self, n: usize) {
+        self.0.rotate_left(n % 4);
+    }
+
     fn repeated(self) -> [u8; 32] {
         std::array::from_fn(|index| self.0[index % 4])
     }

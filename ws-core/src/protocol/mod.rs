@@ -5,23 +5,22 @@
 //!
 //! - It owns no stream and no read buffer. The bytes come from whoever has them, in any pieces, and an idle
 //!   decoder or encoder holds no heap memory.
-//! - One call gives at most one event, and the frames of one message are counted: a peer cannot keep a caller
-//!   inside of one call with empty fragments.
+//! - One call gives at most one event and has a budget: a peer cannot keep a caller inside of one call with empty
+//!   fragments, or with few bytes that inflate to many.
 //! - Rules are judged at the byte that breaks them: a header before it is complete, text before its frame is.
-//! - A received payload has an allocation of its own, of its own size; it is never a slice of a read buffer,
+//! - A received payload has an allocation of its own, of its own size. It is never a slice of a read buffer,
 //!   which one kept message would pin.
-//! - Nothing is answered on its own: pongs, Close frames and the order of all that is the connection's
-//!   business.
+//! - Nothing is answered here: pongs, Close frames and their order are the connection's task.
 //!
 //! What holds throughout:
 //!
-//! - No input can cause a panic, and memory held is bounded by what has arrived (see [`Decoder::direct`]) and
-//!   by [`Limits`](crate::config::Limits), not by what was announced, but for what [`pool`](crate::pool) lends.
+//! - No input can cause a panic, and memory held is bounded by what has arrived (see [`Decoder::take_payload`]) and
+//!   by [`Limits`](crate::config::Limits), not by what was announced, except for what [`pool`](crate::pool) lends.
 //!   What has arrived compressed is counted as what it becomes, and needs a decompressor until its message is
 //!   complete.
 //! - How a stream is cut into pieces changes nothing: the events and the error are the same.
-//! - Each byte of payload is unmasked once, and before it is looked at. What [`whole_message`] finds to be wrong
-//!   it leaves as it was.
+//! - Each limit is enforced in one place: the size of frames and of plain messages and the number of fragments where a
+//!   header is judged, the size of a compressed message where it is inflated.
 //!
 //! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` assembles, `encoder` queues; `deflate`
 //! does the work of permessage-deflate; `properties` are what tests and fuzzers check.
@@ -34,24 +33,15 @@ mod header;
 mod mask;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
+mod role;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decoder::{Decoder, Event, whole_message};
+pub(crate) use decoder::{Decoder, Event};
 #[cfg(feature = "deflate")]
 pub(crate) use deflate::{Setting, compress};
 pub(crate) use encoder::{Encoder, Frame};
-
-/// Which end of the connection we are. A client masks what it sends, a server does not (section 5.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    Server,
-    #[cfg_attr(
-        not(any(test, fuzzing, benchmarking, feature = "client", feature = "testing")),
-        allow(dead_code, reason = "there is no client")
-    )]
-    Client,
-}
+pub(crate) use role::Role;
 
 /// Masks or unmasks a whole payload.
 #[cfg(benchmarking)]

@@ -1,4 +1,4 @@
-//! [`Connections::drain`], with its settings, [`Drain`], and its result, [`Drained`].
+//! [`Connections::drain`], and its result, [`Drained`].
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
@@ -6,11 +6,11 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rand::RngExt as _;
 use tokio::time::sleep;
 
-use super::Connections;
-use crate::close::{CloseCode, CloseFrame, InvalidClose};
+use super::connections::Connections;
+use super::settings::Drain;
+use super::table::Counts;
 use crate::deadline;
 
 /// How long after the deadline a drain waits for tasks that it has told to end, from when the last of them has gone. It
@@ -18,9 +18,6 @@ use crate::deadline;
 const GRACE: Duration = Duration::from_millis(250);
 /// How many times [`GRACE`] is waited while tasks still go: in all 1 s.
 const GRACES: usize = 4;
-
-/// The longest time that a client is told to wait, in seconds: the longest that a browser's `setTimeout` takes.
-const MAX_RETRY_AFTER: u64 = i32::MAX as u64 / 1000;
 
 impl Connections {
     /// Ends all connections: refuses new handshakes, closes the open connections in batches, waits until they are over
@@ -71,7 +68,7 @@ impl Connections {
     /// Tells all connections to close, a batch at a time.
     async fn close_in_batches(&self, drain: &Drain) -> Infallible {
         while self.inner.table.close_batch(drain) > 0 {
-            sleep(drain.batch_interval).await;
+            sleep(drain.batch_interval()).await;
         }
         pending().await
     }
@@ -102,170 +99,13 @@ impl Connections {
     }
 
     /// How many tasks there are, how many have ended, and how many handshakes there are.
-    fn look(&self) -> (usize, super::table::Counts, usize) {
+    fn look(&self) -> (usize, Counts, usize) {
         self.inner.table.look(|| self.inner.handshakes.load(Ordering::SeqCst))
     }
 }
 
-/// How [`Connections::drain`] goes about it.
-///
-/// ```
-/// use std::time::Duration;
-/// use ws_core::{CloseCode, Drain};
-///
-/// let drain = Drain::new()
-///     .code(CloseCode::RESTART)?
-///     .reconnect_within(Duration::from_secs(30))
-///     .deadline(Duration::from_secs(20));
-/// # Ok::<(), ws_core::InvalidClose>(())
-/// ```
-#[derive(Clone, Debug)]
-#[must_use = "a `Drain` says how; `Connections::drain` does it"]
-pub struct Drain {
-    code: CloseCode,
-    deadline: Duration,
-    batch_size: usize,
-    batch_interval: Duration,
-    reconnect_within: Option<Duration>,
-}
-
-impl Default for Drain {
-    fn default() -> Self {
-        Self {
-            code: CloseCode::GOING_AWAY,
-            deadline: Duration::from_secs(10),
-            batch_size: 1_000,
-            batch_interval: Duration::from_millis(100),
-            reconnect_within: None,
-        }
-    }
-}
-
-impl Drain {
-    /// Close code 1001, batches of 1,000 every 100 ms, a deadline of 10 s, no hint when to reconnect.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The code of the Close frame: 1001 (going away) by default; 1012 (service restart) tells a client to come back.
-    ///
-    /// # Errors
-    ///
-    /// If the code may not be sent.
-    pub fn code(mut self, code: impl Into<CloseCode>) -> Result<Self, InvalidClose> {
-        let code = code.into();
-        CloseFrame::new(code, "").check()?;
-        self.code = code;
-        Ok(self)
-    }
-
-    /// After how long connections that are not over are dropped, with their handlers' futures. Default 10 s;
-    /// `Duration::MAX` for never.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
-    /// Closes `size` connections at a time, and the next ones after `interval`, so that not all come back in the same
-    /// moment. Default 1,000 every 100 ms. With `Duration::MAX` the others are closed by nothing but the deadline.
-    ///
-    /// # Panics
-    ///
-    /// If `size` is 0.
-    pub fn batches(mut self, size: usize, interval: Duration) -> Self {
-        assert!(size > 0, "a batch of 0 connections never closes any: use at least 1");
-        self.batch_size = size;
-        self.batch_interval = interval;
-        self
-    }
-
-    /// Tells each client a moment of its own within `time` at which to come back: in the reason of its Close frame, as
-    /// `retry-after=7`, and in the `Retry-After` of the handshakes that are refused. Default no hint.
-    ///
-    /// It is in whole seconds, at least 1, and at most 24 days, which is the longest that a browser's timer can wait.
-    pub fn reconnect_within(mut self, time: Duration) -> Self {
-        self.reconnect_within = Some(time);
-        self
-    }
-
-    /// The deadline that was set, for a server that waits for what is not a WebSocket as well.
-    #[must_use]
-    pub fn time_limit(&self) -> Duration {
-        self.deadline
-    }
-
-    /// The output of `future`; `None` if the deadline passes first, which counts from the first poll: for a server that
-    /// also waits for what is not a WebSocket.
-    ///
-    /// It differs from `tokio::time::timeout` in that it holds also when handlers block threads of the runtime. One of them
-    /// may be the thread that would fire the timers; so a thread that is not the runtime's watches the time.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use ws_core::Drain;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// let drain = Drain::new().deadline(Duration::from_millis(10));
-    /// assert_eq!(drain.in_time(async { "done" }).await, Some("done"));
-    /// assert_eq!(drain.in_time(std::future::pending::<()>()).await, None);
-    /// # }
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// As `future`.
-    pub async fn in_time<F: Future>(&self, future: F) -> Option<F::Output> {
-        deadline::in_time(self.deadline, future).await
-    }
-
-    /// How many connections are closed at a time, for one who drains a registry of his own by the same settings.
-    #[must_use]
-    pub fn batch_size(&self) -> usize {
-        self.batch_size
-    }
-
-    /// How long after a batch the next one follows.
-    #[must_use]
-    pub fn batch_interval(&self) -> Duration {
-        self.batch_interval
-    }
-
-    /// The Close frame for one connection: the code, and if there is a time to [come back
-    /// within](Self::reconnect_within), a moment in it. Each call picks a moment of its own, so call it for each
-    /// connection.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use ws_core::Drain;
-    ///
-    /// let drain = Drain::new().reconnect_within(Duration::from_secs(30));
-    /// let frame = drain.close_frame();
-    /// assert_eq!(u16::from(frame.code), 1001);
-    /// assert!(frame.reason.starts_with("retry-after="));
-    /// ```
-    #[must_use]
-    pub fn close_frame(&self) -> CloseFrame {
-        match self.most_retry_after() {
-            None => CloseFrame::new(self.code, ""),
-            Some(most) => {
-                let seconds = rand::rng().random_range(1..=most);
-                CloseFrame::new(self.code, format!("retry-after={seconds}"))
-            }
-        }
-    }
-
-    /// The latest moment at which a client is told to come back, in seconds.
-    fn most_retry_after(&self) -> Option<u64> {
-        self.reconnect_within.map(|time| time.as_secs().clamp(1, MAX_RETRY_AFTER))
-    }
-}
-
 /// What [`Connections::drain`] did.
+///
 /// ```no_run
 /// # async fn f(connections: ws_core::Connections) {
 /// let drained = connections.drain(ws_core::Drain::new()).await;
@@ -302,8 +142,10 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::super::{NoSlot, Signal};
+    use super::super::slot::NoSlot;
+    use super::super::table::Signal;
     use super::*;
+    use crate::close::CloseCode;
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_tells_in_batches_and_waits_for_tasks() {
@@ -345,7 +187,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
-        let drained = connections.drain(Drain::new().deadline(Duration::from_secs(3))).await;
+        let drained = connections.drain(Drain::new().timeout(Duration::from_secs(3))).await;
         assert_eq!(drained, Drained { closed: 0, aborted: 1, remaining: 0 });
         assert!(start.elapsed() < Duration::from_secs(4));
         deaf.await.unwrap();
@@ -355,9 +197,9 @@ mod tests {
     async fn a_handshake_that_outlasts_a_drain_comes_to_nothing() {
         let connections = Connections::default();
         let slot = connections.acquire().unwrap();
-        connections.drain(Drain::new().deadline(Duration::from_secs(3))).await;
+        connections.drain(Drain::new().timeout(Duration::from_secs(3))).await;
         let mut task = slot.register();
-        assert!(task.is_aborted(Waker::noop()));
+        assert!(task.poll_aborted(Waker::noop()).is_ready());
         assert!(matches!(task.take_signal(), Some(Signal::Abort)));
     }
 
@@ -366,7 +208,7 @@ mod tests {
         let connections = Connections::default();
         let mut deaf = connections.acquire().unwrap().register();
         let start = Instant::now();
-        let drained = connections.drain(Drain::new().deadline(Duration::from_secs(3))).await;
+        let drained = connections.drain(Drain::new().timeout(Duration::from_secs(3))).await;
         assert_eq!(drained, Drained { closed: 0, aborted: 1, remaining: 1 });
         assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
 
@@ -394,7 +236,7 @@ mod tests {
                 }
             });
             let start = Instant::now();
-            let drained = connections.drain(Drain::new().deadline(Duration::from_secs(3))).await;
+            let drained = connections.drain(Drain::new().timeout(Duration::from_secs(3))).await;
             assert_eq!((drained.aborted, drained.remaining > 0), (3, left > 0), "{drained:?}");
             assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
             slow.abort();
@@ -406,7 +248,7 @@ mod tests {
         let connections = Connections::default();
         let kept = connections.acquire().unwrap();
         let start = Instant::now();
-        let drained = connections.drain(Drain::new().deadline(Duration::from_secs(3))).await;
+        let drained = connections.drain(Drain::new().timeout(Duration::from_secs(3))).await;
         assert_eq!(drained, Drained { closed: 0, aborted: 0, remaining: 1 });
         assert_eq!(start.elapsed().as_secs(), 3);
         drop(kept);
@@ -427,7 +269,7 @@ mod tests {
     async fn a_connection_that_opens_during_a_drain_is_told_at_once() {
         let connections = Connections::default();
         let slot = connections.acquire().unwrap();
-        let drain = Drain::new().batches(1, Duration::MAX).deadline(Duration::MAX);
+        let drain = Drain::new().batches(1, Duration::MAX).timeout(Duration::MAX);
         let (drained, ()) = tokio::join!(connections.drain(drain), async {
             let mut task = slot.register();
             assert!(matches!(task.take_signal(), Some(Signal::Close(_))));
@@ -451,7 +293,7 @@ mod tests {
             }
             drop(stays);
         };
-        let (early, late) = (Drain::new().deadline(Duration::from_secs(3)), Drain::new());
+        let (early, late) = (Drain::new().timeout(Duration::from_secs(3)), Drain::new());
         let start = Instant::now();
         let (late, early, ()) = tokio::join!(connections.drain(late), connections.drain(early), tasks);
         assert_eq!(early, Drained { closed: 1, aborted: 1, remaining: 0 });
@@ -468,7 +310,7 @@ mod tests {
         }
         let handler = tasks.pop();
         let deadline = Duration::from_secs(3);
-        let (drained, ()) = tokio::join!(connections.drain(Drain::new().deadline(deadline)), async {
+        let (drained, ()) = tokio::join!(connections.drain(Drain::new().timeout(deadline)), async {
             drop(tasks);
             tokio::time::sleep(deadline + Duration::from_millis(100)).await;
             drop(handler);
@@ -482,44 +324,10 @@ mod tests {
             let connections = Connections::default();
             let tasks: Vec<_> = (0..3).map(|_| connections.acquire().unwrap().register()).collect();
             let start = Instant::now();
-            let drain = Drain::new().batches(1, interval).deadline(Duration::MAX);
+            let drain = Drain::new().batches(1, interval).timeout(Duration::MAX);
             let (drained, ()) = tokio::join!(connections.drain(drain), async { drop(tasks) });
             assert_eq!(drained, Drained { closed: 3, aborted: 0, remaining: 0 });
             assert_eq!(start.elapsed(), Duration::ZERO);
         }
-    }
-
-    #[test]
-    fn an_endless_time_to_come_back_within_is_a_time_that_clients_can_wait() {
-        let frame = Drain::new().reconnect_within(Duration::MAX).close_frame();
-        let seconds = frame.reason.as_str().strip_prefix("retry-after=").unwrap().parse::<u64>().unwrap();
-        assert!((1..=24 * 24 * 3600 + 3600 * 21).contains(&seconds), "{seconds}");
-    }
-
-    #[test]
-    fn the_reconnect_hint_lies_within_the_time_given() {
-        let drain = Drain::new().reconnect_within(Duration::from_secs(3));
-        for _ in 0..50 {
-            let frame = drain.close_frame();
-            assert!(["retry-after=1", "retry-after=2", "retry-after=3"].contains(&frame.reason.as_str()));
-        }
-    }
-
-    #[test]
-    fn each_close_frame_has_a_moment_of_its_own_if_there_is_a_time_to_come_back_within() {
-        let drain = Drain::new().reconnect_within(Duration::from_secs(1_000_000));
-        let reasons: std::collections::HashSet<_> = (0..50).map(|_| drain.close_frame().reason).collect();
-        assert!(reasons.len() > 45, "{}", reasons.len());
-
-        let drain = Drain::new().code(CloseCode::RESTART).unwrap();
-        assert_eq!(drain.close_frame(), CloseFrame::new(CloseCode::RESTART, ""));
-    }
-
-    #[test]
-    fn the_batches_of_a_drain_can_be_asked_for() {
-        let drain = Drain::new();
-        assert_eq!((drain.batch_size(), drain.batch_interval()), (1_000, Duration::from_millis(100)));
-        let drain = drain.batches(7, Duration::from_secs(3));
-        assert_eq!((drain.batch_size(), drain.batch_interval()), (7, Duration::from_secs(3)));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 #[cfg(not(all(test, shuttle)))]
 use std::sync::{Mutex, MutexGuard};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 #[cfg(all(test, shuttle))]
 use shuttle::sync::atomic::AtomicU32;
@@ -14,7 +14,7 @@ use shuttle::sync::atomic::AtomicU32;
 use shuttle::sync::{Mutex, MutexGuard};
 use slab::Slab;
 
-use super::{Drain, Slot};
+use super::settings::Drain;
 use crate::close::CloseFrame;
 
 /// All tasks, and how many have ended.
@@ -136,7 +136,7 @@ impl Table {
     }
 
     /// Removes a task; returns whether it was the last one.
-    fn remove(&self, key: usize) -> bool {
+    pub(super) fn remove(&self, key: usize) -> bool {
         let mut entries = self.lock();
         let task = entries.tasks.try_remove(key);
         entries.counts.closed += usize::from(task.as_ref().is_some_and(|task| !task.told.is_abort()));
@@ -144,6 +144,28 @@ impl Table {
         drop(entries);
         drop(task);
         was_last
+    }
+
+    /// The signal that a task has not taken yet. `epoch` is that of the task's last call.
+    pub(super) fn take_signal(&self, key: usize, epoch: &mut u32) -> Option<Signal> {
+        let now = self.epoch.load(Ordering::Acquire);
+        if now == *epoch {
+            return None;
+        }
+        *epoch = now;
+        self.lock().tasks.get_mut(key)?.told.take()
+    }
+
+    /// Ready when a task is to end at once. Until then `waker` is woken for each signal.
+    pub(super) fn poll_aborted(&self, key: usize, waker: &Waker) -> Poll<()> {
+        let waker = waker.clone();
+        let mut entries = self.lock();
+        let Some(task) = entries.tasks.get_mut(key) else { return Poll::Pending };
+        let before = task.waker.replace(waker);
+        let is_aborted = task.told.is_abort();
+        drop(entries);
+        drop(before);
+        if is_aborted { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// From now on, tasks that come are told to close as `drain` says. Returns the counts so far.
@@ -194,66 +216,5 @@ impl Table {
     pub(super) fn look<T>(&self, with: impl FnOnce() -> T) -> (usize, Counts, T) {
         let entries = self.lock();
         (entries.tasks.len(), entries.counts, with())
-    }
-}
-
-/// A connection's task in the table of its layer, for as long as the task runs.
-#[derive(Debug)]
-pub(crate) struct Registration {
-    slot: Slot,
-    key: usize,
-    epoch: u32,
-}
-
-impl Registration {
-    pub(super) fn new(slot: Slot, key: usize) -> Self {
-        Self { slot, key, epoch: 0 }
-    }
-
-    fn table(&self) -> &Table {
-        &self.slot.inner.table
-    }
-
-    /// Has `waker` woken when there is a signal.
-    pub(crate) fn set_waker(&self, waker: &Waker) {
-        let _ = self.is_aborted(waker);
-    }
-
-    /// The signal that has come since the last call.
-    pub(crate) fn take_signal(&mut self) -> Option<Signal> {
-        let epoch = self.table().epoch.load(Ordering::Acquire);
-        if epoch == self.epoch {
-            return None;
-        }
-        self.epoch = epoch;
-        self.table().lock().tasks.get_mut(self.key)?.told.take()
-    }
-
-    /// Whether the connection is to end at once. If not, has `waker` woken when there is a signal. Signals stay for
-    /// [`take_signal`](Self::take_signal).
-    pub(crate) fn is_aborted(&self, waker: &Waker) -> bool {
-        let waker = waker.clone();
-        let mut entries = self.table().lock();
-        let Some(task) = entries.tasks.get_mut(self.key) else { return false };
-        let before = task.waker.replace(waker);
-        let is_aborted = task.told.is_abort();
-        drop(entries);
-        drop(before);
-        is_aborted
-    }
-
-    /// The connection is over: its slot is free, while its handler may still run.
-    pub(crate) fn release_slot(&mut self) {
-        self.slot.release();
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        // before the task is removed: when a drain sees no task, all slots are free
-        self.slot.release();
-        if self.table().remove(self.key) {
-            self.slot.inner.wake_drain();
-        }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
-use ws_core::{Client, Closed, ConnectError, ConnectionId, ConnectionInfo, Message, Observer, client};
+use ws_core::client::{self, Client, ConnectError};
+use ws_core::{Closed, ConnectionId, ConnectionInfo, Message, Observer};
 
 use crate::support::{SECOND, URL, accept, answered, connected, opening, pipe, read_head};
 
@@ -16,7 +17,7 @@ const OPENING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\
 #[tokio::test(start_paused = true)]
 async fn the_request_is_what_was_asked_for_byte_for_byte() {
     let (mut server, stream) = pipe();
-    let client = Client::new().protocols(["a", "b"]).header("X-Token", "1").unwrap();
+    let client = Client::new().protocols(["a", "b"]).header("X-Token", "1");
     let connecting =
         tokio::spawn(async move { client.connect_over("ws://[::1]:8080/a%20b?c=d", stream).await });
     let head = accept(&mut server).await;

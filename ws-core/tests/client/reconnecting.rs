@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
-use ws_core::client::{Backoff, Interruption, Reconnect, ReconnectState, SendError, States};
-use ws_core::{
-    Client, CloseFrame, Error, Message, ReconnectingWebSocket, WebSocket, WebSocketLayer, testing,
+use ws_core::client::{
+    Backoff, Client, Interruption, Reconnect, ReconnectState, ReconnectingWebSocket, SendError, States,
 };
+use ws_core::{CloseFrame, Error, Message, WebSocket, WebSocketLayer, testing};
 
 use crate::support::{SECOND, URL, accept, pipe, read_head};
 
@@ -57,7 +57,7 @@ fn start_with(
     configure: impl FnOnce(Reconnect) -> Reconnect,
 ) -> (ReconnectingWebSocket, Servers) {
     let (sender, servers) = mpsc::unbounded_channel();
-    let reconnect = client.reconnecting(URL).unwrap().over(move || {
+    let reconnect = client.reconnecting(URL).over(move || {
         let (server, stream) = pipe();
         let _ = sender.send(server);
         async { Ok(stream) }
@@ -200,6 +200,10 @@ async fn it_comes_back_after_the_codes_that_ask_for_it() {
         (3100, true),
         (4000, false),
         (4001, false),
+        (4099, false),
+        (4100, true),
+        (4199, true),
+        (4200, false),
     ] {
         let (socket, mut servers) = start(|reconnect| reconnect);
         let mut states = socket.states();
@@ -456,8 +460,19 @@ async fn a_close_that_may_not_be_sent_is_refused_and_it_goes_on() {
     let mut server = servers.accept().await;
     assert!(socket.close(1006, "").await.is_err());
     assert!(socket.close(1000, "x".repeat(124)).await.is_err());
+    assert!(socket.close_with(CloseFrame::new(1006, "")).await.is_err());
     socket.send("still here").await.unwrap();
     assert_eq!(text(&mut server).await, "still here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_closed_with_a_frame_that_is_at_hand() {
+    let (socket, mut servers) = start(|reconnect| reconnect);
+    let mut server = servers.accept().await;
+    let frame = CloseFrame { code: 4000.into(), reason: "done".into() };
+    let (closed, end) = tokio::join!(socket.close_with(frame.clone()), server.recv());
+    assert_eq!((closed, end.is_none()), (Ok(()), true));
+    assert_eq!(server.close_frame(), Some(frame));
 }
 
 #[tokio::test(start_paused = true)]
@@ -523,10 +538,8 @@ async fn each_attempt_can_have_a_request_of_its_own() {
         attempt += 1;
         async move {
             match attempt {
-                2 => Err("no token".into()),
-                _ => client
-                    .header("x-token", attempt.to_string())
-                    .map_err(Box::<dyn std::error::Error + Send + Sync>::from),
+                2 => Err(Box::<dyn std::error::Error + Send + Sync>::from("no token")),
+                _ => Ok(client.header("x-token", attempt.to_string())),
             }
         }
     };
@@ -587,7 +600,7 @@ async fn a_server_that_dies_and_returns_is_found_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let backoff = Backoff::new().base(Duration::from_millis(5)).max(Duration::from_millis(20));
-    let client = Client::new().reconnecting(format!("ws://{address}/")).unwrap().backoff(backoff);
+    let client = Client::new().reconnecting(format!("ws://{address}/")).backoff(backoff);
     let mut socket = client.start();
     let mut states = socket.states();
 
@@ -614,7 +627,7 @@ async fn a_server_that_breaks_again_and_again_gets_each_message_once_and_in_orde
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let backoff = Backoff::new().base(Duration::from_millis(1)).max(Duration::from_millis(1));
     let url = format!("ws://{}/", listener.local_addr().unwrap());
-    let socket = Client::new().reconnecting(url).unwrap().backoff(backoff).start();
+    let socket = Client::new().reconnecting(url).backoff(backoff).start();
     let sending = tokio::spawn(async move {
         let mut number: u32 = 0;
         loop {

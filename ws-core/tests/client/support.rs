@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use ws_core::{Client, ConnectError, WebSocket};
+use ws_core::WebSocket;
+use ws_core::client::{Client, ConnectError};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 

@@ -7,7 +7,8 @@ use tokio::io::DuplexStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
-use ws_core::{Client, Error, WebSocket, WebSocketLayer, testing};
+use ws_core::client::Client;
+use ws_core::{Error, WebSocket, WebSocketLayer, testing};
 
 use crate::support::{accept, pipe};
 

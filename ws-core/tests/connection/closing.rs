@@ -31,6 +31,29 @@ async fn close_sends_what_is_queued_and_resolves_with_the_peers_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_is_closed_with_a_frame_that_is_at_hand() {
+    let (mut socket, peer) = open_default().await;
+    let frame = CloseFrame { code: 1000.into(), reason: "bye".into() };
+    assert!(socket.close_with(frame).now_or_never().is_none());
+    assert_eq!(peer.next().await, Some(Frame::close(1000, "bye")));
+
+    let (socket, peer) = open_default().await;
+    let (sender, _receiver) = socket.split();
+    let frame = CloseFrame { code: CloseCode::FORBIDDEN, reason: String::from("members only").into() };
+    assert!(sender.close_with(frame).now_or_never().is_none());
+    assert_eq!(peer.next().await, Some(Frame::close(3003, "members only")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_may_not_be_sent_is_an_error_and_the_connection_goes_on() {
+    let (mut socket, peer) = open_default().await;
+    let frame = CloseFrame { code: CloseCode::TLS_HANDSHAKE, reason: "bye".into() };
+    assert!(matches!(socket.close_with(frame).await, Err(Error::InvalidClose(_))));
+    socket.send("still here").await.unwrap();
+    assert_eq!(peer.next().await, Some(Frame::text("still here")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_close_that_may_not_be_sent_is_an_error_and_the_connection_goes_on() {
     let (mut socket, peer) = open_default().await;
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
@@ -67,7 +90,7 @@ async fn an_empty_close_is_answered_with_an_empty_one() {
     assert!(received(&mut socket).await.is_empty());
     assert_eq!(peer.rest().await, [Frame::empty_close()]);
     let closed = soon(socket.closed()).await;
-    assert_eq!((closed.frame.clone(), closed.code()), (None, CloseCode::NO_STATUS));
+    assert_eq!((closed.frame.clone(), closed.code()), (None, CloseCode::NO_STATUS_RECEIVED));
 }
 
 /// Takes its time between a message and the answer to it.
@@ -147,7 +170,10 @@ async fn an_end_without_a_close_is_one_error() {
         assert!(soon(socket.recv()).await.is_none());
         assert!(soon(socket.recv()).await.is_none());
         let closed = soon(socket.closed()).await;
-        assert_eq!((closed.by, closed.clean, closed.code()), (Side::Remote, false, CloseCode::ABNORMAL));
+        assert_eq!(
+            (closed.by, closed.clean, closed.code()),
+            (Side::Remote, false, CloseCode::ABNORMAL_CLOSURE)
+        );
         assert!(socket.send("too late").await.unwrap_err().is_closed());
     }
 }
@@ -170,7 +196,7 @@ async fn a_protocol_error_is_told_after_the_messages_before_it() {
     assert_eq!(received(&mut socket).await, ["0", "1", "error: frame without a mask"]);
     assert_eq!(peer.rest().await, [Frame::close(1002, "frame without a mask")]);
     let closed = soon(socket.closed()).await;
-    assert_eq!((closed.by, closed.clean, closed.code()), (Side::Local, false, CloseCode::PROTOCOL));
+    assert_eq!((closed.by, closed.clean, closed.code()), (Side::Local, false, CloseCode::PROTOCOL_ERROR));
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +216,7 @@ async fn a_peer_that_does_not_answer_our_close_is_left_at_the_close_timeout() {
     assert_eq!(start.elapsed().as_secs(), 5);
     assert_eq!(peer.seen(), [], "nothing is sent behind a Close frame");
     let closed = socket.closed().await;
-    assert_eq!((closed.by, closed.clean, closed.code()), (Side::Local, false, CloseCode::NORMAL));
+    assert_eq!((closed.by, closed.clean, closed.code()), (Side::Local, false, CloseCode::NORMAL_CLOSURE));
     assert!(socket.recv().await.is_none());
 }
 

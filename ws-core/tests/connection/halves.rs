@@ -168,6 +168,7 @@ async fn a_receiver_elsewhere_learns_that_the_driver_was_dropped() {
     }));
     let mut socket = given.await.unwrap();
     task.abort();
+    assert!(soon(socket.recv()).await.unwrap().unwrap_err().is_disconnected(), "it was no orderly end");
     assert!(soon(socket.recv()).await.is_none());
     assert!(!soon(socket.closed()).await.clean);
     assert!(socket.send("too late").await.is_err());

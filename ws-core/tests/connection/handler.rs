@@ -152,7 +152,7 @@ async fn a_drain_drops_the_handlers_future_at_its_deadline() {
         drop((socket, dropped));
     });
     let start = Instant::now();
-    let drained = soon(layer.connections().drain(Drain::new().deadline(7 * SECOND))).await;
+    let drained = soon(layer.connections().drain(Drain::new().timeout(7 * SECOND))).await;
     assert_eq!((drained.closed, drained.aborted), (0, 1));
     assert!(flag.load(Ordering::Relaxed));
     assert!(peer.state().dropped);
@@ -166,7 +166,7 @@ async fn a_drain_ends_a_connection_that_was_never_polled() {
     let dropped = Dropped(Arc::clone(&flag));
     let (transport, peer) = wire();
     let task = testing::accept(&layer, transport, async move |_: WebSocket| drop(dropped));
-    let drain = tokio::spawn(async move { layer.connections().drain(Drain::new().deadline(SECOND)).await });
+    let drain = tokio::spawn(async move { layer.connections().drain(Drain::new().timeout(SECOND)).await });
     sleep(2 * SECOND).await;
     soon(task).await;
     assert_eq!(soon(drain).await.unwrap().aborted, 1);
@@ -181,7 +181,7 @@ async fn a_drain_without_a_deadline_waits() {
     settle().await;
     let connections = layer.connections();
     let (drained, ()) =
-        tokio::join!(connections.drain(Drain::new().deadline(std::time::Duration::MAX)), async {
+        tokio::join!(connections.drain(Drain::new().timeout(std::time::Duration::MAX)), async {
             assert_eq!(peer.next().await.unwrap().close_code(), 1001);
             peer.send(&Frame::close(1001, ""));
             peer.end();

@@ -4,6 +4,7 @@
 //! can tell exactly when something happened.
 
 mod closing;
+mod faults;
 mod halves;
 mod handler;
 mod heartbeat;

@@ -137,6 +137,8 @@ pub(crate) struct State {
     outbound: Vec<u8>,
     seen: usize,
     room: usize,
+    /// With what every further write fails.
+    broken: Option<io::ErrorKind>,
     reader: Option<Waker>,
     writer: Option<Waker>,
     on_flush: Option<Box<dyn FnOnce() + Send>>,
@@ -162,6 +164,7 @@ pub(crate) fn wire() -> (Transport, Peer) {
         outbound: Vec::new(),
         seen: 0,
         room: usize::MAX,
+        broken: None,
         reader: None,
         writer: None,
         on_flush: None,
@@ -300,6 +303,15 @@ impl Peer {
         }
     }
 
+    /// Every further write fails.
+    pub(crate) fn break_off(&self, error: io::ErrorKind) {
+        let mut state = self.state();
+        state.broken = Some(error);
+        if let Some(waker) = state.writer.take() {
+            waker.wake();
+        }
+    }
+
     pub(crate) fn allow_all(&self) {
         self.allow(usize::MAX);
     }
@@ -381,6 +393,12 @@ impl State {
         Some(frame)
     }
 
+    /// All that the driver has written.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn all_written(&self) -> &[u8] {
+        &self.outbound
+    }
+
     /// Bytes that the driver has written.
     pub(crate) fn written(&self) -> usize {
         self.outbound.len()
@@ -388,6 +406,9 @@ impl State {
 
     fn write(&mut self, slices: &[IoSlice<'_>], cx: &Context<'_>) -> Poll<io::Result<usize>> {
         assert!(self.shut_down_at.is_none(), "written behind the end");
+        if let Some(error) = self.broken {
+            return Poll::Ready(Err(error.into()));
+        }
         if self.room == 0 {
             self.writer = Some(cx.waker().clone());
             return Poll::Pending;

@@ -306,7 +306,9 @@ async fn a_flood_leaves_other_tasks_their_turn() {
 #[tokio::test]
 async fn a_flood_is_read_for_a_short_turn_at_a_time() {
     let layer = WebSocketLayer::new();
-    for frame in [Frame::ping(&[7; 125]), Frame::new(0x8a, []), Frame::text("hello")] {
+    let layer = layer.max_fragments(usize::MAX);
+    let floods = [Frame::ping(&[7; 125]), Frame::new(0x8a, []), Frame::new(0x02, []), Frame::text("hello")];
+    for frame in floods {
         let flood = Flood::of(&frame);
         let sent = Arc::clone(&flood.sent);
         let mut task = pin!(testing::accept(&layer, flood, echo));

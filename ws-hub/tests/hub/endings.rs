@@ -18,7 +18,7 @@ async fn a_drain_closes_all_in_batches_and_lets_nobody_in() {
         clients.push(tokio::spawn(rest(login(&hub, user).await)));
     }
     let start = Instant::now();
-    let drain = Drain::new().batches(3, SECOND).deadline(60 * SECOND);
+    let drain = Drain::new().batches(3, SECOND).timeout(60 * SECOND);
     let draining = tokio::spawn({
         let hub = hub.clone();
         async move { hub.drain(drain).await }
@@ -44,7 +44,7 @@ async fn a_drain_ends_at_its_deadline() {
     let stubborn = scripted_with(&layer, async move |socket| attaching.attach(ANNA, socket).await).await;
     let _polite = login(&hub, BOB).await;
     let start = Instant::now();
-    let drained = hub.drain(Drain::new().deadline(5 * SECOND)).await;
+    let drained = hub.drain(Drain::new().timeout(5 * SECOND)).await;
     assert_eq!((drained.closed, drained.remaining), (1, 1));
     assert_eq!(start.elapsed(), 5 * SECOND);
     drop(stubborn);
@@ -57,7 +57,7 @@ async fn a_drain_is_over_when_all_have_left_however_long_a_batch_takes() {
     let hub = Hub::new();
     let (first, second) = (login(&hub, ANNA).await, login(&hub, BOB).await);
     let start = Instant::now();
-    let drain = Drain::new().batches(1, Duration::MAX).deadline(Duration::MAX);
+    let drain = Drain::new().batches(1, Duration::MAX).timeout(Duration::MAX);
     let (drained, ..) = tokio::join!(hub.drain(drain), async {
         drop((first, second));
     });

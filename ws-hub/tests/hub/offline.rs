@@ -36,7 +36,7 @@ async fn an_overflow_while_it_catches_up_loses_nothing() {
         assert!(hub.send(&ANNA, message).await.is_accepted());
     }
     let (mut all, close) = slow.rest().await;
-    assert_eq!((all.len() < 80, close.unwrap().0), (true, 3100));
+    assert_eq!((all.len() < 80, close.unwrap().0), (true, 4100));
     let mut back = login(&hub, ANNA).await;
     all.extend(texts(&mut back, 200 - all.len()).await);
     assert_eq!(all, [numbered("stored", 0..80), numbered("live", 0..120)].concat());

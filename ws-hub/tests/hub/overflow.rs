@@ -24,7 +24,7 @@ async fn a_queue_of_100_disconnects_at_the_message_after_and_the_next_login_has_
     // no gaps: what it has got is a prefix
     let (got, close) = slow.rest().await;
     assert_eq!(got, ["x".repeat(100)]);
-    assert_eq!(close, Some((3100, "messages come faster than they are read".to_owned())));
+    assert_eq!(close, Some((4100, "messages come faster than they are read".to_owned())));
     let mut back = login(&hub, ANNA).await;
     assert_eq!(texts(&mut back, 101).await, numbered("waits", 0..101));
 }
@@ -68,7 +68,7 @@ async fn a_message_counts_its_bytes() {
     assert_eq!(hub.send(&ANNA, vec![0; MIB]).await, Delivery::Sent(1));
     assert_eq!(hub.send(&ANNA, "").await, Delivery::Sent(1));
     assert_eq!(hub.send(&ANNA, "1").await, Delivery::Dropped(DropReason::Overflow));
-    assert_eq!(slow.rest().await.1.unwrap().0, 3100);
+    assert_eq!(slow.rest().await.1.unwrap().0, 4100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,7 +120,7 @@ async fn one_of_a_thousand_who_does_not_read_delays_nobody() {
     assert!(before.elapsed() < std::time::Duration::from_secs(1), "the clock moves when somebody waits");
     assert_eq!((hub.stats().overflowed, hub.stats().connections), (1, 999));
     let (got, close) = stalled.rest().await;
-    assert_eq!((got.clone(), close.unwrap().0), (numbered("news", 0..got.len()), 3100));
+    assert_eq!((got.clone(), close.unwrap().0), (numbered("news", 0..got.len()), 4100));
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,7 +134,7 @@ async fn of_several_connections_only_the_one_that_overflows_is_closed() {
         settle().await;
     }
     assert_eq!(texts(&mut fast, 20).await, numbered("n", 0..20));
-    assert_eq!(slow.rest().await.1.unwrap().0, 3100);
+    assert_eq!(slow.rest().await.1.unwrap().0, 4100);
     settle().await;
     assert_eq!(hub.stats().overflowed, 1);
     // what the slow one missed the other one had: nothing waits
@@ -155,7 +155,7 @@ async fn a_broadcast_that_overflows_is_not_stored_and_what_waited_for_the_user_i
     for message in numbered("for all", 0..3) {
         hub.broadcast(message).await;
     }
-    assert_eq!(slow.rest().await.1.unwrap().0, 3100);
+    assert_eq!(slow.rest().await.1.unwrap().0, 4100);
     let mut back = login(&hub, ANNA).await;
     assert_eq!(text(&mut back).await, "for anna");
     crate::support::assert_silent(&mut back).await;

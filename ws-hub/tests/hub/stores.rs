@@ -280,7 +280,7 @@ async fn a_drain_waits_until_the_store_has_what_was_not_sent() {
     }
     store.feels(Call::Push, Mood::Slow(SECOND));
     let (drained, (mut got, close)) =
-        tokio::join!(hub.drain(ws_core::Drain::new().deadline(60 * SECOND)), slow.rest());
+        tokio::join!(hub.drain(ws_core::Drain::new().timeout(60 * SECOND)), slow.rest());
     assert_eq!((drained.closed, drained.remaining, close.unwrap().0), (1, 0, 1001));
     got.extend(store.texts(ANNA));
     assert_eq!(got, numbered("n", 0..20));

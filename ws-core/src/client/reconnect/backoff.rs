@@ -6,14 +6,13 @@ use rand::RngExt as _;
 
 use crate::config::checked;
 
-/// How long is waited between attempts: a random time between nothing and a bound (*full jitter*), so that those who
-/// lost their connection together do not come back together. The bound doubles with each attempt that has failed, up to
-/// a maximum.
+/// How long to wait between attempts: a random time between zero and a bound (*full jitter*), so that clients that lose
+/// their connections together do not reconnect together. Each failed attempt doubles the bound, up to a maximum.
 ///
 /// | knob | default |
 /// |---|---|
 /// | [`base`](Self::base), the first bound | 500 ms |
-/// | [`max`](Self::max), the last one | 30 s |
+/// | [`max`](Self::max), the largest bound | 30 s |
 /// | [`reset_after`](Self::reset_after) | 10 s |
 ///
 /// ```
@@ -23,7 +22,7 @@ use crate::config::checked;
 /// let patient = Backoff::new().base(Duration::from_secs(5)).max(Duration::from_secs(300));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "it does nothing until `Reconnect` is told to use it"]
+#[must_use = "a backoff does nothing until a `Reconnect` has it"]
 pub struct Backoff {
     base: Duration,
     max: Duration,
@@ -31,7 +30,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Bounds of 500 ms to 30 s.
+    /// A backoff with bounds from 500 ms to 30 s.
     pub fn new() -> Self {
         Self {
             base: Duration::from_millis(500),
@@ -45,36 +44,37 @@ impl Backoff {
     /// # Panics
     ///
     /// If it is zero.
+    #[track_caller]
     pub fn base(self, base: Duration) -> Self {
         checked("the base of a backoff", base);
         Self { base, ..self }
     }
 
-    /// The largest bound. Default 30 s. One that is smaller than [`base`](Self::base) stands for both.
+    /// The largest bound. Default 30 s. If it is smaller than [`base`](Self::base), it is the bound of every wait.
     ///
     /// # Panics
     ///
     /// If it is zero.
+    #[track_caller]
     pub fn max(self, max: Duration) -> Self {
         checked("the maximum of a backoff", max);
         Self { max, ..self }
     }
 
-    /// How long a connection has to be open to begin anew with the first bound. Default 10 s.
+    /// How long a connection has to be open to reset the bound. Default 10 s.
     ///
-    /// One that ends sooner counts as an attempt that has failed: a server that accepts and closes at once is not to be
-    /// hammered.
+    /// A shorter one counts as a failed attempt, so that a server that accepts and closes immediately is not flooded.
     pub fn reset_after(self, reset_after: Duration) -> Self {
         Self { reset_after, ..self }
     }
 
-    /// The bound after `failures` attempts that have failed in a row.
+    /// The bound after this many failed attempts in a row.
     fn bound(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         self.base.saturating_mul(1 << doublings).min(self.max)
     }
 
-    /// A time to wait after `failures` attempts that have failed in a row.
+    /// A random time to wait after this many failed attempts in a row.
     pub(super) fn delay(&self, failures: u32) -> Duration {
         let bound = self.bound(failures);
         let part = rand::rng().random_range(0.0..1.0);

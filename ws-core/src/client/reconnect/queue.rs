@@ -1,18 +1,18 @@
-//! A bounded queue of messages, between the user and the task that has the connections.
+//! [`Queue`]: a bounded queue of messages between the user and the task.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::SendError;
+use super::error::SendError;
 use crate::message::Message;
 
-/// Messages that wait to be taken, in their order.
+/// Messages in order.
 pub(super) struct Queue {
     max_messages: usize,
     max_bytes: usize,
-    /// Takes messages also while there is no connection.
+    /// Whether it accepts messages while there is no connection.
     keeps: bool,
     state: Mutex<State>,
     changed: Notify,
@@ -25,15 +25,15 @@ struct State {
     phase: Phase,
 }
 
-/// What becomes of what is queued.
+/// What happens to queued messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It waits for the next connection.
+    /// They wait for the next connection.
     #[default]
     Waiting,
-    /// It is taken as fast as the connection goes.
+    /// A connection takes them.
     Connected,
-    /// Nothing can be queued any more.
+    /// No more messages can be queued.
     Ended,
 }
 
@@ -43,14 +43,14 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // no code that may panic runs while the lock is held, but for allocation
+        // while it is held, only an allocation can panic
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `look` finds something.
+    /// Waits until `look` returns `Some`.
     async fn find<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
         loop {
-            // from here on no change is missed
+            // made before the look, so that no change is missed
             let changed = self.changed.notified();
             if let Some(found) = look(&mut self.lock()) {
                 return found;
@@ -59,7 +59,7 @@ impl Queue {
         }
     }
 
-    /// Queues a message if there is room. An empty queue has room for any.
+    /// Queues a message if there is space. An empty queue accepts a message of any size.
     pub(super) fn try_push(&self, message: Message) -> Result<(), SendError> {
         let mut state = self.lock();
         let fits = state.messages.len() < self.max_messages
@@ -76,7 +76,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Queues a message. Waits for room while there is a connection that makes some.
+    /// Queues a message. While there is a connection, waits for space.
     pub(super) async fn push(&self, mut message: Message) -> Result<(), SendError> {
         loop {
             let changed = self.changed.notified();
@@ -88,13 +88,13 @@ impl Queue {
         }
     }
 
-    /// Queues a message of a connection, whether there is room or not: see [`within_bounds`](Self::within_bounds).
+    /// Queues a message that was received, even if the queue is full: see [`within_bounds`](Self::within_bounds).
     pub(super) fn deliver(&self, message: Message) {
         self.lock().push(message);
         self.changed.notify_waiters();
     }
 
-    /// Waits while there is more than there may be.
+    /// Waits while the queue holds more than its bounds.
     pub(super) async fn within_bounds(&self) {
         self.find(|state| {
             (state.messages.len() <= self.max_messages && state.bytes <= self.max_bytes).then_some(())
@@ -102,7 +102,7 @@ impl Queue {
         .await;
     }
 
-    /// Takes the first message; `None` if there will be none any more.
+    /// Waits for the first message and takes it; `None` if the queue has ended and is empty.
     pub(super) async fn pop(&self) -> Option<Message> {
         let popped = self.find(|state| match state.pop() {
             Some(message) => Some(Some(message)),
@@ -113,23 +113,23 @@ impl Queue {
         message
     }
 
-    /// The first message, which stays where it is. A clone of a message shares its payload.
+    /// A clone of the first message, which shares its payload.
     pub(super) fn first(&self) -> Option<Message> {
         self.lock().messages.front().cloned()
     }
 
-    /// Waits for a first message, which stays where it is.
+    /// Waits for a first message, and returns a clone of it.
     pub(super) async fn wait_first(&self) -> Message {
         self.find(|state| state.messages.front().cloned()).await
     }
 
-    /// Takes the first message, which was seen before.
+    /// Removes the first message.
     pub(super) fn remove_first(&self) {
         drop(self.lock().pop());
         self.changed.notify_waiters();
     }
 
-    /// What becomes of messages from now on. The end is for good.
+    /// Sets the phase. It does not change after [`Phase::Ended`].
     pub(super) fn set_phase(&self, phase: Phase) {
         let mut state = self.lock();
         if state.phase != Phase::Ended {
@@ -141,7 +141,7 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// Drops what is queued.
+    /// Drops all messages.
     pub(super) fn clear(&self) {
         let dropped = self.lock().clear();
         drop(dropped);
@@ -159,7 +159,7 @@ impl State {
         let message = self.messages.pop_front()?;
         self.bytes -= message.len();
         if self.messages.is_empty() {
-            // one that is idle holds nothing
+            // an idle queue holds no memory
             self.messages = VecDeque::new();
         }
         Some(message)

@@ -1,22 +1,23 @@
-//! What the user holds of a connection that comes back.
+//! [`ReconnectingWebSocket`] and [`ReconnectingSender`]: what the user holds of a connection that reconnects.
 
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::error::SendError;
 use super::queue::{Phase, Queue};
 use super::state::{ReconnectState, States};
 use crate::close::{CloseCode, CloseFrame, InvalidClose};
 use crate::message::Message;
 use crate::utf8::Utf8Bytes;
 
-/// What the user and the task share.
+/// The state that the user and the task share.
 pub(super) struct Shared {
     pub(super) inbound: Queue,
     pub(super) outbound: Queue,
     state: watch::Sender<ReconnectState>,
-    /// What to close with, when it has been asked for.
+    /// The Close frame to send, after the user has asked to close.
     closing: watch::Sender<Option<CloseFrame>>,
 }
 
@@ -30,7 +31,7 @@ impl Shared {
         self.state.send_replace(state);
     }
 
-    /// It is over for good, unless that is known already.
+    /// Sets the last state. Only the first call sets it.
     pub(super) fn end(&self, state: ReconnectState) {
         self.outbound.set_phase(Phase::Ended);
         self.outbound.clear();
@@ -44,9 +45,9 @@ impl Shared {
         });
     }
 
-    /// Asks for the end, if nobody has.
+    /// Asks the task to close. Only the first call has an effect.
     fn close(&self, frame: CloseFrame) {
-        // what was queued before may still be sent
+        // messages that are queued already may still be sent
         self.outbound.set_phase(Phase::Ended);
         self.closing.send_if_modified(|closing| {
             let is_first = closing.is_none();
@@ -55,35 +56,36 @@ impl Shared {
         });
     }
 
-    /// Waits until the end has been asked for.
+    /// Waits until the user asks to close.
     pub(super) async fn asked_to_close(&self) -> CloseFrame {
         let mut closing = self.closing.subscribe();
         loop {
             if let Some(frame) = &*closing.borrow_and_update() {
                 return frame.clone();
             }
-            // it fails only if there is no sender, which is here
+            // it fails only without a sender, and `self` has one
             let _ = closing.changed().await;
         }
     }
 }
 
-/// A WebSocket to one server that is opened anew when it ends, made by [`Reconnect::start`](super::Reconnect::start).
+/// A WebSocket to one server that connects again when its connection ends, made by
+/// [`Reconnect::start`](super::Reconnect::start).
 ///
-/// [`recv`](Self::recv) and [`send`](Self::send) go on over all its connections; what happens between them is told by
-/// [`states`](Self::states). It has a task of its own, and ends with [`close`](Self::close), or with 1000 when it is
-/// dropped; a [`ReconnectingSender`] does not keep it.
+/// [`recv`](Self::recv) and [`send`](Self::send) work across its connections, and [`states`](Self::states) shows the changes.
+/// Its task ends after [`close`](Self::close), or closes with 1000 when the socket is dropped. A [`ReconnectingSender`] does
+/// not keep it open.
 ///
 /// ```no_run
-/// use ws_core::Client;
+/// use ws_core::client::Client;
 ///
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut socket = Client::new().reconnecting("ws://localhost:3000/chat")?.start();
+/// let mut socket = Client::new().reconnecting("ws://localhost:3000/chat").start();
 /// socket.send("hello").await?; // queued until there is a connection
 /// while let Some(message) = socket.recv().await {
 ///     println!("{message:?}");
 /// }
-/// println!("over for good: {:?}", socket.state());
+/// println!("ended: {:?}", socket.state());
 /// # Ok(())
 /// # }
 /// ```
@@ -92,7 +94,7 @@ pub struct ReconnectingWebSocket {
     sender: ReconnectingSender,
 }
 
-/// Sends over a [`ReconnectingWebSocket`]: clone it, give it to other tasks.
+/// Sends over a [`ReconnectingWebSocket`]. Clone it for other tasks.
 ///
 /// ```
 /// use ws_core::client::{ReconnectingSender, ReconnectingWebSocket};
@@ -113,16 +115,16 @@ pub struct ReconnectingSender {
 }
 
 impl ReconnectingSender {
-    /// Queues a message, to be sent by this connection or by the next one.
+    /// Queues a message for this connection or the next one.
     ///
-    /// While there is a connection, this waits until there is room in the queue; while there is none, it does not: see
-    /// [`SendError`]. What was queued is handed to a connection once, in order, after the hook of
-    /// [`Reconnect::on_connect`](super::Reconnect::on_connect) has run. What was handed to a connection that then breaks
-    /// may be lost, as on any connection: where that matters, have the other side acknowledge.
+    /// While there is a connection, it waits for space in the queue. While there is none, it fails if the queue is full.
+    /// Queued messages go to a connection once, in order, after [`Reconnect::on_connect`](super::Reconnect::on_connect) has
+    /// run. If the connection breaks, messages that it has taken may be lost, as on any connection: if that matters, let the
+    /// other side acknowledge them.
     ///
     /// # Errors
     ///
-    /// [`SendError`], which gives the message back.
+    /// [`SendError`], which contains the message.
     ///
     /// # Cancel safety
     ///
@@ -131,44 +133,56 @@ impl ReconnectingSender {
         self.shared.outbound.push(message.into()).await
     }
 
-    /// As [`send`](Self::send), without waiting.
+    /// Queues a message as [`send`](Self::send) does, but never waits.
     ///
     /// # Errors
     ///
-    /// As there; [`SendError::Full`] also while there is a connection.
+    /// [`SendError`], which contains the message. It is [`SendError::Full`] also while there is a connection.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         self.shared.outbound.try_push(message.into())
     }
 
-    /// What it is doing now.
+    /// The current state.
     #[must_use]
     pub fn state(&self) -> ReconnectState {
         self.shared.state.borrow().clone()
     }
 
-    /// What it is doing now, and from now on.
+    /// The current state, and every later one.
     pub fn states(&self) -> States {
         States::new(self.shared.state.subscribe())
     }
 
-    /// Ends it for good, also while it waits or connects, and waits until that is done.
+    /// Closes it, also while it waits or connects, and waits until it has ended. It does not reconnect.
     ///
-    /// If there is a connection, what is queued is sent, for at most the close timeout, and the connection is closed with
-    /// this code and reason. If there is none, what is queued is dropped. What has come in before can still be received.
+    /// If there is a connection, it sends the queued messages, for at most the close timeout, and then a Close frame with
+    /// this code and reason. Without a connection, it drops them. Messages that were received before stay available.
     ///
     /// # Errors
     ///
-    /// If the code or the reason may not be sent; it goes on.
+    /// If the code or the reason may not be sent; then nothing is closed.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped after its first poll, it ends all the same.
+    /// If the future is dropped after its first poll, the socket is closed nevertheless.
     pub async fn close(
         &self,
         code: impl Into<CloseCode>,
         reason: impl Into<Utf8Bytes>,
     ) -> Result<(), InvalidClose> {
-        let frame = CloseFrame::new(code, reason);
+        self.close_with(CloseFrame::new(code, reason)).await
+    }
+
+    /// As [`close`](Self::close), with the code and the reason in one value.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`close`](Self::close): if the future is dropped after its first poll, it ends all the same.
+    pub async fn close_with(&self, frame: CloseFrame) -> Result<(), InvalidClose> {
         frame.check()?;
         self.shared.close(frame);
         let mut states = self.states();
@@ -182,67 +196,67 @@ impl ReconnectingWebSocket {
         Self { sender: ReconnectingSender { shared } }
     }
 
-    /// Receives the next message, of whichever connection; `None` when it is over for good. Why it is over is in
+    /// Receives the next message, of any of its connections; `None` after it has ended. Why it has ended is in
     /// [`state`](Self::state).
     ///
-    /// Messages that nobody takes are bounded by the client's [`inbound_queue`](crate::Client::inbound_queue), here and
-    /// in the connection. When that is full, reading pauses, and no other connection is opened before there is room again.
+    /// The client's [`inbound_queue`](crate::client::Client::inbound_queue) bounds the messages that are not yet received,
+    /// here and in the connection. When it is full, reading pauses, and no new connection opens until there is space again.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before it is ready, no message is lost: it is good in `tokio::select!`.
+    /// If the future is dropped before it is ready, no message is lost. It works in `tokio::select!`.
     pub async fn recv(&mut self) -> Option<Message> {
         self.sender.shared.inbound.pop().await
     }
 
-    /// A handle that sends, for other tasks; it does not keep this from ending.
+    /// A handle to send from other tasks. It does not keep the socket open.
     #[must_use]
     pub fn sender(&self) -> ReconnectingSender {
         self.sender.clone()
     }
 
-    /// As [`ReconnectingSender::send`].
+    /// Queues a message: see [`ReconnectingSender::send`].
     ///
     /// # Errors
     ///
-    /// As there.
+    /// [`SendError`], which contains the message.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// If the future is dropped before it is ready, nothing was queued.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         self.sender.send(message).await
     }
 
-    /// As [`ReconnectingSender::try_send`].
+    /// Queues a message without waiting: see [`ReconnectingSender::try_send`].
     ///
     /// # Errors
     ///
-    /// As there.
+    /// [`SendError`], which contains the message.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         self.sender.try_send(message)
     }
 
-    /// As [`ReconnectingSender::state`].
+    /// The current state.
     #[must_use]
     pub fn state(&self) -> ReconnectState {
         self.sender.state()
     }
 
-    /// As [`ReconnectingSender::states`].
+    /// The current state, and every later one.
     pub fn states(&self) -> States {
         self.sender.states()
     }
 
-    /// As [`ReconnectingSender::close`].
+    /// Closes it, and waits until it has ended: see [`ReconnectingSender::close`].
     ///
     /// # Errors
     ///
-    /// As there.
+    /// If the code or the reason may not be sent; then nothing is closed.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// If the future is dropped after its first poll, the socket is closed nevertheless.
     pub async fn close(
         &self,
         code: impl Into<CloseCode>,
@@ -250,11 +264,24 @@ impl ReconnectingWebSocket {
     ) -> Result<(), InvalidClose> {
         self.sender.close(code, reason).await
     }
+
+    /// As [`ReconnectingSender::close_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ReconnectingSender::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ReconnectingSender::close`]: if the future is dropped after its first poll, it ends all the same.
+    pub async fn close_with(&self, frame: CloseFrame) -> Result<(), InvalidClose> {
+        self.sender.close_with(frame).await
+    }
 }
 
 impl Drop for ReconnectingWebSocket {
     fn drop(&mut self) {
-        self.sender.shared.close(CloseFrame::new(CloseCode::NORMAL, ""));
+        self.sender.shared.close(CloseFrame::new(CloseCode::NORMAL_CLOSURE, ""));
     }
 }
 
@@ -267,49 +294,5 @@ impl fmt::Debug for ReconnectingWebSocket {
 impl fmt::Debug for ReconnectingSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReconnectingSender").field("state", &self.state()).finish_non_exhaustive()
-    }
-}
-
-/// Why a message was not queued; it gives the message back.
-///
-/// ```
-/// use ws_core::client::{ReconnectingWebSocket, SendError};
-///
-/// async fn send(socket: &ReconnectingWebSocket, text: &str) {
-///     match socket.send(text).await {
-///         Ok(()) => {}
-///         Err(SendError::Ended(_)) => println!("signed out"),
-///         Err(error) => println!("offline, keep for later: {:?}", error.into_message()),
-///     }
-/// }
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// There is no connection, and the queue has no room for the message.
-    #[error("there is no connection, and the queue is full")]
-    Full(Message),
-    /// There is no connection, and nothing is queued without one: see
-    /// [`Reconnect::without_queue`](super::Reconnect::without_queue).
-    #[error("there is no connection")]
-    NotConnected(Message),
-    /// It is over for good.
-    #[error("the connection has ended for good")]
-    Ended(Message),
-}
-
-impl SendError {
-    /// The message that was not sent.
-    #[must_use]
-    pub fn into_message(self) -> Message {
-        match self {
-            Self::Full(message) | Self::NotConnected(message) | Self::Ended(message) => message,
-        }
-    }
-
-    /// Whether it is over for good: sending again will fail, too.
-    #[must_use]
-    pub fn is_ended(&self) -> bool {
-        matches!(self, Self::Ended(_))
     }
 }

@@ -1,4 +1,4 @@
-//! What a connection that comes back is doing: [`ReconnectState`], [`States`], and why: [`Interruption`].
+//! The states of a connection that reconnects: [`ReconnectState`] and [`States`], and [`Interruption`], the reason of a change.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -11,7 +11,7 @@ use futures_core::Stream;
 use tokio::sync::watch;
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::client::ConnectError;
+use crate::client::error::ConnectError;
 use crate::close::Closed;
 
 /// What a [`ReconnectingWebSocket`](super::ReconnectingWebSocket) is doing.
@@ -34,25 +34,26 @@ pub enum ReconnectState {
     /// A connection is being opened: the hooks, the network, the handshake.
     #[non_exhaustive]
     Connecting {
-        /// 1 for the first attempt, and for the first one after a connection that has lasted.
+        /// 1 for the first attempt, and for the first one after a connection that was longer than
+        /// [`Backoff::reset_after`](crate::client::Backoff::reset_after).
         attempt: u32,
     },
-    /// There is a connection, and the hook for it has run.
+    /// There is a connection, and the hook `on_connect` has run.
     Open,
-    /// There will be another attempt.
+    /// It waits before the next attempt.
     #[non_exhaustive]
     Waiting {
-        /// The number of that attempt.
+        /// The number of the next attempt.
         attempt: u32,
-        /// How long it is waited for, from the beginning of this state.
+        /// How long it waits, from the start of this state.
         delay: Duration,
         /// What made the last attempt fail, or ended the last connection.
         why: Interruption,
     },
-    /// It is over for good.
+    /// It has ended, and does not reconnect.
     #[non_exhaustive]
     Ended {
-        /// What it did not come back after; `None` if it was closed or dropped here.
+        /// Why it does not reconnect. `None` if it was closed or dropped on this side.
         why: Option<Interruption>,
     },
 }
@@ -89,24 +90,24 @@ impl ReconnectState {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Interruption {
-    /// A connection has ended.
+    /// A connection ended.
     #[error("the connection ended: {}", .0.code())]
     Closed(Closed),
-    /// An attempt to connect has failed, or a hook took longer than the `connect_timeout`.
+    /// An attempt to connect failed, or a hook took longer than the `connect_timeout`.
     #[error(transparent)]
     Connect(Arc<ConnectError>),
-    /// A hook has returned an error.
+    /// A hook returned an error.
     #[error("a hook failed: {0}")]
     Hook(#[source] Arc<dyn std::error::Error + Send + Sync>),
-    /// Its task was dropped: the runtime was shut down, or a hook has panicked. It is always the end.
+    /// Its task was dropped: the runtime was shut down, or a hook panicked. It never reconnects after that.
     #[error("the task was dropped, with its runtime or by a panic in a hook")]
     Aborted,
 }
 
 impl Interruption {
-    /// Whether to try again, unless [`Reconnect::reconnect_if`](super::Reconnect::reconnect_if) says otherwise:
+    /// Whether to reconnect, by default. [`Reconnect::reconnect_if`](super::Reconnect::reconnect_if) can decide otherwise.
     ///
-    /// | interruption | again? |
+    /// | interruption | reconnect? |
     /// |---|---|
     /// | [`Closed`](Self::Closed), by either side | as [`CloseCode::should_reconnect`](crate::CloseCode::should_reconnect) says |
     /// | [`Connect`](Self::Connect) | as [`ConnectError::should_retry`] says |
@@ -122,8 +123,8 @@ impl Interruption {
         }
     }
 
-    /// After which time the server asks to come back: in the header `Retry-After` of a refusal, or as `retry-after=N`,
-    /// in seconds, in the reason of a Close frame, where a [`Drain`](crate::Drain) puts it.
+    /// How long the server asks the client to wait: by the header `Retry-After` of a refusal, or by `retry-after=N` (seconds)
+    /// in the reason of a Close frame, as a [`Drain`](crate::Drain) sends it.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -148,10 +149,10 @@ impl From<ConnectError> for Interruption {
     }
 }
 
-/// The states of a [`ReconnectingWebSocket`](super::ReconnectingWebSocket): the one that it is in now, then each one that
-/// it comes to, [`Ended`](ReconnectState::Ended) as the last. A [`Stream`], too.
+/// The states of a [`ReconnectingWebSocket`](super::ReconnectingWebSocket): the current one, then each later one. The last is
+/// [`Ended`](ReconnectState::Ended). It is also a [`Stream`].
 ///
-/// One who is slow misses states, and always gets to see the newest: there is no queue of them.
+/// States are not queued: a slow reader misses some, but always sees the newest.
 ///
 /// ```
 /// # use ws_core::client::ReconnectingWebSocket;
@@ -164,7 +165,7 @@ impl From<ConnectError> for Interruption {
 /// });
 /// # }
 /// ```
-#[must_use = "states are seen by `changed`, or as a stream"]
+#[must_use = "call `changed`, or use it as a stream, to see the states"]
 pub struct States {
     /// The next state, or `None` after the last.
     next: ReusableBoxFuture<'static, Option<(ReconnectState, watch::Receiver<ReconnectState>)>>,
@@ -177,11 +178,11 @@ impl States {
         Self { next: ReusableBoxFuture::new(next(receiver)), ended: false }
     }
 
-    /// Waits for a state that was not yet returned; `None` after the last one.
+    /// Waits for a state that it has not yet returned; `None` after the last one.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before it is ready, the state is returned the next time, or a newer one.
+    /// If the future is dropped before it is ready, the next call returns that state or a newer one.
     pub async fn changed(&mut self) -> Option<ReconnectState> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }

@@ -1,4 +1,4 @@
-//! The task of a connection that comes back: connect, carry messages, wait, and again.
+//! The task of a connection that reconnects: it connects, carries messages, waits, and starts again.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -8,17 +8,37 @@ use std::time::Duration;
 use tokio::task::consume_budget;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::queue::Phase;
-use super::socket::Shared;
+use super::builder::Reconnect;
+use super::queue::{Phase, Queue};
+use super::socket::{ReconnectingWebSocket, Shared};
 use super::state::{Interruption, ReconnectState};
-use super::{MAX_RETRY_AFTER, Reconnect};
-use crate::client::ConnectError;
+use crate::client::error::ConnectError;
 use crate::close::{CloseFrame, Closed};
 use crate::connection::{Receiver, Sender, Transport, WebSocket};
 
-/// The task: runs until it is over for good.
-pub(super) fn run(mut reconnect: Reconnect, shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
-    // made before the task is spawned: a runtime that shuts down may drop it before its first poll
+/// The longest time that a server can ask to wait. A longer one is most probably a mistake.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+impl Reconnect {
+    /// Spawns the task, which starts to connect.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start(self) -> ReconnectingWebSocket {
+        let connection = &self.client.config.connection;
+        let inbound = Queue::new(connection.inbound_messages, connection.inbound_bytes, true);
+        let outbound = Queue::new(self.max_messages, self.max_bytes, self.keeps);
+        let shared = Shared::new(inbound, outbound);
+        let socket = ReconnectingWebSocket::new(shared.clone());
+        tokio::spawn(run(self, shared));
+        socket
+    }
+}
+
+/// Runs until it does not reconnect any more.
+fn run(mut reconnect: Reconnect, shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
+    // made before the task is spawned: a runtime that shuts down may drop the task before its first poll
     let end = End(shared);
     async move {
         let shared = &end.0;
@@ -30,7 +50,7 @@ pub(super) fn run(mut reconnect: Reconnect, shared: Arc<Shared>) -> impl Future<
     }
 }
 
-/// Says that it is over when the task is dropped: when a hook has panicked, or the runtime is shut down.
+/// Sets the last state if the task is dropped before it does: by a panic of a hook, or with the runtime.
 struct End(Arc<Shared>);
 
 impl Drop for End {
@@ -39,9 +59,9 @@ impl Drop for End {
     }
 }
 
-/// One connection after the other. Returns what it does not come back after; `None` if it was asked to close.
+/// Opens one connection after the other. Returns why it does not reconnect; `None` if the user closed it.
 async fn repeat(reconnect: &mut Reconnect, shared: &Shared) -> Option<Interruption> {
-    // attempts in a row that did not come to a connection that has lasted
+    // failed attempts in a row; a connection shorter than `reset_after` counts as one
     let mut failures: u32 = 0;
     loop {
         shared.set_state(ReconnectState::Connecting { attempt: failures.saturating_add(1) });
@@ -80,7 +100,7 @@ async fn repeat(reconnect: &mut Reconnect, shared: &Shared) -> Option<Interrupti
     }
 }
 
-/// Opens one connection, with its hooks. Each of them has the client's `connect_timeout`.
+/// Opens one connection, and calls the hooks. Each step has the client's `connect_timeout`.
 async fn attempt(reconnect: &mut Reconnect) -> Result<WebSocket, Interruption> {
     let Reconnect { target, on_attempt, connector, on_connect, .. } = reconnect;
     let mut client = reconnect.client.clone();
@@ -104,7 +124,7 @@ async fn attempt(reconnect: &mut Reconnect) -> Result<WebSocket, Interruption> {
     Ok(socket)
 }
 
-/// Carries messages between the user and a connection until that ends; `None` if it was asked to close.
+/// Carries messages between the user and a connection until it ends; `None` if the user closed it.
 async fn carry(shared: &Shared, socket: WebSocket, close_timeout: Duration) -> Option<Closed> {
     let (sender, mut receiver) = socket.split();
     tokio::select! {
@@ -118,39 +138,38 @@ async fn carry(shared: &Shared, socket: WebSocket, close_timeout: Duration) -> O
     }
 }
 
-/// Hands what is queued to the connection, in order. A message leaves the queue in the moment in which the connection
-/// has taken it.
+/// Sends queued messages over the connection, in order. A message leaves the queue when the connection has taken it.
 async fn send(shared: &Shared, sender: &Sender) -> Infallible {
     loop {
         let message = shared.outbound.wait_first().await;
         if sender.send(message).await.is_err() {
-            // nobody is to wait for room that this connection does not make
+            // nobody waits for space any more: this connection takes no messages
             shared.outbound.set_phase(Phase::Waiting);
             return pending().await;
         }
         shared.outbound.remove_first();
-        // one who sends without end is not to keep the task from all else
+        // lets the rest of the task run, even if messages never run out
         consume_budget().await;
     }
 }
 
-/// Takes all that comes from the connection; returns how it ended.
+/// Queues the messages of the connection; returns how it ended.
 async fn receive(shared: &Shared, sender: &Sender, receiver: &mut Receiver) -> Closed {
     loop {
         match receiver.recv().await {
             Some(Ok(message)) => {
                 shared.inbound.deliver(message);
-                // only from one too many on, so that the end of the connection is seen also when the queue is full
+                // waits only above the bounds, so that it sees the end of the connection also with a full queue
                 shared.inbound.within_bounds().await;
                 consume_budget().await;
             }
-            // what is wrong with it is in the code that it was closed with
+            // the code of the Close frame says what the error was
             Some(Err(_)) | None => return sender.closed().await,
         }
     }
 }
 
-/// Closes the connection, after what is queued.
+/// Sends the queued messages and closes the connection.
 async fn close(shared: &Shared, sender: &Sender, frame: CloseFrame, close_timeout: Duration) {
     let rest = async {
         while let Some(message) = shared.outbound.first() {
@@ -160,8 +179,8 @@ async fn close(shared: &Shared, sender: &Sender, frame: CloseFrame, close_timeou
             shared.outbound.remove_first();
         }
     };
-    // what a server does not take in this time it does not get
+    // messages that the server does not take in this time are dropped
     let _ = timeout(close_timeout, rest).await;
-    // whichever way it ends, it is over
-    let _ = sender.close(frame.code, frame.reason).await;
+    // an error changes nothing: the connection has ended
+    let _ = sender.close_with(frame).await;
 }

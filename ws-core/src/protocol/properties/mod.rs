@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bytes::{Buf, BufMut};
 
-use super::{Decoder, Encoder, Event, Frame, Role, whole_message};
+use super::{Decoder, Encoder, Event, Frame, Role};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
@@ -47,8 +47,8 @@ impl Setup {
         self.decode_in_pieces(stream, false, || usize::MAX)
     }
 
-    /// Decodes `stream` in pieces, through `direct` and `advance` or `whole_message` wherever that is possible if it is to be
-    /// `straight`, and sees to it that memory stays bounded.
+    /// Decodes `stream` in pieces, through the decoder's own buffer wherever that is possible if it is to be `straight`, and
+    /// checks that memory stays bounded.
     pub(crate) fn decode_in_pieces(
         &self,
         stream: &[u8],
@@ -61,37 +61,24 @@ impl Setup {
         let mut result = Ok(());
         while !rest.is_empty() && result.is_ok() {
             let mut n = piece().clamp(1, rest.len());
-            result = if straight && let Some(mut place) = decoder.direct(1) {
-                n = n.min(place.remaining_mut());
-                place.put_slice(&rest[..n]);
-                decoder.advance(n).map(|event| events.extend(event))
+            result = if straight && let Some((mut payload, room)) = decoder.take_payload(1) {
+                n = n.min(room);
+                payload.append_limited(room).put_slice(&rest[..n]);
+                take(decoder.put_payload(payload, n), &mut events)
             } else {
-                let mut piece = rest[..n].to_vec();
-                let whole = if straight { self.take_whole(&decoder, &mut piece, &mut events) } else { 0 };
-                decode_all(&mut decoder, &mut piece[whole..], &mut events)
+                decode_all(&mut decoder, &mut rest[..n].to_vec(), &mut events)
             };
             rest = &rest[n..];
             self.check_memory(&decoder, stream.len() - rest.len());
         }
         if result.is_err() || matches!(events.last(), Some(Event::Close(_))) {
-            assert_eq!(decoder.decode(&mut [0x81, 0]), Ok((2, None)), "what follows is not ignored");
-            assert!(decoder.direct(0).is_none());
+            let behind = decode_step(&mut decoder, &mut [0x81, 0]);
+            assert!(matches!(behind, Ok((2, None | Some(Event::Close(None))))), "{behind:?} is not ignored");
+            assert!(decoder.take_payload(0).is_none());
             assert_eq!(decoder.capacity(), 0);
             assert!(!decoder.in_message());
         }
         Outcome { events, error: result.err() }
-    }
-
-    /// Takes the messages that need no decoder from the front of `input`. Returns how many bytes they take.
-    fn take_whole(&self, decoder: &Decoder, input: &mut [u8], events: &mut Vec<Event>) -> usize {
-        let mut taken = 0;
-        if !decoder.in_message() && !matches!(events.last(), Some(Event::Close(_))) {
-            while let Some((size, message)) = whole_message(&mut input[taken..], self.role, &self.limits) {
-                events.push(Event::Message(message));
-                taken += size;
-            }
-        }
-        taken
     }
 
     fn check_memory(&self, decoder: &Decoder, arrived: usize) {
@@ -133,10 +120,11 @@ impl Setup {
     /// Queues what `event` came as.
     fn encode(&self, event: &Event, encoder: &mut Encoder) {
         match event {
-            Event::Message(message) => encoder.frame(Cow::Owned(self.frame(message))),
+            Event::Message(message) => drop(encoder.frame(Cow::Owned(self.frame(message)))),
             Event::Ping(payload) => encoder.ping(payload),
             Event::Pong(payload) => encoder.pong(payload),
             Event::Close(frame) => encoder.close(frame.as_ref()),
+            Event::Error(error) => unreachable!("{error} is told apart"),
         }
     }
 
@@ -165,17 +153,36 @@ impl Setup {
     }
 }
 
-/// Decodes all of `input`.
+/// One call of [`Decoder::decode`] with a budget for all of `input`.
+pub(crate) fn decode_step(
+    decoder: &mut Decoder,
+    input: &mut [u8],
+) -> Result<(usize, Option<Event>), ProtocolError> {
+    match decoder.decode(input, &mut { u32::MAX }) {
+        (_, Some(Event::Error(error))) => Err(error),
+        result => Ok(result),
+    }
+}
+
+/// Decodes all of `input`, up to an error.
 pub(crate) fn decode_all(
     decoder: &mut Decoder,
     mut input: &mut [u8],
     events: &mut Vec<Event>,
 ) -> Result<(), ProtocolError> {
     while !input.is_empty() {
-        let (taken, event) = decoder.decode(input)?;
+        let (taken, event) = decode_step(decoder, input)?;
         assert!(event.is_some() || taken == input.len(), "stopped without a reason");
         events.extend(event);
         input = &mut input[taken..];
+    }
+    Ok(())
+}
+
+fn take(event: Option<Event>, events: &mut Vec<Event>) -> Result<(), ProtocolError> {
+    match event {
+        Some(Event::Error(error)) => return Err(error),
+        event => events.extend(event),
     }
     Ok(())
 }

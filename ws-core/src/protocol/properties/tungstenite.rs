@@ -151,5 +151,5 @@ fn in_their_words(events: &[Event]) -> Vec<Event> {
 
 /// What it hands out in place of a Close frame with a code that it does not know.
 fn violation() -> Event {
-    Event::Close(Some(CloseFrame::new(CloseCode::PROTOCOL, "Protocol violation")))
+    Event::Close(Some(CloseFrame::new(CloseCode::PROTOCOL_ERROR, "Protocol violation")))
 }

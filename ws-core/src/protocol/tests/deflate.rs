@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use bytes::Buf;
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress};
 
-use super::{BINARY, CONTINUE, FINAL, Outcome, PING, PONG, Random, Setup, TEXT, bare_frame, frame, header};
+use super::{
+    BINARY, CONTINUE, FINAL, Outcome, PING, PONG, Random, Setup, TEXT, bare_frame, decode_step, frame, header,
+};
 use crate::close::CloseCode;
 use crate::compression::Compression;
 use crate::config::{Deflate, Limits, Negotiated};
@@ -99,7 +101,7 @@ fn refused(error: ProtocolError) -> Outcome {
 fn refused_after(limits: Limits, stream: &[u8]) -> (usize, ProtocolError) {
     let mut decoder = decoder(Role::Server, limits);
     for (index, byte) in stream.iter().enumerate() {
-        if let Err(error) = decoder.decode(&mut [*byte]) {
+        if let Err(error) = decode_step(&mut decoder, &mut [*byte]) {
             assert_eq!(decoder.capacity(), 0);
             return (index + 1, error);
         }
@@ -232,7 +234,7 @@ fn data_that_is_not_deflate_is_refused_with_1007() {
         let stream = frame(FINAL | COMPRESSED | BINARY, payload);
         assert_eq!(serve(&stream), refused(ProtocolError::InvalidDeflate), "{payload:x?}");
     }
-    assert_eq!(ProtocolError::InvalidDeflate.close_code(), CloseCode::INVALID_DATA);
+    assert_eq!(ProtocolError::InvalidDeflate.close_code(), CloseCode::INVALID_FRAME_PAYLOAD_DATA);
     let mut begun = header(COMPRESSED | BINARY, 1000);
     begun.push(0x06 ^ super::KEY[0]);
     assert_eq!(refused_after(Limits::default(), &begun), (begun.len(), ProtocolError::InvalidDeflate));
@@ -315,7 +317,7 @@ fn the_limit_of_a_message_counts_what_is_inflated() {
     assert_eq!(decode(Role::Server, limits, &stream), refused(error));
     let fragments = [frame(COMPRESSED | BINARY, &zeros(60_000)), frame(FINAL, b"")].concat();
     assert_eq!(decode(Role::Server, limits, &fragments).error, None);
-    assert_eq!(error.close_code(), CloseCode::TOO_BIG);
+    assert_eq!(error.close_code(), CloseCode::MESSAGE_TOO_BIG);
 }
 
 #[test]
@@ -358,8 +360,8 @@ fn compressed_fragments_are_counted() {
 #[test]
 fn a_compressed_message_is_not_read_straight() {
     let mut decoder = decoder(Role::Server, Limits::default());
-    decoder.decode(&mut header(FINAL | COMPRESSED | BINARY, 100_000)).unwrap();
-    assert!(decoder.direct(0).is_none());
+    decode_step(&mut decoder, &mut header(FINAL | COMPRESSED | BINARY, 100_000)).unwrap();
+    assert!(decoder.take_payload(0).is_none());
     assert!(decoder.in_message());
 }
 
@@ -371,9 +373,9 @@ fn a_decoder_between_compressed_messages_is_small_and_holds_no_memory() {
     let (front, back) = payload.split_at(payload.len() / 2);
     for _ in 0..3 {
         assert_eq!(decoder.capacity(), 0);
-        decoder.decode(&mut frame(COMPRESSED | BINARY, front)).unwrap();
+        decode_step(&mut decoder, &mut frame(COMPRESSED | BINARY, front)).unwrap();
         assert!(decoder.capacity() > 0 && decoder.in_message());
-        let (_, event) = decoder.decode(&mut frame(FINAL, back)).unwrap();
+        let (_, event) = decode_step(&mut decoder, &mut frame(FINAL, back)).unwrap();
         assert_eq!(event, Some(Event::Message(Message::from(vec![7; 100_000]))));
         assert_eq!(decoder.capacity(), 0);
         assert!(!decoder.in_message());
@@ -386,10 +388,10 @@ fn messages_under_way_at_once_do_not_share_a_context() {
     let payloads: Vec<_> = texts.iter().map(|text| deflated(text.as_bytes())).collect();
     let mut decoders: Vec<_> = texts.iter().map(|_| decoder(Role::Server, Limits::default())).collect();
     for (decoder, payload) in decoders.iter_mut().zip(&payloads) {
-        decoder.decode(&mut frame(COMPRESSED | TEXT, &payload[..10])).unwrap();
+        decode_step(decoder, &mut frame(COMPRESSED | TEXT, &payload[..10])).unwrap();
     }
     for ((decoder, payload), text) in decoders.iter_mut().zip(&payloads).zip(&texts) {
-        let (_, event) = decoder.decode(&mut frame(FINAL, &payload[10..])).unwrap();
+        let (_, event) = decode_step(decoder, &mut frame(FINAL, &payload[10..])).unwrap();
         assert_eq!(event, Some(Event::Message(text.as_str().into())));
     }
 }

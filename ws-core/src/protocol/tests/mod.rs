@@ -10,7 +10,7 @@ mod oracle;
 mod prepared;
 mod random;
 
-use super::properties::{Outcome, Setup, decode_all, tungstenite};
+use super::properties::{Outcome, Setup, decode_all, decode_step, tungstenite};
 use super::{Decoder, Role};
 use crate::config::Limits;
 use crate::error::ProtocolError;
@@ -130,7 +130,7 @@ fn serve(stream: &[u8]) -> Outcome {
 fn refused_after(limits: Limits, stream: &[u8]) -> (usize, ProtocolError) {
     let mut decoder = Decoder::new(Role::Server, limits);
     for (index, byte) in stream.iter().enumerate() {
-        if let Err(error) = decoder.decode(&mut [*byte]) {
+        if let Err(error) = decode_step(&mut decoder, &mut [*byte]) {
             return (index + 1, error);
         }
     }

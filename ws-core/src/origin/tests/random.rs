@@ -1,12 +1,16 @@
-//! Origins and hosts that proptest makes up.
+//! Properties of origins and hosts, checked with random ones.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::Request;
+use http::header::{HOST, HeaderValue, ORIGIN};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::*;
+use crate::origin::parsed::Origin;
+use crate::origin::policy::OriginPolicy;
 
 /// A host in its normal form, by a name or an address.
 fn host() -> impl Strategy<Value = String> {
@@ -76,7 +80,7 @@ proptest! {
         prop_assert!(is_allowed(&policy, &origin.to_string(), &with_port(&own, origin.port())));
         let default = port.is_none_or(|port| port == default);
         prop_assert_eq!(is_allowed(&policy, &origin.to_string(), &own), default);
-        let listed = OriginPolicy::allow([&with_port(&text, port)]).unwrap();
+        let listed = OriginPolicy::try_allow([&with_port(&text, port)]).unwrap();
         prop_assert!(is_allowed(&listed, &origin.to_string(), "elsewhere"));
     }
 
@@ -88,13 +92,13 @@ proptest! {
         let same = (&host, port) == (&other, other_port);
         let (origin, other) = (format!("http://{host}:{port}"), format!("{other}:{other_port}"));
         prop_assert_eq!(is_allowed(&OriginPolicy::same_origin(), &origin, &other), same);
-        let listed = OriginPolicy::allow([format!("http://{other}")]).unwrap();
+        let listed = OriginPolicy::try_allow([format!("http://{other}")]).unwrap();
         prop_assert_eq!(is_allowed(&listed, &origin, "elsewhere"), same);
     }
 
     #[test]
     fn subdomains_are_what_ends_in_a_dot_and_the_name(front in "[a-z.-]{0,6}", parent in "[a-z]{1,3}\\.com") {
-        let policy = OriginPolicy::allow([format!("https://*.{parent}")]).unwrap();
+        let policy = OriginPolicy::try_allow([format!("https://*.{parent}")]).unwrap();
         let is_name = front.ends_with('.') && front.strip_suffix('.').unwrap().split('.').all(|label| !label.is_empty());
         prop_assert_eq!(is_allowed(&policy, &format!("https://{front}{parent}"), "elsewhere"), is_name);
     }

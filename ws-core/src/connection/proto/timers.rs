@@ -1,17 +1,11 @@
 //! When a connection has waited long enough for what.
 //!
-//! There is one `Sleep` for all of it, armed for the earliest deadline and re-armed only when it fires: traffic moves
-//! the instants here, and never the timer.
+//! These are instants and sums. Traffic moves the instants, and the driver has one timer, which it arms for the earliest
+//! deadline.
 
-use std::future::Future as _;
-use std::pin::{Pin, pin};
-use std::task::Context;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pin_project::pin_project;
 use rand::RngExt as _;
-use tokio::task::unconstrained;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config::ConnectionConfig;
 use crate::error::Timeout;
@@ -19,20 +13,26 @@ use crate::error::Timeout;
 /// What was last seen when.
 #[derive(Debug)]
 pub(super) struct Timers {
-    /// `ping_interval` with this connection's share of jitter, so that those that came together do not ping together.
+    /// `ping_interval` with this connection's share of jitter, so that connections that came together do not ping together.
     ping_interval: Option<Duration>,
     last_inbound: Instant,
     last_message: Instant,
+    /// A message has come in or gone out since the driver looked at the time.
+    exchanged: bool,
     /// Since when a ping is unanswered.
     pinged_since: Option<Instant>,
-    /// When a message was begun that is not complete.
-    message_since: Option<Instant>,
+    /// The message that has begun and is not complete.
+    message: Option<Progress>,
     /// Since when the transport takes nothing.
     blocked_since: Option<Instant>,
-    /// The closing has begun.
-    ending: bool,
-    /// When the current step of the closing is over in any case.
-    end_due: Option<Instant>,
+}
+
+/// How far a message is.
+#[derive(Debug)]
+struct Progress {
+    since: Instant,
+    /// Bytes that have come since then.
+    bytes: u64,
 }
 
 /// What there is to do because of the time.
@@ -41,7 +41,6 @@ pub(super) enum Due {
     Ping,
     Idle,
     GiveUp(Timeout),
-    End,
 }
 
 impl Timers {
@@ -53,46 +52,71 @@ impl Timers {
             }),
             last_inbound: now,
             last_message: now,
+            exchanged: false,
             pinged_since: None,
-            message_since: None,
+            message: None,
             blocked_since: None,
-            ending: false,
-            end_due: None,
         }
     }
 
     /// Bytes have come in: the peer lives.
-    pub(super) fn inbound(&mut self, now: Instant) {
+    #[inline]
+    pub(super) fn inbound(&mut self, bytes: usize, now: Instant) {
         self.last_inbound = now;
         self.pinged_since = None;
+        if let Some(message) = &mut self.message {
+            message.bytes = message.bytes.saturating_add(bytes as u64);
+        }
     }
 
-    /// A message has come in or gone out.
-    pub(super) fn message(&mut self, now: Instant) {
-        self.last_message = now;
+    /// When bytes last came in.
+    pub(super) fn last_inbound(&self) -> Instant {
+        self.last_inbound
+    }
+
+    /// A message has come in or gone out. When that was, the driver tells.
+    #[inline]
+    pub(super) fn exchanged(&mut self) {
+        self.exchanged = true;
+    }
+
+    /// The driver looks at the time.
+    #[inline]
+    pub(super) fn see(&mut self, now: Instant) {
+        if std::mem::take(&mut self.exchanged) {
+            self.last_message = now;
+        }
     }
 
     /// A message is (not) under way.
+    #[inline]
     pub(super) fn in_message(&mut self, begun: bool) {
-        self.message_since = begun.then(|| self.message_since.unwrap_or(self.last_inbound));
+        if !begun {
+            self.message = None;
+        } else if self.message.is_none() {
+            self.message = Some(Progress { since: self.last_inbound, bytes: 0 });
+        }
     }
 
     /// We did not read for a while: the peer is not to blame for its silence.
     pub(super) fn resumed(&mut self, now: Instant) {
-        self.inbound(now);
+        self.inbound(0, now);
         self.message_excused(now);
     }
 
-    /// The ping has had its time, and nobody could have read the answer: one such does not put off the next.
+    /// The pong had its time, and nobody could have read it. A ping that nobody could hear answered does not put off the
+    /// next one.
     pub(super) fn ping_passed(&mut self) {
         if let Some(pinged) = self.pinged_since.take() {
             self.last_inbound = pinged;
         }
     }
 
-    /// A message that is under way did not come to its end because we did not read.
+    /// A message that is under way is not complete because we did not read.
     pub(super) fn message_excused(&mut self, now: Instant) {
-        self.message_since = self.message_since.map(|_| now);
+        if let Some(message) = &mut self.message {
+            *message = Progress { since: now, bytes: 0 };
+        }
     }
 
     /// Whether a ping is unanswered.
@@ -106,6 +130,7 @@ impl Timers {
     }
 
     /// The transport took something.
+    #[inline]
     pub(super) fn unblocked(&mut self) {
         self.blocked_since = None;
     }
@@ -115,30 +140,24 @@ impl Timers {
         self.blocked_since.get_or_insert(now);
     }
 
+    #[inline]
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked_since.is_some()
     }
 
-    /// The closing goes on to its next step, which may take this long.
-    pub(super) fn end_within(&mut self, time: Duration, now: Instant) {
-        self.ending = true;
-        self.end_due = now.checked_add(time);
+    /// When the message that is under way has to be complete: it has its time, and time for each byte that has come, at
+    /// the lowest rate that is allowed.
+    fn message_deadline(&self, config: &ConnectionConfig) -> Option<Instant> {
+        let Progress { since, bytes } = self.message.as_ref()?;
+        let per_second = u64::from(config.min_message_rate.get());
+        let earned = Duration::from_secs(bytes / per_second)
+            + Duration::from_nanos(bytes % per_second * 1_000_000_000 / per_second);
+        since.checked_add(config.message_timeout?)?.checked_add(earned)
     }
 
-    /// As `end_within`, if it does not end earlier as it is.
-    pub(super) fn end_sooner(&mut self, time: Duration, now: Instant) {
-        let sooner = now.checked_add(time);
-        self.end_due = self.end_due.into_iter().chain(sooner).min();
-    }
-
-    /// Every deadline that counts, in the order in which they are to be looked at.
-    fn deadlines(&self, config: &ConnectionConfig) -> [(Option<Instant>, Due); 6] {
+    /// Every deadline of an open connection, in the order in which they are looked at.
+    fn deadlines(&self, config: &ConnectionConfig) -> [(Option<Instant>, Due); 5] {
         let after = |since: Option<Instant>, time: Option<Duration>| since?.checked_add(time?);
-        if self.ending {
-            // the end has begun, and has a deadline for all there is to do
-            let never = (None, Due::End);
-            return [(self.end_due, Due::End), never, never, never, never, never];
-        }
         let ping = match self.pinged_since {
             // one at a time
             Some(_) => None,
@@ -147,10 +166,9 @@ impl Timers {
         [
             (after(self.pinged_since, Some(config.pong_timeout)), Due::GiveUp(Timeout::Keepalive)),
             (after(self.blocked_since, config.send_timeout), Due::GiveUp(Timeout::Send)),
-            (after(self.message_since, config.message_timeout), Due::GiveUp(Timeout::Message)),
+            (self.message_deadline(config), Due::GiveUp(Timeout::Message)),
             (after(Some(self.last_message), config.idle_timeout), Due::Idle),
             (ping, Due::Ping),
-            (None, Due::End),
         ]
     }
 
@@ -161,57 +179,12 @@ impl Timers {
 
     /// When to look again.
     pub(super) fn next(&self, config: &ConnectionConfig) -> Option<Instant> {
-        let quiet = self.pinged_since.or(self.blocked_since).or(self.message_since).is_none();
-        if quiet && !self.ending && config.idle_timeout.is_none() {
+        let is_quiet = self.pinged_since.is_none() && self.blocked_since.is_none() && self.message.is_none();
+        if is_quiet && config.idle_timeout.is_none() {
             // nearly always, and after every turn
             return self.last_inbound.checked_add(self.ping_interval?);
         }
         self.deadlines(config).into_iter().filter_map(|(at, _)| at).min()
-    }
-}
-
-/// The one timer.
-#[pin_project]
-#[derive(Debug, Default)]
-pub(super) struct Alarm {
-    #[pin]
-    sleep: Option<Sleep>,
-    /// It has not fired since it was set, and the task's waker is the one it knows.
-    armed: bool,
-}
-
-impl Alarm {
-    /// Whether it has fired since the last call.
-    pub(super) fn take_fired(self: Pin<&mut Self>) -> bool {
-        let this = self.project();
-        let fired = *this.armed && this.sleep.as_pin_mut().is_some_and(|sleep| sleep.is_elapsed());
-        *this.armed &= !fired;
-        fired
-    }
-
-    /// Sees to it that the task is woken at `at` or before. Returns whether that is already past.
-    pub(super) fn arm(
-        self: Pin<&mut Self>,
-        at: Option<Instant>,
-        new_waker: bool,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        let mut this = self.project();
-        *this.armed &= !new_waker;
-        let Some(at) = at else { return false };
-        if *this.armed && this.sleep.as_ref().as_pin_ref().is_some_and(|sleep| sleep.deadline() <= at) {
-            return false;
-        }
-        match this.sleep.as_mut().as_pin_mut() {
-            Some(sleep) => sleep.reset(at),
-            None => this.sleep.set(Some(sleep_until(at))),
-        }
-        *this.armed = true;
-        match this.sleep.as_pin_mut() {
-            // a task that has spent its budget would be told to come back, and the timer not be set
-            Some(sleep) => pin!(unconstrained(sleep)).poll(cx).is_ready(),
-            None => false,
-        }
     }
 }
 
@@ -249,7 +222,7 @@ mod tests {
     fn any_inbound_byte_is_a_sign_of_life() {
         let (config, now, mut timers) = start();
         timers.pinged(now);
-        timers.inbound(now + 19 * SECOND);
+        timers.inbound(1, now + 19 * SECOND);
         assert_eq!(timers.due(&config, now + 36 * SECOND), None);
     }
 
@@ -257,7 +230,7 @@ mod tests {
     fn a_message_has_a_time_limit_from_its_first_byte() {
         let (config, now, mut timers) = start();
         timers.in_message(true);
-        timers.inbound(now + 50 * SECOND);
+        timers.inbound(0, now + 50 * SECOND);
         timers.in_message(true);
         assert_eq!(timers.due(&config, now + 60 * SECOND), Some(Due::GiveUp(Timeout::Message)));
         timers.in_message(false);
@@ -265,12 +238,24 @@ mod tests {
     }
 
     #[test]
+    fn bytes_of_a_message_earn_time_at_the_lowest_rate() {
+        let (config, now, mut timers) = start();
+        timers.ping_interval = None;
+        timers.in_message(true);
+        timers.inbound(10 * 1024 + 512, now + 50 * SECOND);
+        let due = Some(Due::GiveUp(Timeout::Message));
+        assert_eq!(timers.due(&config, now + Duration::from_millis(70_499)), None);
+        assert_eq!(timers.due(&config, now + Duration::from_millis(70_500)), due);
+    }
+
+    #[test]
     fn pings_do_not_reset_the_idle_timeout() {
         let (mut config, now, mut timers) = start();
         config.idle_timeout = Some(60 * SECOND);
-        timers.inbound(now + 59 * SECOND);
+        timers.inbound(1, now + 59 * SECOND);
         assert_eq!(timers.due(&config, now + 60 * SECOND), Some(Due::Idle));
-        timers.message(now + 59 * SECOND);
+        timers.exchanged();
+        timers.see(now + 59 * SECOND);
         assert_eq!(timers.due(&config, now + 60 * SECOND), None);
     }
 
@@ -280,8 +265,10 @@ mod tests {
         config.ping_interval = Some(Duration::MAX);
         config.pong_timeout = Duration::MAX;
         config.idle_timeout = Some(Duration::MAX);
+        config.message_timeout = Some(Duration::MAX);
         let mut timers = Timers::new(&config, now);
         timers.pinged(now);
+        timers.in_message(true);
         assert_eq!(timers.next(&config), None);
     }
 }

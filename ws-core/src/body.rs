@@ -1,18 +1,15 @@
-//! Bodies of responses: [`Body`] for those made here, [`ResponseBody`] for those and the inner service's.
+//! Bodies of responses: [`Body`] of a response that this crate makes, [`ResponseBody`] of any response that passes through
+//! the layer.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
-use http::{HeaderValue, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use pin_project::pin_project;
 
-use crate::handshake::{Rejection, is_http_1};
-
-/// The body of a response that is made here: a line of text for a refusal, nothing for an upgrade.
+/// The body of a response that this crate makes: one line of text for a refusal, empty for an upgrade.
 ///
 /// ```
 /// use http_body::Body as _;
@@ -31,7 +28,11 @@ impl Body {
         Self(None)
     }
 
-    /// What is in it, for a framework with a type of its own for bodies.
+    pub(crate) fn text(text: String) -> Self {
+        Self(Some(text.into()))
+    }
+
+    /// The content, for a framework that has its own type for bodies.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.0.unwrap_or_default()
@@ -58,8 +59,8 @@ impl http_body::Body for Body {
     }
 }
 
-/// The body of a response of a [`WebSocketService`](crate::WebSocketService): the inner service's, untouched, or the
-/// line of text of a refusal.
+/// The body of a response of a [`WebSocketService`](crate::WebSocketService): the inner service's body, unchanged, or the
+/// [`Body`] of a refusal.
 ///
 /// ```
 /// fn is_a_body<B: http_body::Body<Data = bytes::Bytes>>() {}
@@ -87,7 +88,7 @@ impl<B> ResponseBody<B> {
     }
 }
 
-/// An empty body, for middleware around the layer that answers in its place, as tower-http's timeout and CORS do.
+/// An empty body. Middleware around the layer needs it to answer by itself, as the timeout and CORS of tower-http do.
 impl<B> Default for ResponseBody<B> {
     fn default() -> Self {
         Self::own(Body::empty())
@@ -125,40 +126,6 @@ where
             Kind::Inner(body) => body.size_hint(),
             Kind::Own(body) => body.size_hint(),
         }
-    }
-}
-
-impl Rejection {
-    /// The response that says so to a request of this HTTP version, with one line of plain text. Emits the one `tracing`
-    /// event of the rejection.
-    ///
-    /// Over HTTP/1.1 the connection ends with it. Over HTTP/2 the stream does, and as there is no `Upgrade`, 400 stands
-    /// for 426.
-    #[must_use]
-    pub fn into_response(self, version: Version) -> Response<Body> {
-        self.trace();
-        let text = format!("{self}\n");
-        let mut response = Response::new(Body::empty());
-        let headers = response.headers_mut();
-        headers.extend(self.headers());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-        let status = self.status();
-        *response.status_mut() = if is_http_1(version) {
-            // what follows the request may be frames, or a body: it must not be taken for another request. RFC 9110
-            // section 7.8 wants `upgrade` named where the header `Upgrade` is.
-            let connection = if headers.contains_key(UPGRADE) { "close, upgrade" } else { "close" };
-            headers.insert(CONNECTION, HeaderValue::from_static(connection));
-            status
-        } else {
-            // neither header may stand in HTTP/2 (RFC 9113 section 8.2.2), nor 426 without it (RFC 9110 section 15.5.22)
-            match headers.remove(UPGRADE) {
-                Some(_) => StatusCode::BAD_REQUEST,
-                None => status,
-            }
-        };
-        *response.body_mut() = Body(Some(text.into()));
-        response
     }
 }
 

@@ -1,11 +1,15 @@
-//! [`Rejection`]: every way in which a handshake is refused, in one table.
+//! [`Rejection`]: every reason to refuse a handshake, in one table, and the response to each.
 
-use http::StatusCode;
-use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{Response, StatusCode, Version};
 
+use crate::body::Body;
 use crate::origin::Denied;
 
-/// Declares the rejections: what each one is for, then its status, the level of its event, and its text.
+/// Declares the rejections. Each one has its docs, its status, the level of its event, and its text.
 macro_rules! rejections {
     ($(
         $(#[doc = $doc:literal])+
@@ -14,14 +18,23 @@ macro_rules! rejections {
     )+) => {
         /// Why a handshake was refused.
         ///
-        /// It is a response, not an error of the service: [`status`](Self::status),
-        /// [`headers`](Self::headers) and, as its body, the line of text that [`Display`](std::fmt::Display)
-        /// gives. The text says what was wrong and holds nothing of the request but parsed and normalised
-        /// names of hosts, so that it may be shown and logged.
+        /// It becomes a response, not an error of the service: a [`status`](Self::status),
+        /// [`headers`](Self::headers), and the line of text of [`Display`](std::fmt::Display) as the body. The text
+        /// says what is wrong. It contains nothing of the request but parsed and normalised host names, so it is safe
+        /// to show and to log.
         ///
-        /// Each one is also told to the [`Observer`](crate::Observer), and as one `tracing` event of the
-        /// target `ws_core::rejection`: at `DEBUG` what clients do, at `WARN` and `ERROR` what the server has
-        /// to mend.
+        /// The [`Observer`](crate::Observer) is told of each one, and each one emits one `tracing` event with the
+        /// target `ws_core::rejection`: at `DEBUG` for mistakes of clients, at `WARN` and `ERROR` for problems of the
+        /// server.
+        ///
+        /// ```
+        /// use ws_core::Rejection;
+        ///
+        /// let rejection = Rejection::WebSocketVersion;
+        /// assert_eq!(rejection.status(), 426);
+        /// assert_eq!(rejection.to_string(), "the header `Sec-WebSocket-Version` has to be there once, as `13`");
+        /// assert!(rejection.headers().any(|(name, value)| name == "sec-websocket-version" && value == "13"));
+        /// ```
         ///
         /// ```
         /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +77,7 @@ macro_rules! rejections {
                 }
             }
 
-            /// Emits the one event that tells of this rejection.
+            /// Emits the `tracing` event of this rejection.
             pub(crate) fn trace(&self) {
                 match self {
                     $(Self::$name { .. } => tracing::event!(
@@ -81,17 +94,17 @@ macro_rules! rejections {
 }
 
 rejections! {
-    /// The server shuts down, or moves its connections elsewhere.
+    /// The server is draining its connections.
     Draining {
         /// When to try again, in seconds.
         retry_after: u64,
     } => SERVICE_UNAVAILABLE, DEBUG, "the server takes no new connections; try again in {retry_after} s";
     /// The method is not GET (RFC 6455 section 4.1).
     Method => METHOD_NOT_ALLOWED, DEBUG, "the method of a WebSocket handshake is GET";
-    /// The version is below HTTP/1.1, by the client or by a proxy in between.
+    /// The HTTP version is below 1.1. The client chose it, or a proxy in between.
     HttpVersion => HTTP_VERSION_NOT_SUPPORTED, DEBUG,
         "a WebSocket handshake needs HTTP/1.1 at least; a proxy in between may have lowered the version";
-    /// A body is announced, whose bytes would be taken for frames.
+    /// A body is announced. Its bytes would be read as frames.
     Body => BAD_REQUEST, DEBUG,
         "a WebSocket handshake has no body: no `Transfer-Encoding`, and no `Content-Length` but 0";
     /// The header `Connection` does not have the token `upgrade` (RFC 6455 section 4.2.1).
@@ -106,22 +119,21 @@ rejections! {
     InvalidKey => BAD_REQUEST, DEBUG, "the header `Sec-WebSocket-Key` has to be the base64 of 16 bytes";
     /// There is more than one `Sec-WebSocket-Key`.
     MultipleKeys => BAD_REQUEST, DEBUG, "the header `Sec-WebSocket-Key` has to be there once, not more often";
-    /// The host, which the policy of origins has to know, cannot be read (RFC 9112 section 3.2).
+    /// The origin policy needs the host, and it cannot be read (RFC 9112 section 3.2).
     InvalidHost {
-        /// The header that is meant.
+        /// The header that names the host.
         header: &'static str,
         /// What is wrong with it.
         problem: &'static str,
     } => BAD_REQUEST, DEBUG, "the header `{header}` does not tell the host: {problem}";
     /// The host is not one of [`OriginPolicy::allowed_hosts`](crate::OriginPolicy::allowed_hosts).
     MisdirectedHost {
-        /// The host that was asked for, normalised.
+        /// The host of the request, normalised.
         host: String,
     } => MISDIRECTED_REQUEST, DEBUG, "the host {host} is not served here";
     /// There is more than one origin (RFC 6454 section 7.3).
     MultipleOrigins => BAD_REQUEST, DEBUG, "the header `Origin` has to be there once, with one origin";
-    /// There is no `Origin`, and [`OriginPolicy::require_origin`](crate::OriginPolicy::require_origin) was
-    /// called.
+    /// There is no `Origin`, which [`OriginPolicy::require_origin`](crate::OriginPolicy::require_origin) requires.
     MissingOrigin => FORBIDDEN, DEBUG, "the header `Origin` is missing, which this server requires";
     /// `Origin` is not an origin.
     MalformedOrigin {
@@ -132,7 +144,7 @@ rejections! {
     OriginNotAllowed {
         /// The origin, normalised.
         origin: String,
-        /// What would have been allowed: the server's own origin, or a description.
+        /// What is allowed: the server's own origin, or a description.
         expected: String,
     } => FORBIDDEN, DEBUG, "the origin {origin} is not allowed; expected {expected}";
     /// `Sec-WebSocket-Protocol` is not a list of tokens (RFC 6455 section 4.1).
@@ -141,30 +153,30 @@ rejections! {
     /// `Sec-WebSocket-Extensions` does not have the grammar of RFC 6455 section 9.1.
     MalformedExtensions => BAD_REQUEST, DEBUG,
         "the header `Sec-WebSocket-Extensions` is not a list such as `permessage-deflate; client_max_window_bits`";
-    /// A subprotocol is required, and none that the server knows was offered.
+    /// A subprotocol is required, and the client offers none that the server knows.
     ProtocolRequired => BAD_REQUEST, DEBUG,
         "the header `Sec-WebSocket-Protocol` has to offer a subprotocol that this server speaks";
-    /// As many connections are open as may be.
+    /// The limit of connections is reached.
     TooManyConnections {
         /// When to try again, in seconds.
         retry_after: u64,
     } => SERVICE_UNAVAILABLE, DEBUG, "too many connections are open; try again in {retry_after} s";
     /// The handler did not answer within the handshake timeout.
     Timeout => REQUEST_TIMEOUT, WARN, "the handler did not answer within the handshake timeout";
-    /// The server that runs the service does not let connections be upgraded.
+    /// The HTTP server does not upgrade connections.
     NotUpgradable => INTERNAL_SERVER_ERROR, ERROR,
         "the connection cannot be upgraded; serve it with upgrades: hyper's `.with_upgrades()`, or \
          `serve_connection_with_upgrades` of hyper-util";
-    /// A plain request for what is only a WebSocket.
+    /// A plain request to a route that serves WebSockets only.
     NotAnUpgrade => UPGRADE_REQUIRED, DEBUG,
         "this is a WebSocket; connect to it as `ws://` or `wss://`, or send `Upgrade: websocket`";
-    /// A handler asked for the upgrade, and no layer is there to provide it.
+    /// A handler asked for the upgrade, but no layer has seen the request.
     MissingLayer => INTERNAL_SERVER_ERROR, ERROR,
         "no layer handles the upgrade; add `.layer(WebSocketLayer::new())` to the router, after its routes";
 }
 
 impl Rejection {
-    /// The headers that belong to this response over HTTP/1.1, besides those that every refusal has.
+    /// The headers of this response over HTTP/1.1, in addition to those that every refusal has.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
         let text = HeaderValue::from_static;
         let headers = match self {
@@ -179,6 +191,37 @@ impl Rejection {
             _ => [None, None],
         };
         headers.into_iter().flatten()
+    }
+
+    /// The response to a request of this HTTP version, with one line of plain text as its body. Emits the one `tracing`
+    /// event of the rejection.
+    ///
+    /// Over HTTP/1.1 it closes the connection. HTTP/2 has no `Upgrade`: there it ends the stream, and 400 replaces 426.
+    #[must_use]
+    pub fn into_response(self, version: Version) -> Response<Body> {
+        self.trace();
+        let text = format!("{self}\n");
+        let mut response = Response::new(Body::empty());
+        let headers = response.headers_mut();
+        headers.extend(self.headers());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+        let status = self.status();
+        *response.status_mut() = if version <= Version::HTTP_11 {
+            // what follows the request may be frames or a body, and must not be read as the next request. RFC 9110
+            // section 7.8: a response with `Upgrade` also lists `upgrade` here
+            let connection = if headers.contains_key(UPGRADE) { "close, upgrade" } else { "close" };
+            headers.insert(CONNECTION, HeaderValue::from_static(connection));
+            status
+        } else {
+            // HTTP/2 forbids both headers (RFC 9113 section 8.2.2), and 426 needs `Upgrade` (RFC 9110 section 15.5.22)
+            match headers.remove(UPGRADE) {
+                Some(_) => StatusCode::BAD_REQUEST,
+                None => status,
+            }
+        };
+        *response.body_mut() = Body::text(text);
+        response
     }
 }
 
@@ -278,7 +321,7 @@ mod tests {
         }
     }
 
-    /// Keeps what is emitted, as text.
+    /// Collects the events as text.
     #[derive(Clone, Default)]
     struct Events(Arc<Mutex<Vec<String>>>);
 

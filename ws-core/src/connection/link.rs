@@ -1,0 +1,316 @@
+//! The driver without its handler: what it does with the transport. It is not generic, so it is compiled once.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::AsyncWrite as _;
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+use tracing::Span;
+
+use super::proto::Action;
+use super::shared::{Locked, Shared, drop_each};
+use super::transport::Transport;
+use crate::error::Error;
+use crate::pool;
+use crate::protocol::Encoder;
+use crate::tracker::{Registration, Signal};
+
+/// Pieces that leave in one write, at most.
+const SLICES: usize = 64;
+
+/// A connection and its transport.
+pub(crate) struct Link {
+    pub(super) shared: Arc<Shared>,
+    pub(super) io: Io,
+    /// `None` where nobody listens to it.
+    pub(super) span: Option<Arc<Span>>,
+}
+
+/// What the connection holds besides its state.
+pub(super) struct Io {
+    /// `None` when the connection is over.
+    transport: Option<Transport>,
+    registration: Option<Registration>,
+    /// The time, as of the beginning of the turn, or of the handler's last.
+    now: std::time::Instant,
+    /// The transport may have something to read, or may take something: it has not said otherwise since the last wake.
+    readable: bool,
+    writable: bool,
+    /// The transport has not been flushed since something was written.
+    unflushed: bool,
+}
+
+/// What the driver does next.
+pub(super) enum Next {
+    /// Go round once more: something may be done.
+    Round,
+    /// Let others have their turn, then go on.
+    Yield,
+    /// Wait for something to happen, until this time at most.
+    Sleep(Option<std::time::Instant>),
+}
+
+impl Link {
+    /// A connection over `transport`.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        transport: Transport,
+        registration: Option<Registration>,
+        span: Span,
+    ) -> Self {
+        span.in_scope(|| tracing::debug!("connection open"));
+        shared.config.observe(|observer| observer.on_open(&shared.info));
+        Self {
+            shared,
+            io: Io {
+                transport: Some(transport),
+                registration,
+                now: Instant::now().into_std(),
+                readable: true,
+                writable: true,
+                unflushed: false,
+            },
+            span: (!span.is_disabled()).then(|| Arc::new(span)),
+        }
+    }
+}
+
+impl Io {
+    /// The task was woken. Returns whether it has a new waker.
+    pub(super) fn begin_turn(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) -> bool {
+        self.look_at_clock();
+        self.readable = true;
+        self.writable = true;
+        let is_new = connection.driver_polled(cx.waker());
+        if is_new && let Some(registration) = &self.registration {
+            connection.unlocked(|| registration.set_waker(cx.waker()));
+        }
+        is_new
+    }
+
+    /// Follows the signal of a drain, if there is one. Returns whether the connection was to end at once. A signal that comes
+    /// before the turn has begun may have found no waker to call.
+    pub(super) fn follow_signal(&mut self, connection: &mut Locked<'_>) -> bool {
+        match self.registration.as_mut().and_then(Registration::take_signal) {
+            Some(Signal::Close(frame)) => {
+                connection.close(Some(*frame));
+                false
+            }
+            Some(Signal::Abort) => {
+                self.abort(connection, "the deadline of a drain has passed");
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends the connection at once.
+    fn abort(&mut self, connection: &mut Locked<'_>, reason: &'static str) {
+        connection.abort(Error::Disconnected(Some(io::Error::other(reason))));
+        self.act(connection, &mut Context::from_waker(Waker::noop()));
+    }
+
+    pub(super) fn look_at_clock(&mut self) {
+        self.now = Instant::now().into_std();
+    }
+
+    /// Whether the transport is gone.
+    pub(super) fn is_over(&self) -> bool {
+        self.transport.is_none()
+    }
+
+    /// Reads and decodes until there is nothing more, no room, or the turn has lasted long enough.
+    pub(super) fn read(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) {
+        if connection.decode_ahead() {
+            return;
+        }
+        while self.readable
+            && let Some(transport) = &mut self.transport
+            && let Some(mut buffer) = connection.read_buffer(self.now)
+        {
+            let read = connection.unlocked(|| poll_read_buf(Pin::new(transport), cx, &mut buffer.room()));
+            match read {
+                Poll::Pending => {
+                    self.readable = false;
+                    connection.handle_read(buffer, 0, self.now);
+                }
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    connection.handle_read(buffer, n, self.now);
+                    if connection.decode_ahead() {
+                        return;
+                    }
+                }
+                Poll::Ready(result) => {
+                    self.readable = false;
+                    connection.handle_end(result.err());
+                }
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn keep_time(&mut self, connection: &mut Locked<'_>) {
+        connection.unlocked(pool::give_back_old);
+        self.look_at_clock();
+        connection.handle_timeout(self.now);
+    }
+
+    /// Writes all that is queued, in as few calls as it takes, and flushes.
+    pub(super) fn write(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) {
+        if connection.is_timing() {
+            // the handler may have taken its time
+            self.look_at_clock();
+        }
+        let output = connection.take_output(self.writable, self.now);
+        let Some(transport) = &mut self.transport else { return };
+        let mut result = Poll::Ready(Ok(()));
+        if let Some(mut output) = output {
+            let queued = output.remaining();
+            let mut sent = Vec::new();
+            result = connection.unlocked(|| {
+                let result = write_all(transport, cx, &mut output, &mut sent);
+                self.unflushed |= output.remaining() < queued;
+                match result {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    _ => flush(transport, cx, &mut self.unflushed),
+                }
+            });
+            let is_blocked = output.has_remaining();
+            if is_blocked {
+                self.writable = false;
+                self.look_at_clock();
+            }
+            let written = queued - output.remaining();
+            connection.handle_written(&mut output, written, is_blocked, self.now);
+            if !sent.is_empty() {
+                connection.unlocked(|| drop_each(sent));
+            }
+        } else if self.unflushed {
+            result = connection.unlocked(|| flush(transport, cx, &mut self.unflushed));
+        }
+        match result {
+            Poll::Ready(Err(error)) => self.broken(connection, error),
+            _ if self.unflushed => {}
+            _ => connection.handle_flushed(self.now),
+        }
+    }
+
+    /// The transport takes nothing any more. What it has for us is still read.
+    fn broken(&mut self, connection: &mut Locked<'_>, error: io::Error) {
+        self.readable = true;
+        self.unflushed = false;
+        connection.handle_broken(error);
+    }
+
+    /// Does what is to be done besides reading and writing.
+    pub(super) fn act(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) {
+        while let Some(action) = connection.poll_action()
+            && let Some(transport) = &mut self.transport
+        {
+            match action {
+                Action::WatchKernel(limit) => {
+                    let is_watching = transport.limit_acknowledgement(limit);
+                    connection.handle_kernel_watch(is_watching);
+                }
+                Action::AskKernel => connection.handle_kernel_error(transport.take_error()),
+                Action::ShutDown => {
+                    if connection.unlocked(|| Pin::new(transport).poll_shutdown(cx)).is_pending() {
+                        return;
+                    }
+                    connection.handle_shutdown();
+                }
+                Action::Release => self.release(connection),
+            }
+        }
+    }
+
+    /// The connection is over: its transport and its slot are given back, then it is told.
+    fn release(&mut self, connection: &mut Locked<'_>) {
+        connection.unlocked(|| {
+            self.transport = None;
+            if let Some(registration) = &mut self.registration {
+                registration.release_slot();
+            }
+        });
+        connection.handle_released();
+        if let Some(closed) = connection.outcome().cloned() {
+            let shared = connection.shared();
+            connection.unlocked(|| {
+                let (code, reason) = (closed.code(), closed.reason());
+                tracing::debug!(by = ?closed.by, %code, reason, "connection over");
+                shared.config.observe(|observer| observer.on_close(&shared.info, &closed));
+            });
+        }
+    }
+
+    /// Whether another round would do something. If not, buffers are given back, and the others are to wake the task.
+    pub(super) fn next(&self, connection: &mut Locked<'_>) -> Next {
+        let wants_read = self.readable && connection.wants_read() || connection.wants_decoding();
+        if wants_read && connection.is_turn_over() {
+            return Next::Yield;
+        }
+        if wants_read || connection.driver_has_work() {
+            return Next::Round;
+        }
+        connection.driver_sleeps();
+        Next::Sleep(connection.poll_timeout())
+    }
+}
+
+/// Writes until all is written, or the transport takes no more. Payloads that have left are put into `sent`.
+fn write_all(
+    transport: &mut Transport,
+    cx: &mut Context<'_>,
+    output: &mut Encoder,
+    sent: &mut Vec<Bytes>,
+) -> Poll<io::Result<()>> {
+    while output.has_remaining() {
+        // a plain write takes less of the kernel's time than a vectored one
+        let written = if output.is_one_chunk() || !transport.is_write_vectored() {
+            Pin::new(&mut *transport).poll_write(cx, output.chunk())
+        } else {
+            write_vectored(transport, cx, output)
+        };
+        match ready!(written) {
+            Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Ok(n) => output.advance_into(n, sent),
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+#[inline(never)]
+fn write_vectored(
+    transport: &mut Transport,
+    cx: &mut Context<'_>,
+    output: &Encoder,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let count = output.chunks_vectored(&mut slices);
+    Pin::new(transport).poll_write_vectored(cx, &slices[..count])
+}
+
+/// Flushes what was written, if anything was.
+fn flush(transport: &mut Transport, cx: &mut Context<'_>, unflushed: &mut bool) -> Poll<io::Result<()>> {
+    if *unflushed {
+        ready!(Pin::new(transport).poll_flush(cx))?;
+        *unflushed = false;
+    }
+    Poll::Ready(Ok(()))
+}
+
+impl Drop for Link {
+    /// If the task was dropped before its time, as when its runtime shuts down, those who wait in other tasks learn it.
+    fn drop(&mut self) {
+        let span = self.span.clone();
+        let _entered = span.as_deref().map(Span::enter);
+        let mut connection = self.shared.lock();
+        self.io.abort(&mut connection, "the task of the connection was dropped");
+        connection.driver_gone();
+    }
+}

@@ -1,0 +1,115 @@
+//! Bytes that were read and not yet decoded.
+//!
+//! Reads go into a buffer of the thread's. A connection borrows it for as long as there is something in it, so one that is
+//! idle holds none.
+
+use std::cell::Cell;
+
+use bytes::BufMut as _;
+use bytes::buf::Limit;
+
+/// How much is read at once: large enough for many small messages, small enough for the first-level cache.
+pub(super) const READ_SIZE: usize = 16 * 1024;
+
+thread_local! {
+    static SPARE: Cell<Option<Box<Buffer>>> = const { Cell::new(None) };
+}
+
+/// One pointer, as it moves between the connection and the driver that reads into it.
+#[derive(Debug, Default)]
+pub(crate) struct Input(Option<Box<Buffer>>);
+
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// How many of them are decoded.
+    decoded: usize,
+}
+
+impl Input {
+    /// What came in before the connection was ours.
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        Self((!bytes.is_empty()).then(|| Box::new(Buffer { bytes: bytes.to_vec(), decoded: 0 })))
+    }
+
+    /// Whether nothing is left to decode.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|buffer| buffer.decoded == buffer.bytes.len())
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.0.as_ref().map_or(0, |buffer| buffer.bytes.capacity())
+    }
+
+    /// What is left to decode.
+    #[inline]
+    pub(super) fn undecoded(&mut self) -> &mut [u8] {
+        self.0.as_mut().map_or(&mut [], |buffer| &mut buffer.bytes[buffer.decoded..])
+    }
+
+    /// The first `count` bytes of what was left are decoded.
+    #[inline]
+    pub(super) fn advance(&mut self, count: usize) {
+        if let Some(buffer) = &mut self.0 {
+            buffer.decoded += count;
+        }
+    }
+
+    /// Drops what is left.
+    pub(super) fn clear(&mut self) {
+        if let Some(buffer) = &mut self.0 {
+            buffer.decoded = buffer.bytes.len();
+        }
+    }
+
+    /// Room for one read. Nothing may be left to decode.
+    pub(super) fn room(&mut self) -> Limit<&mut Vec<u8>> {
+        debug_assert!(self.is_empty(), "bytes would be lost");
+        // what was left when the connection last slept has a buffer of its size
+        self.0.take_if(|buffer| buffer.bytes.capacity() < READ_SIZE);
+        let buffer = self.0.get_or_insert_with(|| SPARE.take().unwrap_or_default());
+        buffer.bytes.clear();
+        buffer.decoded = 0;
+        buffer.bytes.reserve_exact(READ_SIZE);
+        (&mut buffer.bytes).limit(READ_SIZE)
+    }
+
+    /// Keeps no more memory than what is left to decode needs.
+    pub(super) fn shrink(&mut self) {
+        let is_tight = |buffer: &Buffer| buffer.decoded == 0 && buffer.bytes.len() == buffer.bytes.capacity();
+        let Some(mut buffer) = self.0.take_if(|buffer| !is_tight(buffer)) else { return };
+        *self = Self::new(&buffer.bytes[buffer.decoded..]);
+        if buffer.bytes.capacity() == READ_SIZE {
+            buffer.bytes.clear();
+            // a thread that is about to end keeps nothing
+            let _ = SPARE.try_with(|spare| spare.set(Some(buffer)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_with_nothing_left_holds_no_memory() {
+        let mut input = Input::default();
+        input.room().put_slice(b"abc");
+        assert_eq!(&*input.undecoded(), b"abc");
+        assert_eq!(input.capacity(), READ_SIZE);
+
+        input.advance(1);
+        input.shrink();
+        assert_eq!((input.capacity(), &*input.undecoded()), (2, b"bc".as_slice()));
+
+        let kept = input.undecoded().as_ptr();
+        input.shrink();
+        assert_eq!(input.undecoded().as_ptr(), kept, "it is not copied again");
+
+        input.advance(2);
+        input.shrink();
+        assert_eq!(input.capacity(), 0);
+    }
+}

@@ -1,0 +1,87 @@
+//! What is on its way to the peer.
+
+use bytes::{Buf as _, Bytes};
+
+use crate::protocol::{Encoder, Role};
+
+/// The outbound buffer, and the answer to a ping that has no room in it.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    role: Role,
+    encoder: Encoder,
+    /// Bytes that were queued, and that the transport took, since the connection opened. The difference is what waits, with
+    /// what the driver is writing.
+    queued: u64,
+    written: u64,
+    /// The newest ping that could not be answered, because the peer takes nothing.
+    unanswered: Option<Box<Bytes>>,
+}
+
+impl Outbound {
+    pub(super) fn new(role: Role) -> Self {
+        Self { role, encoder: Encoder::new(role), queued: 0, written: 0, unanswered: None }
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Bytes that were queued and that the transport has not taken.
+    #[inline]
+    pub(super) fn buffered(&self) -> u64 {
+        self.queued - self.written
+    }
+
+    /// Bytes that were queued since the connection opened.
+    pub(super) fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// Bytes that the transport took since the connection opened.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Queues what `encode` encodes.
+    #[inline]
+    pub(super) fn push<T>(&mut self, encode: impl FnOnce(&mut Encoder) -> T) -> T {
+        let before = self.encoder.remaining();
+        let result = encode(&mut self.encoder);
+        self.queued += (self.encoder.remaining() - before) as u64;
+        result
+    }
+
+    /// Whether there is something that the driver can take.
+    pub(super) fn has_output(&self) -> bool {
+        self.encoder.has_remaining()
+    }
+
+    /// Takes all that is queued, for the driver to write. It gives back what it could not write.
+    pub(super) fn take(&mut self) -> Encoder {
+        std::mem::replace(&mut self.encoder, Encoder::new(self.role))
+    }
+
+    /// The transport took `written` bytes, and `rest` is what it did not take.
+    pub(super) fn put_back(&mut self, rest: &mut Encoder, written: usize) {
+        self.written += written as u64;
+        if rest.has_remaining() {
+            self.encoder.drain_into(rest);
+            std::mem::swap(&mut self.encoder, rest);
+        }
+    }
+
+    /// The newest ping that is not answered. Those before it need no answer (RFC 6455 section 5.5.3), so there is one.
+    pub(super) fn set_unanswered(&mut self, payload: Bytes) {
+        self.unanswered = Some(Box::new(payload));
+    }
+
+    pub(super) fn take_unanswered(&mut self) -> Option<Box<Bytes>> {
+        self.unanswered.take()
+    }
+
+    /// Nothing more leaves. Returns what was queued.
+    pub(super) fn clear(&mut self) -> Encoder {
+        self.unanswered = None;
+        self.take()
+    }
+}

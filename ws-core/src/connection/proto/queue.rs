@@ -1,0 +1,125 @@
+//! Messages on their way to the receiver, and what they are charged for.
+//!
+//! A queue that is empty holds no memory: it borrows the thread's, as a connection has something in it for a moment only.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+use crate::message::Message;
+
+/// What a message costs besides its payload, in bytes: its place in the queue, and the allocation of its payload.
+const MESSAGE_COST: usize = 64;
+
+/// The most messages that there is room for in what is kept for the next queue.
+const MAX_SPARE: usize = 64;
+
+thread_local! {
+    /// What a queue gave back.
+    static SPARE: Cell<Option<VecDeque<Message>>> = const { Cell::new(None) };
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    messages: Option<VecDeque<Message>>,
+    /// The length of all payloads.
+    bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.messages.as_ref().map_or(0, VecDeque::len)
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the messages cost, in bytes.
+    pub(super) fn cost(&self) -> usize {
+        self.bytes + self.len() * MESSAGE_COST
+    }
+
+    pub(super) fn push(&mut self, message: Message) {
+        self.bytes += message.len();
+        self.messages
+            .get_or_insert_with(|| SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default())
+            .push_back(message);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Message> {
+        let message = self.messages.as_mut()?.pop_front()?;
+        self.bytes -= message.len();
+        Some(message)
+    }
+
+    /// Takes out the messages that `take` says.
+    pub(super) fn extract(&mut self, mut take: impl FnMut(&Message) -> bool) -> Vec<Message> {
+        let Some(messages) = self.messages.take() else { return Vec::new() };
+        self.bytes = 0;
+        let (taken, left): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| take(message));
+        for message in left {
+            self.push(message);
+        }
+        taken
+    }
+
+    /// Gives back the memory, if there is nothing in it.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty()
+            && let Some(messages) = self.messages.take()
+            && messages.capacity() <= MAX_SPARE
+        {
+            // a thread that is about to end keeps nothing
+            let _ = SPARE.try_with(|spare| spare.set(Some(messages)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(messages: &[&str]) -> Queue {
+        let mut queue = Queue::default();
+        for message in messages {
+            queue.push(Message::from(*message));
+        }
+        queue
+    }
+
+    fn drain(mut queue: Queue) -> Vec<String> {
+        let messages =
+            std::iter::from_fn(|| queue.pop()).map(|message| message.as_text().unwrap().to_owned()).collect();
+        assert_eq!((queue.len(), queue.cost()), (0, 0));
+        messages
+    }
+
+    #[test]
+    fn messages_leave_in_the_order_in_which_they_came() {
+        assert_eq!(drain(queue(&["one", "two", "three"])), ["one", "two", "three"]);
+    }
+
+    #[test]
+    fn an_empty_message_is_charged_for_its_place() {
+        assert!(queue(&["", ""]).cost() >= 2 * size_of::<Message>());
+        assert_eq!(queue(&["12345"]).cost() - queue(&[""]).cost(), 5);
+    }
+
+    #[test]
+    fn what_is_taken_out_is_not_charged_any_more() {
+        let mut messages = queue(&["ping", "hello", "ping"]);
+        assert_eq!(messages.extract(|message| message.as_text() == Some("ping")).len(), 2);
+        assert_eq!((messages.len(), messages.cost()), (1, queue(&["hello"]).cost()));
+    }
+
+    #[test]
+    fn an_empty_queue_holds_no_memory_once_it_is_shrunk() {
+        let mut messages = queue(&["one"]);
+        messages.shrink();
+        assert_eq!(messages.len(), 1, "what is in it stays");
+        messages.pop();
+        messages.shrink();
+        assert!(messages.messages.is_none());
+    }
+}

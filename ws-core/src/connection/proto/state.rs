@@ -1,0 +1,166 @@
+//! What a [`Connection`] consists of.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::closing::Closing;
+use super::inbound::Inbound;
+use super::input::Input;
+use super::keepalive::Keepalive;
+use super::outbound::Outbound;
+use super::queue::Queue;
+use super::timers::Timers;
+use crate::config::{ConnectionConfig, Negotiated};
+use crate::message::Message;
+use crate::prepared::PreparedMessage;
+use crate::protocol::{Decoder, Encoder, Role};
+use crate::utf8::Utf8Bytes;
+
+/// How much is read and decoded in one turn of the driver, in bytes. Each frame is charged
+/// `FRAME_COST` besides, and a compressed one what it becomes. A runtime's thread looks at its
+/// other connections only after some dozens of polls, so a flood that makes each of them long is felt by all.
+pub(super) const TURN: u32 = 64 * 1024;
+
+/// A connection, without its transport.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(super) config: Arc<ConnectionConfig>,
+    pub(super) decoder: Decoder,
+    pub(super) input: Input,
+    pub(super) inbound: Inbound,
+    pub(super) outbound: Outbound,
+    pub(super) closing: Closing,
+    pub(super) keepalive: Keepalive,
+    pub(super) timers: Timers,
+    pub(super) kernel: Kernel,
+    pub(super) heartbeat: Option<Box<Heartbeat>>,
+    /// What is left of [`TURN`].
+    pub(super) budget: u32,
+    /// The handler has returned, or there was none.
+    pub(super) handler_done: bool,
+    /// Something has happened that the driver has not seen.
+    pub(super) attention: bool,
+    pub(super) effects: Option<Box<Effects>>,
+}
+
+/// A text that is answered in place of being received, and the answer.
+#[derive(Debug)]
+pub(crate) struct Heartbeat {
+    pub(super) text: Utf8Bytes,
+    pub(super) answer: PreparedMessage,
+}
+
+/// Whether the kernel watches over our pings. While reading is paused nobody would see the answer to a ping. What there is
+/// to see is whether the peer's kernel acknowledges it, and only our kernel sees that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kernel {
+    pub(super) is_wanted: bool,
+    pub(super) is_watching: bool,
+    /// The ping has had its time: what does the kernel say?
+    pub(super) is_asked: bool,
+}
+
+impl Kernel {
+    /// Whether there is nothing to tell it or to ask it.
+    pub(super) fn is_quiet(self) -> bool {
+        self.is_wanted == self.is_watching && !self.is_asked
+    }
+}
+
+/// What is left to do when the connection is not locked any more.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) dropped: Vec<Dropped>,
+}
+
+/// What an observer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A message of this length has come in.
+    Received(usize),
+    /// A message of this length was queued.
+    Sent(usize),
+    /// A ping was answered after this time.
+    Pong(Duration),
+}
+
+/// What nobody needs any more.
+#[derive(Debug)]
+#[expect(dead_code, reason = "it is there to be dropped")]
+pub(crate) enum Dropped {
+    Outbound(Encoder),
+    Heartbeat(Box<Heartbeat>),
+    Inbound(Queue),
+    Messages(Vec<Message>),
+}
+
+impl Connection {
+    /// A connection from which `read` was already read.
+    pub(crate) fn new(
+        role: Role,
+        config: Arc<ConnectionConfig>,
+        negotiated: Negotiated,
+        read: &[u8],
+        now: Instant,
+    ) -> Self {
+        Self {
+            decoder: Decoder::new(role, config.limits).with(negotiated),
+            input: Input::new(read),
+            inbound: Inbound::default(),
+            outbound: Outbound::new(role),
+            closing: Closing::Open,
+            keepalive: Keepalive::default(),
+            timers: Timers::new(&config, now),
+            kernel: Kernel::default(),
+            heartbeat: None,
+            budget: TURN,
+            handler_done: false,
+            attention: false,
+            effects: None,
+            config,
+        }
+    }
+
+    /// Whether something has happened that the driver has not seen.
+    #[inline]
+    pub(crate) fn needs_driver(&self) -> bool {
+        self.attention
+    }
+
+    /// Whether something is left to do outside of the lock.
+    #[inline]
+    pub(crate) fn has_effects(&self) -> bool {
+        self.effects.is_some()
+    }
+
+    /// What is left to do outside of the lock.
+    #[inline]
+    pub(crate) fn take_effects(&mut self) -> Option<Box<Effects>> {
+        self.effects.take()
+    }
+
+    pub(super) fn effects(&mut self) -> &mut Effects {
+        self.effects.get_or_insert_default()
+    }
+
+    #[inline]
+    pub(super) fn notice(&mut self, notice: Notice) {
+        if self.config.observer.is_some() {
+            self.effects().notices.push(notice);
+        }
+    }
+
+    /// Queues what `encode` encodes.
+    #[inline]
+    pub(super) fn push<T>(&mut self, encode: impl FnOnce(&mut Encoder) -> T) -> T {
+        self.attention = true;
+        self.outbound.push(encode)
+    }
+
+    /// How many more bytes may be queued by those who wait for it; none where nothing can be sent.
+    #[inline]
+    pub(crate) fn outbound_room(&self) -> u64 {
+        (self.config.outbound_bytes as u64).saturating_sub(self.outbound.buffered())
+    }
+}

@@ -1,0 +1,437 @@
+//! The transport's side of a [`Connection`]: reading, decoding, writing, time.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use bytes::buf::Limit;
+
+use super::closing::{Closing, Deadline, Ending};
+use super::input::{Input, READ_SIZE};
+use super::state::{Connection, Dropped, Notice, TURN};
+use super::timers::Due;
+use crate::close::{CloseCode, CloseFrame, Closed, Side};
+use crate::error::{Error, Timeout};
+use crate::message::Message;
+use crate::protocol::{Encoder, Event};
+use crate::utf8::PayloadBuffer;
+
+/// Where to read to. The connection lends it, and gets it back with what was read.
+#[derive(Debug)]
+pub(crate) enum ReadBuffer {
+    /// Frames.
+    Frames(Input),
+    /// The rest of a long message, at most so many bytes, behind those that it has.
+    Payload { payload: PayloadBuffer, has: usize, limit: usize },
+}
+
+impl ReadBuffer {
+    /// The room for one read.
+    pub(crate) fn room(&mut self) -> Limit<&mut Vec<u8>> {
+        match self {
+            Self::Frames(input) => input.room(),
+            Self::Payload { payload, limit, .. } => payload.append_limited(*limit),
+        }
+    }
+}
+
+/// What the driver is to do besides reading and writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Have the kernel end the connection when the peer acknowledges nothing for this time, or no longer.
+    /// [`Connection::handle_kernel_watch`] is to be told whether it will.
+    WatchKernel(Option<Duration>),
+    /// Ask the kernel for the error that it ended the connection with, for [`Connection::handle_kernel_error`].
+    AskKernel,
+    /// Close our end of the stream, then call [`Connection::handle_shutdown`].
+    ShutDown,
+    /// Drop the transport and all that belongs to it, then call [`Connection::handle_released`].
+    Release,
+}
+
+impl Connection {
+    /// The driver has its turn.
+    pub(crate) fn begin_turn(&mut self) {
+        self.budget = TURN;
+    }
+
+    /// Whether the turn has lasted long enough.
+    pub(crate) fn is_turn_over(&self) -> bool {
+        self.budget == 0
+    }
+
+    /// Where to read to; `None` if nothing is to be read now.
+    pub(crate) fn read_buffer(&mut self, now: Instant) -> Option<ReadBuffer> {
+        if self.pauses(now) || self.budget == 0 || !self.input.is_empty() || !self.closing.is_reading() {
+            return None;
+        }
+        Some(match self.decoder.take_payload(READ_SIZE) {
+            // a long message goes straight to where it will stay
+            Some((payload, limit)) => ReadBuffer::Payload { has: payload.len(), payload, limit },
+            None => ReadBuffer::Frames(std::mem::take(&mut self.input)),
+        })
+    }
+
+    /// Stops reading while what has come is not received, and goes on when it is.
+    fn pauses(&mut self, now: Instant) -> bool {
+        let pauses = self.is_full();
+        if self.inbound.is_paused && !pauses {
+            self.timers.resumed(now);
+            self.kernel.is_wanted = false;
+        }
+        self.inbound.is_paused = pauses;
+        pauses
+    }
+
+    /// Whether more messages would have to wait than may.
+    pub(super) fn is_full(&self) -> bool {
+        self.closing.is_receiving() && self.is_heard() && self.inbound.is_full(&self.config)
+    }
+
+    /// Whether somebody takes messages, if only to answer them.
+    #[inline]
+    pub(super) fn is_heard(&self) -> bool {
+        self.closing.is_receiving() && (self.inbound.has_receiver || self.heartbeat.is_some())
+    }
+
+    /// Whether there would be something to read for.
+    pub(crate) fn wants_read(&self) -> bool {
+        self.closing.is_reading() && !self.is_full()
+    }
+
+    /// Whether there is something to decode, and room for it.
+    pub(crate) fn wants_decoding(&self) -> bool {
+        !self.input.is_empty() && self.closing.is_decoding() && !self.is_full()
+    }
+
+    /// Takes back the buffer, in which the transport has put the next `n` bytes; none if it had nothing to read.
+    pub(crate) fn handle_read(&mut self, buffer: ReadBuffer, n: usize, now: Instant) {
+        if n > 0 {
+            self.budget = self.budget.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
+            self.timers.inbound(n, now);
+        }
+        match buffer {
+            ReadBuffer::Frames(input) => {
+                self.input = input;
+                if matches!(self.closing, Closing::Lingering { .. } | Closing::Closed { .. }) {
+                    self.input.clear();
+                }
+            }
+            ReadBuffer::Payload { payload, has, .. } => {
+                debug_assert_eq!(payload.len(), has + n);
+                let event = self.decoder.put_payload(payload, n);
+                if let Some(message) = self.handle_event(event) {
+                    self.deliver(message);
+                }
+            }
+        }
+        if n == 0 && self.closing.is_broken() {
+            // there is no more that came before
+            self.finish(Side::Remote, None);
+        }
+    }
+
+    /// The peer's end of the stream has come, or an error in its place.
+    pub(crate) fn handle_end(&mut self, error: Option<io::Error>) {
+        if self.is_given_up_by_kernel(error.as_ref()) {
+            return;
+        }
+        self.peer_gone(error);
+    }
+
+    /// The transport takes nothing any more. What it has for us may still be read.
+    pub(crate) fn handle_broken(&mut self, error: io::Error) {
+        if self.is_given_up_by_kernel(Some(&error)) {
+            return;
+        }
+        if self.closing.is_open() {
+            self.attention = true;
+            let unsent = self.outbound.clear();
+            self.effects().dropped.push(Dropped::Outbound(unsent));
+            let why = Box::new(Ending::Broken(error));
+            self.closing = Closing::Ending { why, deadline: Deadline::NotStarted };
+        } else {
+            self.peer_gone(Some(error));
+        }
+    }
+
+    /// Whether the kernel has ended the connection because nothing was acknowledged: that is keepalive's own verdict.
+    fn is_given_up_by_kernel(&mut self, error: Option<&io::Error>) -> bool {
+        use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
+        let is_verdict = self.kernel.is_watching
+            && self.closing.is_open()
+            && error.is_some_and(|error| {
+                // it tells the reason if it knows one
+                matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown)
+            });
+        if is_verdict {
+            self.fail(CloseCode::INTERNAL_ERROR, Timeout::Keepalive.into());
+            self.finish(Side::Local, None);
+        }
+        is_verdict
+    }
+
+    /// Decodes what was read until there is no room, or the turn is over.
+    pub(crate) fn decode_ahead(&mut self) {
+        while self.wants_decoding()
+            && let Some(message) = self.decode()
+        {
+            self.deliver(message);
+        }
+    }
+
+    /// Decodes what came before the end. It is what was read at once, so it is bounded.
+    pub(super) fn decode_rest(&mut self) {
+        self.budget = TURN;
+        while let Some(message) = self.decode() {
+            self.deliver(message);
+        }
+    }
+
+    /// Whether the next message begins in what was read: then a handler that waits for it decodes it itself.
+    #[inline]
+    pub(crate) fn is_between_messages(&self) -> bool {
+        !self.input.is_empty()
+            && self.closing.is_open()
+            && self.inbound.queue.is_empty()
+            && !self.decoder.in_message()
+    }
+
+    /// The next message in what was read.
+    #[inline]
+    pub(super) fn decode(&mut self) -> Option<Message> {
+        while self.budget > 0 && !self.input.is_empty() && self.closing.is_decoding() {
+            self.decoder.set_heard(self.is_heard());
+            let (taken, event) = self.decoder.decode(self.input.undecoded(), &mut self.budget);
+            self.input.advance(taken);
+            if let Some(message) = self.handle_event(event) {
+                return Some(message);
+            }
+        }
+        None
+    }
+
+    /// Deals with all but messages for the user, which it returns.
+    #[inline]
+    fn handle_event(&mut self, event: Option<Event>) -> Option<Message> {
+        self.timers.in_message(self.decoder.in_message());
+        match event? {
+            Event::Message(message) => return self.handle_message(message),
+            Event::Ping(payload) => self.handle_ping(payload),
+            Event::Pong(payload) => self.handle_pong(&payload),
+            Event::Close(frame) => self.peer_closed(frame),
+            Event::Error(error) => self.peer_failed(error),
+        }
+        None
+    }
+
+    /// A message for the user, which it returns, or for nobody, or a heartbeat.
+    #[inline]
+    fn handle_message(&mut self, message: Message) -> Option<Message> {
+        if !self.is_heard() {
+            return None;
+        }
+        self.timers.exchanged();
+        if self.heartbeat.is_some() && self.is_heartbeat(&message) {
+            self.notice(Notice::Received(message.len()));
+            self.answer_heartbeat();
+            return None;
+        }
+        self.inbound.has_receiver.then_some(message)
+    }
+
+    /// Puts a message where it waits for the receiver.
+    fn deliver(&mut self, message: Message) {
+        self.notice(Notice::Received(message.len()));
+        self.inbound.queue.push(message);
+    }
+
+    /// Answers a ping, if there is room for that; else the newest one is answered when there is (RFC 6455 section 5.5.3).
+    fn handle_ping(&mut self, payload: Bytes) {
+        if !self.closing.is_sendable() {
+            return;
+        }
+        if self.timers.is_blocked() || self.outbound_room() == 0 {
+            self.outbound.set_unanswered(payload);
+        } else {
+            self.push(|encoder| encoder.pong(&payload));
+        }
+    }
+
+    fn handle_pong(&mut self, payload: &[u8]) {
+        if let Some(round_trip) = self.keepalive.pong(payload, self.timers.last_inbound()) {
+            self.notice(Notice::Pong(round_trip));
+        }
+    }
+
+    /// Whether it matters to the next [`take_output`](Self::take_output) what time it is, and to what follows it.
+    #[inline]
+    pub(crate) fn is_timing(&self) -> bool {
+        !self.closing.is_open() || self.config.idle_timeout.is_some() || self.keepalive.is_timing()
+    }
+
+    /// The driver looks at what has happened, and if the transport is writable, takes what is to be written.
+    #[inline]
+    pub(crate) fn take_output(&mut self, is_writable: bool, now: Instant) -> Option<Encoder> {
+        self.attention = false;
+        self.see(now);
+        (is_writable && self.outbound.has_output()).then(|| self.outbound.take())
+    }
+
+    /// What has begun since the driver last looked has its time from here on.
+    #[inline]
+    fn see(&mut self, now: Instant) {
+        self.timers.see(now);
+        self.closing.see(self.config.close_timeout, now);
+        // an earlier ping has its deadline, which a user who pings must not postpone
+        if let Some(end) = self.keepalive.see(now)
+            && !self.timers.awaits_pong()
+        {
+            self.keepalive.hold_until(end);
+            self.timers.pinged(now);
+        }
+    }
+
+    /// Takes back what the transport has not taken of the output, after it took `written` bytes. `is_blocked` says whether
+    /// it would take no more.
+    pub(crate) fn handle_written(
+        &mut self,
+        rest: &mut Encoder,
+        written: usize,
+        is_blocked: bool,
+        now: Instant,
+    ) {
+        self.outbound.put_back(rest, written);
+        if written > 0 {
+            self.timers.unblocked();
+            self.closing.written(self.config.close_timeout, now);
+            if self.keepalive.written(self.outbound.written()) {
+                // the peer has time to answer from when the ping is on its way, while what is before it goes out
+                self.timers.pinged(now);
+            }
+            // before others fill the room that has become free
+            if self.outbound_room() > 0
+                && self.closing.is_sendable()
+                && let Some(payload) = self.outbound.take_unanswered()
+            {
+                self.push(|encoder| encoder.pong(&payload));
+            }
+        }
+        if is_blocked {
+            self.timers.blocked(now);
+            self.kernel.is_wanted = false;
+        }
+    }
+
+    /// All that the transport took has left.
+    pub(crate) fn handle_flushed(&mut self, now: Instant) {
+        self.flushed(now);
+    }
+
+    /// What the driver is to do besides reading and writing.
+    #[inline]
+    pub(crate) fn poll_action(&self) -> Option<Action> {
+        match self.closing {
+            Closing::Open if self.kernel.is_quiet() => return None,
+            Closing::ShuttingDown { .. } => return Some(Action::ShutDown),
+            Closing::Closed { is_released: false, .. } => return Some(Action::Release),
+            Closing::Closed { .. } => return None,
+            _ => {}
+        }
+        if self.kernel.is_wanted != self.kernel.is_watching {
+            return Some(Action::WatchKernel(self.kernel.is_wanted.then_some(self.config.pong_timeout)));
+        }
+        self.kernel.is_asked.then_some(Action::AskKernel)
+    }
+
+    /// Whether the kernel watches.
+    pub(crate) fn handle_kernel_watch(&mut self, is_watching: bool) {
+        // one that will not is not asked again and again
+        self.kernel.is_wanted = is_watching;
+        self.kernel.is_watching = is_watching;
+    }
+
+    /// What the kernel has to say of a ping that it watched over.
+    pub(crate) fn handle_kernel_error(&mut self, error: Option<io::Error>) {
+        self.kernel.is_asked = false;
+        match error {
+            Some(error) => self.handle_end(Some(error)),
+            None => self.timers.ping_passed(),
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) if nothing happens before.
+    #[inline]
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
+        match self.closing {
+            Closing::Open if self.kernel.is_asked => None,
+            Closing::Open => self.timers.next(&self.config),
+            _ => self.closing.deadline(),
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.see(now);
+        // what ends now has its chance to be written before its deadline is looked at
+        if !self.closing.is_open() && self.closing.deadline().is_some_and(|deadline| deadline <= now) {
+            self.closing_timed_out();
+        }
+        while self.closing.is_open()
+            && !self.kernel.is_asked
+            && let Some(due) = self.timers.due(&self.config, now)
+        {
+            self.handle_due(due, now);
+        }
+        self.see(now);
+    }
+
+    fn handle_due(&mut self, due: Due, now: Instant) {
+        match due {
+            Due::Ping => {
+                // of a peer that takes nothing the kernel knows nothing: how long that may last is the send timeout's to say
+                self.kernel.is_wanted |= self.inbound.is_paused && !self.timers.is_blocked();
+                self.queue_ping(0);
+                self.see(now);
+                if !self.timers.awaits_pong() {
+                    // an earlier ping has not left yet, and stands for this one
+                    self.timers.pinged(now);
+                }
+            }
+            Due::Idle => self.close(Some(CloseFrame::new(CloseCode::GOING_AWAY, "idle timeout"))),
+            // silences of our own making
+            Due::GiveUp(Timeout::Keepalive) if self.inbound.is_paused => {
+                if self.kernel.is_watching {
+                    self.kernel.is_asked = true;
+                } else {
+                    self.timers.ping_passed();
+                }
+            }
+            Due::GiveUp(Timeout::Message) if self.inbound.is_paused => self.timers.message_excused(now),
+            Due::GiveUp(timeout @ Timeout::Message) => {
+                tracing::debug!(error = %timeout, "connection failed");
+                self.decoder.abandon();
+                self.fail(CloseCode::POLICY_VIOLATION, timeout.into());
+            }
+            Due::GiveUp(timeout) => self.give_up(timeout, now),
+        }
+    }
+
+    /// Ends the connection now. `error` is what a receiver is told, if the connection was not ending.
+    pub(crate) fn abort(&mut self, error: Error) {
+        let error = self.closing.is_open().then_some(error);
+        self.finish(Side::Local, error);
+    }
+
+    /// How the connection ended, if it has.
+    pub(crate) fn outcome(&self) -> Option<&Closed> {
+        self.closing.end().filter(|_| self.closing.is_closed()).map(|end| &end.closed)
+    }
+
+    /// Gives back memory before the driver sleeps.
+    pub(crate) fn shrink(&mut self) {
+        self.input.shrink();
+        self.inbound.queue.shrink();
+        self.keepalive.shrink();
+    }
+}

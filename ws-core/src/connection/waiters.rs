@@ -1,0 +1,345 @@
+//! Who waits for what on a connection.
+//!
+//! A waiter is woken when what it waits for is there, which is looked at whenever the connection is let go of: so no
+//! wake-up can be forgotten. Senders are served in the order in which they came. Each one that is woken has the room that
+//! its message needs, and only as many are woken as there is room for.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::task::Waker;
+
+use slab::Slab;
+
+use super::proto::{Connection, Milestones};
+
+/// The wakers of those who wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    driver: Option<Waker>,
+    /// The driver looks at everything before it sleeps: it need not be woken.
+    is_driver_awake: bool,
+    /// What the handler waits for has happened since it was polled. It runs in the driver's task.
+    handler_turn: bool,
+    receiver: Option<Waker>,
+    is_receiver_waiting: bool,
+    /// `None` while there are none, as most of the time.
+    others: Option<Box<Others>>,
+    /// Wakers of those who do not wait any more, to be dropped when the lock is free: that may run code of their owners.
+    retired: Vec<Waker>,
+}
+
+#[derive(Debug, Default)]
+struct Others {
+    /// Those who wait for room in the outbound buffer, in their order.
+    senders: BTreeMap<u64, SenderWaiter>,
+    next_ticket: u64,
+    /// Senders before this ticket have their room.
+    first_queued: u64,
+    /// Room that is kept for senders that were woken.
+    granted: u64,
+    events: Slab<EventWaiter>,
+    /// How far the connection was when those who wait for events were last looked at.
+    seen: Milestones,
+}
+
+#[derive(Debug)]
+struct SenderWaiter {
+    waker: Waker,
+    /// How much room it needs.
+    size: u64,
+    /// There is room for it, and it was woken.
+    is_granted: bool,
+}
+
+#[derive(Debug)]
+struct EventWaiter {
+    event: Event,
+    waker: Waker,
+    is_woken: bool,
+}
+
+/// What one who waits is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The transport took this byte.
+    Written(u64),
+    /// The answer to the ping of this number.
+    Pong(u64),
+    /// The answer to our Close frame.
+    Close,
+    /// The end of the connection.
+    End,
+}
+
+/// A place among those who wait. Futures hold one, so it takes no more than it needs, even where there is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place(NonZeroU64);
+
+/// The two kinds of places are told apart by the lowest bit.
+enum Kind {
+    Sender(u64),
+    Event(usize),
+}
+
+impl Place {
+    fn sender(ticket: u64) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(ticket << 1))
+    }
+
+    fn event(key: usize) -> Self {
+        Self(NonZeroU64::MIN.saturating_add((key as u64) << 1 | 1))
+    }
+
+    fn kind(self) -> Kind {
+        let number = self.0.get() - 1;
+        if number & 1 == 0 {
+            Kind::Sender(number >> 1)
+        } else {
+            // it was made of a `usize`
+            Kind::Event(usize::try_from(number >> 1).unwrap_or(usize::MAX))
+        }
+    }
+}
+
+/// Wakers to be called, or dropped, when the lock is free.
+#[must_use = "those who wait are to be woken"]
+pub(super) struct Wakes {
+    wake: Vec<Waker>,
+    /// Only dropped.
+    _retired: Vec<Waker>,
+}
+
+impl Wakes {
+    pub(super) fn run(self) {
+        for waker in self.wake {
+            waker.wake();
+        }
+    }
+}
+
+/// Keeps the newest waker.
+#[inline]
+fn replace(known: &mut Option<Waker>, waker: &Waker, retired: &mut Vec<Waker>) {
+    if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        retired.extend(known.replace(waker.clone()));
+    }
+}
+
+impl Waiters {
+    /// The driver has its turn. Returns whether its waker is a new one.
+    pub(super) fn driver_polled(&mut self, waker: &Waker) -> bool {
+        self.is_driver_awake = true;
+        // it may have been woken for the handler
+        self.handler_turn = true;
+        let is_new = !self.driver.as_ref().is_some_and(|known| known.will_wake(waker));
+        replace(&mut self.driver, waker, &mut self.retired);
+        is_new
+    }
+
+    /// The driver has looked at everything, and sleeps.
+    pub(super) fn driver_sleeps(&mut self) {
+        self.is_driver_awake = false;
+        if self.others.as_ref().is_some_and(|others| others.senders.is_empty() && others.events.is_empty()) {
+            self.others = None;
+        }
+    }
+
+    /// There is no driver any more. Its waker would keep the memory of its task for as long as there is a `Sender`.
+    pub(super) fn driver_gone(&mut self) {
+        self.retired.extend(self.driver.take());
+    }
+
+    /// Whether the handler is to be polled, since the last call.
+    #[inline]
+    pub(super) fn take_handler_turn(&mut self) -> bool {
+        std::mem::take(&mut self.handler_turn)
+    }
+
+    /// Whether the handler is to be polled.
+    #[inline]
+    pub(super) fn is_handlers_turn(&self) -> bool {
+        self.handler_turn
+    }
+
+    /// The driver was about to sleep, and does not.
+    pub(super) fn driver_stays_awake(&mut self) {
+        self.is_driver_awake = true;
+    }
+
+    /// Whether the driver's own handler waits for a message.
+    #[inline]
+    pub(super) fn is_handler_receiving(&self) -> bool {
+        self.is_receiver_waiting
+            && self
+                .receiver
+                .as_ref()
+                .zip(self.driver.as_ref())
+                .is_some_and(|(receiver, driver)| driver.will_wake(receiver))
+    }
+
+    /// The receiver waits for a message, or the end.
+    #[inline]
+    pub(super) fn wait_for_message(&mut self, waker: &Waker) {
+        self.is_receiver_waiting = true;
+        replace(&mut self.receiver, waker, &mut self.retired);
+    }
+
+    /// The receiver does not wait any more.
+    pub(super) fn forget_receiver(&mut self) {
+        self.is_receiver_waiting = false;
+        self.retired.extend(self.receiver.take());
+    }
+
+    /// Whether one who wants to send a message of this size, and has a place or found no [room](Self::has_room), has its
+    /// turn. If not, it waits for that.
+    pub(super) fn poll_room(&mut self, place: &mut Option<Place>, size: u64, waker: &Waker) -> bool {
+        let others = self.others.get_or_insert_default();
+        if let Some(Kind::Sender(ticket)) = place.map(Place::kind)
+            && let Some(sender) = others.senders.get_mut(&ticket)
+        {
+            if sender.is_granted {
+                self.leave(place);
+                return true;
+            }
+            self.retired.push(std::mem::replace(&mut sender.waker, waker.clone()));
+            return false;
+        }
+        self.leave(place);
+        *place = Some(self.others.get_or_insert_default().queue(size, waker));
+        false
+    }
+
+    /// Whether there is room for one who has not waited: if others wait, it comes behind them.
+    #[inline]
+    pub(super) fn has_room(&self, connection: &Connection) -> bool {
+        connection.outbound_room() > 0 && self.others.as_ref().is_none_or(|others| others.senders.is_empty())
+    }
+
+    /// Waits for an event, and no longer for another one.
+    pub(super) fn wait_for(&mut self, event: Event, place: &mut Option<Place>, waker: &Waker) {
+        self.leave(place);
+        let others = self.others.get_or_insert_default();
+        let waiter = EventWaiter { event, waker: waker.clone(), is_woken: false };
+        *place = Some(Place::event(others.events.insert(waiter)));
+    }
+
+    /// One who waited does not any more.
+    pub(super) fn leave(&mut self, place: &mut Option<Place>) {
+        let (Some(place), Some(others)) = (place.take(), &mut self.others) else { return };
+        self.retired.extend(match place.kind() {
+            Kind::Sender(ticket) => others.remove_sender(ticket),
+            Kind::Event(key) => others.events.try_remove(key).map(|waiter| waiter.waker),
+        });
+    }
+
+    /// Whether [`collect`](Self::collect) may find somebody.
+    #[inline]
+    pub(super) fn is_anyone_ready(&self, connection: &Connection) -> bool {
+        self.others.as_ref().is_some_and(|others| others.is_anyone_ready(connection))
+            || self.is_receiver_ready(connection)
+            || self.is_driver_ready(connection)
+            || !self.retired.is_empty()
+    }
+
+    #[inline]
+    fn is_receiver_ready(&self, connection: &Connection) -> bool {
+        self.is_receiver_waiting && connection.is_receivable()
+    }
+
+    #[inline]
+    fn is_driver_ready(&self, connection: &Connection) -> bool {
+        !self.is_driver_awake && (connection.needs_driver() || self.handler_turn)
+    }
+
+    /// Collects the wakers of those who have what they wait for.
+    pub(super) fn collect(&mut self, connection: &Connection) -> Wakes {
+        let mut wakes = Wakes { wake: Vec::new(), _retired: std::mem::take(&mut self.retired) };
+        let is_receiver_ready = self.is_receiver_ready(connection);
+        let Self { driver, handler_turn, receiver, is_receiver_waiting, others, .. } = self;
+        let mut wake = |waker: &Waker| {
+            if driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
+                *handler_turn = true;
+            } else {
+                wakes.wake.push(waker.clone());
+            }
+        };
+        if is_receiver_ready {
+            *is_receiver_waiting = false;
+            receiver.iter().for_each(&mut wake);
+        }
+        if let Some(others) = others {
+            others.collect(connection, wake);
+        }
+        if self.is_driver_ready(connection) {
+            // once is enough until it is polled
+            self.is_driver_awake = true;
+            wakes.wake.extend(self.driver.clone());
+        }
+        wakes
+    }
+}
+
+impl Others {
+    fn queue(&mut self, size: u64, waker: &Waker) -> Place {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.senders.insert(ticket, SenderWaiter { waker: waker.clone(), size, is_granted: false });
+        Place::sender(ticket)
+    }
+
+    fn is_anyone_ready(&self, connection: &Connection) -> bool {
+        self.is_anyone_queued() && self.lets_more_in(connection)
+            || !self.events.is_empty() && self.seen != connection.milestones()
+    }
+
+    /// Whether somebody waits for whom there is no room yet. They come behind those for whom there is.
+    fn is_anyone_queued(&self) -> bool {
+        self.senders.last_key_value().is_some_and(|(ticket, _)| *ticket >= self.first_queued)
+    }
+
+    /// Whether one more of them has its turn: there is room, or nothing can be sent any more.
+    fn lets_more_in(&self, connection: &Connection) -> bool {
+        self.granted < connection.outbound_room() || !connection.is_sendable()
+    }
+
+    fn remove_sender(&mut self, ticket: u64) -> Option<Waker> {
+        let sender = self.senders.remove(&ticket)?;
+        if sender.is_granted {
+            self.granted -= sender.size;
+        }
+        Some(sender.waker)
+    }
+
+    fn collect(&mut self, connection: &Connection, mut wake: impl FnMut(&Waker)) {
+        while self.lets_more_in(connection)
+            && let Some((ticket, sender)) = self.senders.range_mut(self.first_queued..).next()
+        {
+            self.first_queued = ticket + 1;
+            sender.is_granted = true;
+            self.granted += sender.size;
+            wake(&sender.waker);
+        }
+        let milestones = connection.milestones();
+        if self.seen == milestones {
+            return;
+        }
+        self.seen = milestones;
+        for (_, waiter) in self.events.iter_mut().filter(|(_, waiter)| !waiter.is_woken) {
+            if waiter.event.has_happened(connection) {
+                waiter.is_woken = true;
+                wake(&waiter.waker);
+            }
+        }
+    }
+}
+
+impl Event {
+    fn has_happened(self, connection: &Connection) -> bool {
+        match self {
+            Self::Written(end) => connection.written() >= end || connection.is_over(),
+            Self::Pong(id) => connection.poll_pong(id).is_ready(),
+            Self::Close => connection.is_answered() || connection.is_over(),
+            Self::End => connection.is_over(),
+        }
+    }
+}
