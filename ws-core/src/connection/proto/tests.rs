@@ -221,6 +221,16 @@ fn every_end_is_what_the_table_says() {
             vec![Close(1000), close(999), End],
             ended(1000, Local, false, 0),
         ),
+        (
+            "our Close frame is answered with a broken one, and more behind it",
+            vec![Close(1000), Step::Bytes([frame(0x88, &[0, 1]), frame(0x81, b"more")].concat()), End],
+            ended(1000, Local, false, 0),
+        ),
+        (
+            "the peer's Close frame is a broken one, and there is more behind it",
+            vec![Step::Bytes([frame(0x88, &[0, 1]), frame(0x81, b"more")].concat()), End],
+            with_error("protocol", ended(1002, Local, false, 0)),
+        ),
         ("the peer is silent", vec![pass(50)], with_error("keepalive", ended(1011, Local, false, 0))),
         (
             "the peer takes nothing",
