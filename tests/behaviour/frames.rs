@@ -19,7 +19,7 @@ async fn ends_with<S: Server>(
         }
         let frame = client.frame().await;
         assert_eq!(frame.close_code(), Some(code), "{frame:?} for {}", parts.concat().escape_ascii());
-        client.end().await;
+        client.leave().await;
     }
     server.until_open(0).await;
 }
@@ -147,7 +147,7 @@ async fn what_the_protocol_forbids_is_answered_with_1002<S: Server>() {
         let next = client.frame().await;
         let frame = if next == Frame::text("over") { client.frame().await } else { next };
         assert_eq!(frame.close_code(), Some(1002), "{frame:?} for {}", last.escape_ascii());
-        client.end().await;
+        client.leave().await;
     }
     server.until_open(0).await;
 }
@@ -195,7 +195,7 @@ async fn text_that_is_split_inside_of_a_code_point_is_judged_when_the_next_byte_
         client.write(rest).await;
         let frame = client.frame().await;
         if frame.close_code() == Some(1007) {
-            return client.end().await;
+            return client.leave().await;
         }
         assert_eq!(frame, Frame::text("😀"));
     }

@@ -239,10 +239,18 @@ impl Client {
             .await;
     }
 
-    /// A Close frame with this code, then the end, without an answer.
+    /// A Close frame with this code, which is not answered: this side's stream ends, then the server's.
     pub async fn closed_with(&mut self, code: u16) {
         let frame = self.frame_but_ping().await;
         assert_eq!(frame.close_code(), Some(code), "{frame:?}");
+        self.leave().await;
+    }
+
+    /// Ends this side's stream in place of an answer to a Close frame. Then comes the end of the server's, which otherwise
+    /// waits for the answer.
+    pub async fn leave(&mut self) {
+        // the server may have closed the socket altogether
+        let _ = self.shut_down().await;
         self.end().await;
     }
 

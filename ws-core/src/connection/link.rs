@@ -161,6 +161,9 @@ impl Io {
 
     /// Writes all that is queued, in as few calls as it takes, and flushes.
     pub(super) fn write(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) {
+        if !connection.needs_write(self.writable) && !self.unflushed {
+            return;
+        }
         if connection.is_timing() {
             // the handler may have taken its time
             self.look_at_clock();

@@ -6,10 +6,13 @@
 
 mod alarm;
 mod driver;
+mod handle;
 #[cfg(all(test, shuttle))]
 mod interleavings;
 mod link;
 mod proto;
+mod receiver;
+mod sender;
 mod shared;
 mod socket;
 mod transport;
@@ -19,8 +22,10 @@ pub(crate) use driver::Driver;
 pub(crate) use link::Link;
 #[cfg(fuzzing)]
 pub(crate) use proto::properties::Driven;
+pub use receiver::Receiver;
+pub use sender::{Sender, Sending};
 pub(crate) use shared::Shared;
-pub use socket::{Receiver, Sender, Sending, WebSocket};
+pub use socket::WebSocket;
 #[cfg(feature = "client")]
 pub(crate) use transport::Stream;
 pub(crate) use transport::Transport;

@@ -443,6 +443,8 @@ impl<'a> Locked<'a> {
     /// Whether the handler is to be polled, since the last call.
     #[inline]
     pub(super) fn take_handler_turn(&mut self) -> bool {
+        let State { connection, waiters } = self.state();
+        waiters.notice_handler(connection);
         self.notify();
         self.state().waiters.take_handler_turn()
     }

@@ -149,6 +149,15 @@ impl Waiters {
         self.retired.extend(self.driver.take());
     }
 
+    /// The handler is to be polled if it waits for a message, as most often, and one is there. It needs no waker for that.
+    #[inline]
+    pub(super) fn notice_handler(&mut self, connection: &Connection) {
+        if self.is_receiver_ready(connection) && self.is_handler_receiving() {
+            self.is_receiver_waiting = false;
+            self.handler_turn = true;
+        }
+    }
+
     /// Whether the handler is to be polled, since the last call.
     #[inline]
     pub(super) fn take_handler_turn(&mut self) -> bool {

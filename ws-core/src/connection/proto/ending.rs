@@ -144,6 +144,8 @@ impl Connection {
     /// Goes on where all is written.
     pub(super) fn flushed(&mut self, now: Instant) {
         if matches!(self.closing, Closing::Flushing { .. }) && self.outbound.buffered() == 0 {
+            // from here on bytes are read to be dropped
+            self.input.clear();
             let linger = now.checked_add(LINGER);
             let role = self.outbound.role();
             self.closing.step(|end, deadline| {

@@ -166,7 +166,7 @@ fn with_error(error: &'static str, ended: Ended) -> Ended {
 }
 
 #[test]
-fn every_end_is_what_the_table_says() {
+fn every_end_in_order_is_what_the_table_says() {
     use Side::{Local, Remote};
     let pass = |seconds| Pass(seconds * SECOND);
     let table: Vec<(&str, Vec<Step>, Ended)> = vec![
@@ -190,6 +190,31 @@ fn every_end_is_what_the_table_says() {
             vec![text("a"), close(1000), pass(5), End],
             ended(1000, Remote, true, 1),
         ),
+        (
+            "the handler returns",
+            vec![DropReceiver, HandlerReturns, close(1000), End],
+            ended(1000, Local, true, 0),
+        ),
+        (
+            "the handler returns, and the socket is dropped later",
+            vec![HandlerReturns, DropReceiver, close(1000), End],
+            ended(1000, Local, true, 0),
+        ),
+        ("the handler fails", vec![HandlerFails, close(1011), End], ended(1011, Local, true, 0)),
+        (
+            "we close, and the Close frame does not leave",
+            vec![Allow(0), Close(1000), pass(5)],
+            ended(None, Local, false, 0),
+        ),
+    ];
+    check(table);
+}
+
+#[test]
+fn every_failure_is_what_the_table_says() {
+    use Side::{Local, Remote};
+    let pass = |seconds| Pass(seconds * SECOND);
+    let table: Vec<(&str, Vec<Step>, Ended)> = vec![
         ("the peer goes", vec![text("a"), End], with_error("disconnected", ended(None, Remote, false, 1))),
         (
             "the peer resets",
@@ -221,6 +246,16 @@ fn every_end_is_what_the_table_says() {
             vec![Close(1000), close(999), End],
             ended(1000, Local, false, 0),
         ),
+        (
+            "our Close frame is answered with a broken one, and more behind it",
+            vec![Close(1000), Step::Bytes([frame(0x88, &[0, 1]), frame(0x81, b"more")].concat()), End],
+            ended(1000, Local, false, 0),
+        ),
+        (
+            "the peer's Close frame is a broken one, and there is more behind it",
+            vec![Step::Bytes([frame(0x88, &[0, 1]), frame(0x81, b"more")].concat()), End],
+            with_error("protocol", ended(1002, Local, false, 0)),
+        ),
         ("the peer is silent", vec![pass(50)], with_error("keepalive", ended(1011, Local, false, 0))),
         (
             "the peer takes nothing",
@@ -242,23 +277,12 @@ fn every_end_is_what_the_table_says() {
             ],
             with_error("message", ended(1008, Local, false, 0)),
         ),
-        (
-            "the handler returns",
-            vec![DropReceiver, HandlerReturns, close(1000), End],
-            ended(1000, Local, true, 0),
-        ),
-        (
-            "the handler returns, and the socket is dropped later",
-            vec![HandlerReturns, DropReceiver, close(1000), End],
-            ended(1000, Local, true, 0),
-        ),
-        ("the handler fails", vec![HandlerFails, close(1011), End], ended(1011, Local, true, 0)),
-        (
-            "we close, and the Close frame does not leave",
-            vec![Allow(0), Close(1000), pass(5)],
-            ended(None, Local, false, 0),
-        ),
     ];
+    check(table);
+}
+
+/// Each row: what it is, what happens, and how the connection ends.
+fn check(table: Vec<(&str, Vec<Step>, Ended)>) {
     for (name, steps, expected) in table {
         assert_eq!(run(ConnectionConfig::default(), steps), Some(expected), "{name}");
     }

@@ -80,6 +80,12 @@ impl Timers {
         self.exchanged = true;
     }
 
+    /// Whether a message has come in or gone out since the driver looked at the time.
+    #[inline]
+    pub(super) fn has_exchanged(&self) -> bool {
+        self.exchanged
+    }
+
     /// The driver looks at the time.
     #[inline]
     pub(super) fn see(&mut self, now: Instant) {

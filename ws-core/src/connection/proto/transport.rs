@@ -264,6 +264,12 @@ impl Connection {
         }
     }
 
+    /// Whether there is something for [`take_output`](Self::take_output) to see, or to take.
+    #[inline]
+    pub(crate) fn needs_write(&self, is_writable: bool) -> bool {
+        self.attention || self.timers.has_exchanged() || is_writable && self.outbound.has_output()
+    }
+
     /// Whether it matters to the next [`take_output`](Self::take_output) what time it is, and to what follows it.
     #[inline]
     pub(crate) fn is_timing(&self) -> bool {

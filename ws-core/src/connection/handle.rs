@@ -1,0 +1,77 @@
+//! What [`WebSocket`](super::socket::WebSocket) and its halves have in common.
+
+use super::shared::Shared;
+use super::waiters::Place;
+
+/// A place among those who wait, left when the future that waits is dropped.
+pub(super) struct Waiter<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) place: Option<Place>,
+}
+
+impl<'a> Waiter<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self { shared, place: None }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.shared.forget(&mut self.place);
+    }
+}
+
+/// What does not depend on the direction, on all three types.
+macro_rules! connection_methods {
+    ($shared:ident => $get:expr) => {
+        /// The number of this connection, unique in the process; it is in the `tracing` span, too.
+        #[must_use]
+        pub fn id(&self) -> $crate::observer::ConnectionId {
+            let $shared = self;
+            $get.info.id
+        }
+
+        /// The subprotocol that was negotiated.
+        #[must_use]
+        pub fn protocol(&self) -> Option<&str> {
+            let $shared = self;
+            $get.info.protocol.as_deref()
+        }
+
+        /// Whether nothing can be sent any more: the connection is over, or its closing handshake has begun.
+        #[must_use]
+        pub fn is_closed(&self) -> bool {
+            let $shared = self;
+            $get.is_closed()
+        }
+
+        /// The Close frame that ended the connection: the peer's if it was first, ours if we were. `None` while the
+        /// connection is open, after an empty Close frame, and if there was none; [`closed`](Self::closed) tells these
+        /// apart, and who was first.
+        #[must_use]
+        pub fn close_frame(&self) -> Option<$crate::close::CloseFrame> {
+            let $shared = self;
+            $get.close_frame()
+        }
+
+        /// Waits until the connection is over, and tells how it ended and by whom.
+        ///
+        /// # Cancel safety
+        ///
+        /// It can be dropped and called again.
+        pub async fn closed(&self) -> $crate::close::Closed {
+            let $shared = self;
+            let shared = &$get;
+            let mut waiter = $crate::connection::handle::Waiter::new(shared);
+            std::future::poll_fn(|cx| shared.poll_closed(cx, &mut waiter.place)).await
+        }
+
+        /// The round trip time that was measured last, by keepalive or by [`ping`](Sender::ping).
+        #[must_use]
+        pub fn latency(&self) -> Option<std::time::Duration> {
+            let $shared = self;
+            $get.latency()
+        }
+    };
+}
+pub(super) use connection_methods;
