@@ -1,4 +1,4 @@
-//! What [`WebSocket`](super::socket::WebSocket) and its halves have in common.
+//! What [`WebSocket`](crate::WebSocket) and its halves have in common.
 
 use super::shared::Shared;
 use super::waiters::Place;
@@ -66,7 +66,7 @@ macro_rules! connection_methods {
             std::future::poll_fn(|cx| shared.poll_closed(cx, &mut waiter.place)).await
         }
 
-        /// The round trip time that was measured last, by keepalive or by [`ping`](Sender::ping).
+        /// The round trip time that was measured last, by keepalive or by [`ping`](crate::Sender::ping).
         #[must_use]
         pub fn latency(&self) -> Option<std::time::Duration> {
             let $shared = self;

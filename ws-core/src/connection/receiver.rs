@@ -13,7 +13,7 @@ use super::shared::Shared;
 use crate::error::Error;
 use crate::message::Message;
 
-/// The half of a [`WebSocket`] that receives.
+/// The half of a [`WebSocket`](crate::WebSocket) that receives.
 ///
 /// ```
 /// use ws_core::{Receiver, WebSocket};

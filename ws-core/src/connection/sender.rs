@@ -20,7 +20,7 @@ use crate::message::Message;
 use crate::prepared::PreparedMessage;
 use crate::utf8::Utf8Bytes;
 
-/// The half of a [`WebSocket`] that sends: clone it, keep it in a registry, give it to other tasks.
+/// The half of a [`WebSocket`](crate::WebSocket) that sends: clone it, keep it in a registry, give it to other tasks.
 ///
 /// A `Sender` does not keep the connection open; when the connection is over, sending fails with [`Error::Closed`].
 ///
