@@ -19,16 +19,14 @@ use bytes::Bytes;
 use super::Role;
 #[cfg(feature = "deflate")]
 use super::deflate::Inflater;
-use super::header::{Coding, Control, Frame, Header, HeaderReader, Kind, Open, Rules, Unjudged, Whole};
+use super::header::{Coding, Control, FRAME_COST, Frame, Header, HeaderReader, Kind, Open, Rules, Whole};
 use super::mask::Mask;
+use super::skipping::Skipping;
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
 use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
-
-/// What a frame costs besides its bytes, in bytes: small frames take time by their number.
-const FRAME_COST: u32 = 64;
 
 /// How far memory may run ahead of the bytes that have come, where those are fewer: what one read of a busy
 /// socket brings.
@@ -110,13 +108,6 @@ struct ControlFrame {
     missing: usize,
     mask: Mask,
     payload: Vec<u8>,
-}
-
-/// What is left of the current frame, and the header of the next one.
-#[derive(Debug, Default)]
-struct Skipping {
-    missing: u64,
-    header: HeaderReader,
 }
 
 impl Decoder {
@@ -522,22 +513,6 @@ impl Decoder {
                 Event::Close(close_frame(payload)?)
             }
         })
-    }
-}
-
-impl Skipping {
-    /// Takes the next bytes, and says whether they were the header of a Close frame.
-    fn skip(&mut self, input: &[u8], budget: &mut u32) -> (usize, bool) {
-        let skipped = usize::try_from(self.missing).unwrap_or(usize::MAX).min(input.len());
-        self.missing -= skipped as u64;
-        if skipped == input.len() {
-            return (skipped, false);
-        }
-        *budget = budget.saturating_sub(FRAME_COST);
-        let parse = |bytes: &[u8]| Ok::<_, std::convert::Infallible>(Unjudged::parse(bytes));
-        let Ok((size, header)) = self.header.read(&input[skipped..], parse);
-        self.missing = header.map_or(0, |header| header.length);
-        (skipped + size, header.is_some_and(|header| header.is_close))
     }
 }
 

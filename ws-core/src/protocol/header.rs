@@ -18,6 +18,8 @@ use crate::error::ProtocolError;
 
 /// The longest header: two bytes, a length of eight, a key of four.
 pub(super) const MAX_HEADER: usize = 14;
+/// What a frame costs besides its bytes, in bytes: small frames take time by their number.
+pub(super) const FRAME_COST: u32 = 64;
 /// The longest payload of a control frame (section 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
 
