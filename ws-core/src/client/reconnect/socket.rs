@@ -35,7 +35,6 @@ impl Shared {
     pub(super) fn end(&self, state: ReconnectState) {
         self.outbound.set_phase(Phase::Ended);
         self.outbound.clear();
-        self.inbound.set_phase(Phase::Ended);
         self.state.send_if_modified(|known| {
             let is_new = !known.is_ended();
             if is_new {
@@ -43,6 +42,8 @@ impl Shared {
             }
             is_new
         });
+        // last, so that the state is there when `recv` returns `None`
+        self.inbound.set_phase(Phase::Ended);
     }
 
     /// Asks the task to close. Only the first call has an effect.
