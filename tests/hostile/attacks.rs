@@ -184,7 +184,7 @@ fn drips(scene: &mut Scene) -> BoxFuture<'_, String> {
                 }
             };
             assert_eq!(end.close_code(), Some(1008), "{end:?}");
-            client.end().await;
+            client.leave().await;
         }))
         .await;
         let time = start.elapsed();
@@ -214,7 +214,7 @@ fn sends_fragments(scene: &mut Scene) -> BoxFuture<'_, String> {
                 }
             };
             assert_eq!(end.close_code(), Some(code), "{end:?}");
-            client.end().await;
+            client.leave().await;
         });
         join_all(attacks).await;
         assert!(start.elapsed() >= scene.limits.message, "{:?}", start.elapsed());
