@@ -63,7 +63,7 @@ where
         self.registry.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what there is of a user, keeps the registry true to it, and wakes whom that concerns.
+    /// Changes the state of a user, updates the registry to match, and wakes the tasks that the change concerns.
     pub(crate) fn change<T>(&self, user: &User<U>, change: impl FnOnce(&mut State, &mut Wakes) -> T) -> T {
         let mut wakes = Wakes::default();
         let mut state = user.lock();
@@ -255,7 +255,7 @@ where
     }
 }
 
-/// Takes what other nodes publish, for as long as there is the hub.
+/// Takes what other nodes publish, until the hub is dropped.
 fn subscribe<U>(backplane: &dyn Backplane<U>, hub: Weak<Inner<U>>) -> AbortHandle
 where
     U: Clone + Eq + Hash + Send + Sync + 'static,

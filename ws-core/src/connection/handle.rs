@@ -54,7 +54,7 @@ macro_rules! connection_methods {
             $get.close_frame()
         }
 
-        /// Waits until the connection is over, and tells how it ended and by whom.
+        /// Waits until the connection is over. Returns how it ended, and which side ended it.
         ///
         /// # Cancel safety
         ///

@@ -1,8 +1,8 @@
-//! Who waits for what on a connection.
+//! The tasks that wait for something on a connection.
 //!
-//! A waiter is woken when what it waits for is there, which is looked at whenever the connection is let go of: so no
-//! wake-up can be forgotten. Senders are served in the order in which they came. Each one that is woken has the room that
-//! its message needs, and only as many are woken as there is room for.
+//! Before the lock is released, each task that waits is compared with the state of the connection, and is woken if it can go
+//! on. So no operation can forget to wake a task. Senders go on in the order in which they came. A sender that is woken has
+//! the room that its message needs reserved for it, and the next one is woken only if there is more room.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -144,7 +144,7 @@ impl Waiters {
         }
     }
 
-    /// There is no driver any more. Its waker would keep the memory of its task for as long as there is a `Sender`.
+    /// The driver is gone. Its waker is dropped, because it would keep the memory of the task while a `Sender` exists.
     pub(super) fn driver_gone(&mut self) {
         self.retired.extend(self.driver.take());
     }
@@ -301,7 +301,7 @@ impl Others {
             || !self.events.is_empty() && self.seen != connection.milestones()
     }
 
-    /// Whether somebody waits for whom there is no room yet. They come behind those for whom there is.
+    /// Whether a sender waits that has no room reserved. All such senders come after those that have.
     fn is_anyone_queued(&self) -> bool {
         self.senders.last_key_value().is_some_and(|(ticket, _)| *ticket >= self.first_queued)
     }

@@ -1,7 +1,7 @@
 //! Bytes that were read and not yet decoded.
 //!
-//! Reads go into a buffer of the thread's. A connection borrows it for as long as there is something in it, so one that is
-//! idle holds none.
+//! Each thread has a buffer to read into. A connection borrows it while the buffer holds bytes to decode, so an idle
+//! connection holds none.
 
 use std::cell::Cell;
 
