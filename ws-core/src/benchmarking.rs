@@ -1,7 +1,6 @@
 //! What the micro-benchmarks in `bench/micro/` need of the inside. It is there under `cfg(benchmarking)` only, which their
 //! scripts set, and is no part of the API.
 
-use std::borrow::Cow;
 use std::io::IoSlice;
 
 use bytes::Buf as _;
@@ -70,8 +69,8 @@ impl Encoder {
     }
 
     /// Queues a message.
-    pub fn encode(&mut self, message: Message) {
-        self.0.frame(Cow::Owned(message.into()));
+    pub fn encode(&mut self, mut message: Message) {
+        self.0.message(&mut message);
     }
 
     /// All that is queued leaves by vectored writes. Returns how many bytes that was.

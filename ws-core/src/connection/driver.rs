@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::future::{Future, Ready};
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -85,10 +86,11 @@ where
             this.handler.set(Handler::Done);
             return Poll::Ready(());
         }
+        let mut is_due = this.alarm.as_mut().take_fired();
         for _ in 0..ROUNDS {
             // first what has come, then whether it came in time: the task itself may be late
             io.read(&mut connection, cx);
-            if this.alarm.as_mut().take_fired() {
+            if mem::take(&mut is_due) {
                 io.keep_time(&mut connection);
             }
             if connection.take_handler_turn() {
@@ -101,6 +103,7 @@ where
                 Next::Yield => break,
                 Next::Sleep(Some(at)) if this.alarm.as_mut().arm(Instant::from_std(at), cx) => {
                     connection.driver_stays_awake();
+                    is_due = this.alarm.as_mut().take_fired();
                 }
                 Next::Sleep(_) if io.is_over() && matches!(*this.handler, Handler::Done) => {
                     return Poll::Ready(());

@@ -1,7 +1,11 @@
 //! What [`WebSocket`](crate::WebSocket) and its halves have in common.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::proto::Connection;
 use super::shared::Shared;
-use super::waiters::Place;
+use super::waiters::{Event, Place};
 
 /// A place among those who wait, left when the future that waits is dropped.
 pub(super) struct Waiter<'a> {
@@ -13,6 +17,16 @@ impl<'a> Waiter<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
         Self { shared, place: None }
     }
+}
+
+/// Waits until `poll` is ready, which `event` tells.
+pub(super) async fn wait<T>(
+    shared: &Shared,
+    event: Event,
+    mut poll: impl FnMut(&mut Connection) -> Poll<T>,
+) -> T {
+    let mut waiter = Waiter::new(shared);
+    poll_fn(|cx| shared.poll_event(cx, &mut waiter.place, event, &mut poll)).await
 }
 
 impl Drop for Waiter<'_> {
@@ -42,7 +56,7 @@ macro_rules! connection_methods {
         #[must_use]
         pub fn is_closed(&self) -> bool {
             let $shared = self;
-            $get.is_closed()
+            !$get.lock().is_sendable()
         }
 
         /// The Close frame that ended the connection: the peer's if it was first, ours if we were. `None` while the
@@ -51,7 +65,7 @@ macro_rules! connection_methods {
         #[must_use]
         pub fn close_frame(&self) -> Option<$crate::close::CloseFrame> {
             let $shared = self;
-            $get.close_frame()
+            $get.lock().close_frame()
         }
 
         /// Waits until the connection is over. Returns how it ended, and which side ended it.
@@ -61,16 +75,15 @@ macro_rules! connection_methods {
         /// It can be dropped and called again.
         pub async fn closed(&self) -> $crate::close::Closed {
             let $shared = self;
-            let shared = &$get;
-            let mut waiter = $crate::connection::handle::Waiter::new(shared);
-            std::future::poll_fn(|cx| shared.poll_closed(cx, &mut waiter.place)).await
+            let event = $crate::connection::waiters::Event::End;
+            $crate::connection::handle::wait(&$get, event, |connection| connection.poll_closed()).await
         }
 
         /// The round trip time that was measured last, by keepalive or by [`ping`](crate::Sender::ping).
         #[must_use]
         pub fn latency(&self) -> Option<std::time::Duration> {
             let $shared = self;
-            $get.latency()
+            $get.lock().latency()
         }
     };
 }

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::buf::Limit;
+use bytes::{Buf as _, BufMut as _, Bytes};
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
@@ -132,22 +133,19 @@ impl Io {
             && let Some(transport) = &mut self.transport
             && let Some(mut buffer) = connection.read_buffer(self.now)
         {
-            let read = connection.unlocked(|| poll_read_buf(Pin::new(transport), cx, &mut buffer.room()));
-            match read {
+            let (n, next) = connection.unlocked(|| fill(transport, cx, buffer.room()));
+            connection.handle_read(buffer, n, self.now);
+            match next {
                 Poll::Pending => {
                     self.readable = false;
-                    connection.handle_read(buffer, 0, self.now);
+                    connection.handle_drained();
                 }
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    connection.handle_read(buffer, n, self.now);
-                    if connection.decode_ahead() {
-                        return;
-                    }
-                }
-                Poll::Ready(result) => {
-                    self.readable = false;
-                    connection.handle_end(result.err());
-                }
+                Poll::Ready(Ok(0)) => connection.handle_end(None),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => connection.handle_end(Some(error)),
+            }
+            if connection.decode_ahead() {
+                return;
             }
         }
     }
@@ -261,6 +259,21 @@ impl Io {
         }
         connection.driver_sleeps();
         Next::Sleep(connection.poll_timeout())
+    }
+}
+
+/// Reads until the room is full, or there is no more for now. Returns how many bytes came, and what the last read said.
+fn fill(
+    transport: &mut Transport,
+    cx: &mut Context<'_>,
+    mut room: Limit<&mut Vec<u8>>,
+) -> (usize, Poll<io::Result<usize>>) {
+    let before = room.remaining_mut();
+    loop {
+        let read = poll_read_buf(Pin::new(&mut *transport), cx, &mut room);
+        if !matches!(read, Poll::Ready(Ok(1..))) || !room.has_remaining_mut() {
+            return (before - room.remaining_mut(), read);
+        }
     }
 }
 

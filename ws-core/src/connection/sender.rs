@@ -1,7 +1,7 @@
 //! [`Sender`]: the half of a connection that sends.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use futures_sink::Sink;
 
-use super::handle::{Waiter, connection_methods};
-use super::proto::Outgoing;
+use super::handle::{Waiter, connection_methods, wait};
+use super::proto::{Connection, Outgoing};
 use super::shared::Shared;
-use super::waiters::Place;
+use super::waiters::{Event, Place};
 use crate::close::{CloseCode, CloseFrame};
 use crate::error::{Error, TrySendError};
 use crate::message::Message;
@@ -97,7 +97,7 @@ struct PendingPing<'a> {
 
 impl Drop for PendingPing<'_> {
     fn drop(&mut self) {
-        self.shared.forget_ping(self.id);
+        self.shared.lock().forget_ping(self.id);
     }
 }
 
@@ -180,9 +180,8 @@ impl Sender {
     ///
     /// It can be dropped and called again.
     pub async fn flush(&self) -> Result<(), Error> {
-        let target = self.shared.flush_target();
-        let mut waiter = Waiter::new(&self.shared);
-        poll_fn(|cx| self.shared.poll_flush(cx, &mut waiter.place, target)).await
+        let end = self.shared.lock().queued();
+        wait(&self.shared, Event::Written(end), |connection| connection.poll_flushed(end)).await
     }
 
     /// Closes the connection: sends what is queued, then a Close frame with this code and reason, and waits for the
@@ -227,9 +226,8 @@ impl Sender {
     ///
     /// As [`close`](Self::close): if the future is dropped after its first poll, the connection closes all the same.
     pub async fn close_with(&self, frame: CloseFrame) -> Result<Option<CloseFrame>, Error> {
-        self.shared.start_close(frame)?;
-        let mut waiter = Waiter::new(&self.shared);
-        poll_fn(|cx| self.shared.poll_close(cx, &mut waiter.place)).await
+        self.start_close(frame)?;
+        wait(&self.shared, Event::Close, Connection::poll_close).await
     }
 
     /// From now on, answers a text message that is exactly `heartbeat` with `answer`, in place of receiving it, also while
@@ -250,7 +248,7 @@ impl Sender {
     /// ```
     pub fn answer_heartbeat(&self, heartbeat: impl Into<Utf8Bytes>, answer: impl Into<Utf8Bytes>) {
         let answer = PreparedMessage::new(Message::Text(answer.into()));
-        self.shared.answer_heartbeat(heartbeat.into(), answer);
+        self.shared.lock().set_heartbeat(heartbeat.into(), answer);
     }
 
     /// Sends a ping, and waits for the pong; returns the round trip time. Keepalive needs no such calls.
@@ -265,9 +263,9 @@ impl Sender {
     ///
     /// If the future is dropped, the ping may still be sent, and its answer is ignored.
     pub async fn ping(&self) -> Result<Duration, Error> {
-        let ping = PendingPing { shared: &self.shared, id: self.shared.start_ping()? };
-        let mut waiter = Waiter::new(&self.shared);
-        poll_fn(|cx| self.shared.poll_pong(cx, &mut waiter.place, ping.id)).await
+        let id = self.shared.lock().ping()?;
+        let _forgotten = PendingPing { shared: &self.shared, id };
+        wait(&self.shared, Event::Pong(id), |connection| connection.poll_pong(id)).await
     }
 }
 
@@ -278,6 +276,13 @@ impl Sender {
 
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, waiter: None, flush: None }
+    }
+
+    /// Begins the closing handshake, if it has not begun.
+    fn start_close(&self, frame: CloseFrame) -> Result<(), Error> {
+        frame.check()?;
+        self.shared.lock().close(Some(frame));
+        Ok(())
     }
 }
 
@@ -318,9 +323,12 @@ impl Sink<Message> for Sender {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        let target = this.flush.or_else(|| NonZeroU64::new(this.shared.flush_target()));
-        this.flush = target;
-        let result = ready!(this.shared.poll_flush(cx, &mut this.waiter, target.map_or(0, NonZeroU64::get)));
+        this.flush = this.flush.or_else(|| NonZeroU64::new(this.shared.lock().queued()));
+        let end = this.flush.map_or(0, NonZeroU64::get);
+        let result =
+            ready!(this.shared.poll_event(cx, &mut this.waiter, Event::Written(end), |connection| {
+                connection.poll_flushed(end)
+            }));
         this.flush = None;
         this.shared.forget(&mut this.waiter);
         Poll::Ready(result)
@@ -328,8 +336,9 @@ impl Sink<Message> for Sender {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        this.shared.start_close(CloseFrame::new(CloseCode::NORMAL_CLOSURE, ""))?;
-        let result = ready!(this.shared.poll_close(cx, &mut this.waiter));
+        this.start_close(CloseFrame::new(CloseCode::NORMAL_CLOSURE, ""))?;
+        let result =
+            ready!(this.shared.poll_event(cx, &mut this.waiter, Event::Close, Connection::poll_close));
         this.shared.forget(&mut this.waiter);
         Poll::Ready(result.map(drop))
     }

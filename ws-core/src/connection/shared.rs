@@ -4,33 +4,24 @@
 //! of the handler, or while code of others runs: when [`Locked`] lets go of it, wakers are called, payloads are dropped and
 //! the observer is told.
 
-#[cfg(feature = "deflate")]
-use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError};
-#[cfg(not(all(test, shuttle)))]
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use bytes::Bytes;
+#[cfg(not(all(test, shuttle)))]
+use parking_lot::{Mutex, MutexGuard};
 #[cfg(all(test, shuttle))]
-use shuttle::sync::{Mutex, MutexGuard};
+use shuttle_parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::proto::{Connection, Effects, Notice, Outgoing};
 use super::waiters::{Event, Place, Waiters};
-use crate::close::{CloseFrame, Closed};
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::error::{Error, TrySendError};
 use crate::message::Message;
 use crate::observer::ConnectionInfo;
-use crate::prepared::PreparedMessage;
-#[cfg(feature = "deflate")]
-use crate::protocol::Frame;
 use crate::protocol::Role;
-use crate::utf8::Utf8Bytes;
 
 /// How much room a message is taken to need whose size is not known yet, in bytes.
 const UNKNOWN_SIZE: usize = 1024;
@@ -52,8 +43,7 @@ struct State {
 /// The connection, locked. It dereferences to [`Connection`].
 pub(super) struct Locked<'a> {
     shared: &'a Shared,
-    /// `None` while it is let go of.
-    state: Option<MutexGuard<'a, State>>,
+    state: MutexGuard<'a, State>,
 }
 
 impl Shared {
@@ -78,41 +68,12 @@ impl Shared {
 
     #[inline]
     pub(super) fn lock(&self) -> Locked<'_> {
-        Locked { shared: self, state: Some(self.guard()) }
-    }
-
-    #[inline]
-    fn guard(&self) -> MutexGuard<'_, State> {
-        // no code that may panic runs while the lock is held, except for allocation
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Unlocks, then does what concerns others. [`Locked`] does it by itself.
-    #[inline]
-    fn let_go(&self, state: MutexGuard<'_, State>) {
-        if state.concerns_others() {
-            self.let_go_with_effects(state);
-        }
-    }
-
-    #[inline(never)]
-    fn let_go_with_effects(&self, mut state: MutexGuard<'_, State>) {
-        let State { connection, waiters } = &mut *state;
-        let wakes = waiters.collect(connection);
-        let effects = connection.take_effects();
-        drop(state);
-        wakes.run();
-        let Some(effects) = effects else { return };
-        let Effects { notices, dropped } = *effects;
-        for notice in notices {
-            self.observe(notice);
-        }
-        drop_each(dropped);
+        Locked { shared: self, state: self.state.lock() }
     }
 
     #[inline]
     pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
-        let mut state = self.guard();
+        let mut state = self.state.lock();
         let State { connection, waiters } = &mut *state;
         // those that waited were observed when they came
         let is_new = !connection.has_message();
@@ -120,7 +81,7 @@ impl Shared {
         if received.is_pending() {
             waiters.wait_for_message(cx.waker());
         }
-        self.let_go(state);
+        self.unlock(state);
         if is_new && let Poll::Ready(Some(Ok(message))) = &received {
             self.observe(Notice::Received(message.len()));
         }
@@ -134,71 +95,15 @@ impl Shared {
         place: &mut Option<Place>,
         message: &mut Option<Outgoing<'_>>,
     ) -> Poll<Result<(), Error>> {
-        let mut state = self.guard();
-        let State { connection, waiters } = &mut *state;
-        if place.is_some() || !waiters.has_room(connection) {
-            let size = message.as_ref().map_or(0, Outgoing::len);
-            if connection.is_sendable() && !waiters.poll_room(place, size as u64, cx.waker()) {
-                self.let_go(state);
-                return Poll::Pending;
-            }
+        let mut state = self.state.lock();
+        let size = message.as_ref().map_or(0, Outgoing::len);
+        if state.connection.is_sendable() && !state.poll_room(place, size, cx.waker()) {
+            self.unlock(state);
+            return Poll::Pending;
         }
-        Poll::Ready(match message.take() {
-            Some(message) => self.send(state, message).map_err(|_| Error::Closed),
-            None => Ok(()),
-        })
-    }
-
-    /// Queues a message, unless the connection is closed: then gives it back.
-    #[expect(clippy::inline_always, reason = "the message is moved less: a tenth of what a small one takes")]
-    #[inline(always)]
-    fn send<'s, 'a>(
-        &'s self,
-        mut state: MutexGuard<'s, State>,
-        message: Outgoing<'a>,
-    ) -> Result<(), Outgoing<'a>> {
-        let bytes = message.len();
-        #[cfg(feature = "deflate")]
-        if let Some(deflate) = self.negotiated.deflate
-            && bytes >= deflate.compression.threshold
-        {
-            // that takes its time: others may want to send, or to close
-            drop(state);
-            let compressed = message.compressed(deflate);
-            state = self.guard();
-            if let Some(frame) = compressed {
-                return self.send_compressed(state, message, frame);
-            }
-        }
-        if !state.connection.is_sendable() {
-            self.let_go(state);
-            return Err(message);
-        }
-        let copied: Option<Bytes> = state.connection.send(message);
-        self.let_go(state);
-        drop(copied);
-        self.observe(Notice::Sent(bytes));
-        Ok(())
-    }
-
-    /// Queues a compressed message, unless the connection is closed: then gives it back.
-    #[cfg(feature = "deflate")]
-    fn send_compressed<'a>(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        message: Outgoing<'a>,
-        frame: Cow<'a, Frame>,
-    ) -> Result<(), Outgoing<'a>> {
-        let is_sendable = state.connection.is_sendable();
-        if is_sendable {
-            state.connection.send_frame(frame);
-        }
-        self.let_go(state);
-        if !is_sendable {
-            return Err(message);
-        }
-        self.observe(Notice::Sent(message.len()));
-        Ok(())
+        let is_sent = message.as_mut().is_none_or(|message| self.send(state, message));
+        *message = None;
+        Poll::Ready(if is_sent { Ok(()) } else { Err(Error::Closed) })
     }
 
     /// Waits until there is room in the outbound buffer.
@@ -209,10 +114,8 @@ impl Shared {
     ) -> Poll<Result<(), Error>> {
         let mut connection = self.lock();
         if !connection.is_sendable() {
-            return Poll::Ready(Err(Error::Closed));
-        }
-        let has_room = place.is_none() && connection.has_room();
-        if has_room || connection.poll_room(place, UNKNOWN_SIZE, cx.waker()) {
+            Poll::Ready(Err(Error::Closed))
+        } else if connection.state.poll_room(place, UNKNOWN_SIZE, cx.waker()) {
             Poll::Ready(Ok(()))
         } else {
             Poll::Pending
@@ -221,123 +124,79 @@ impl Shared {
 
     /// Queues a message whether there is room or not.
     pub(super) fn queue(&self, message: Message) -> Result<(), Error> {
-        self.send(self.guard(), Outgoing::Own(message)).map_err(|_| Error::Closed)
+        let is_sent = self.send(self.state.lock(), &mut Outgoing::Own(message));
+        if is_sent { Ok(()) } else { Err(Error::Closed) }
     }
 
-    pub(super) fn try_send(&self, message: Outgoing<'_>) -> Result<(), TrySendError> {
-        let state = self.guard();
-        if state.connection.is_sendable() && !state.waiters.has_room(&state.connection) {
-            drop(state);
-            return Err(TrySendError::Full(message.into_message()));
+    pub(super) fn try_send(&self, mut message: Outgoing<'_>) -> Result<(), TrySendError> {
+        let state = self.state.lock();
+        if state.connection.is_sendable() && !state.has_room() {
+            Err(TrySendError::Full(message.into_message()))
+        } else if self.send(state, &mut message) {
+            Ok(())
+        } else {
+            Err(TrySendError::Closed(message.into_message()))
         }
-        self.send(state, message).map_err(|message| TrySendError::Closed(message.into_message()))
     }
 
-    /// Where a flush that begins now is over.
-    pub(super) fn flush_target(&self) -> u64 {
-        self.lock().queued()
+    /// Queues a message, and unlocks. Says whether it did, which it does not once the connection is closed.
+    #[inline]
+    fn send(&self, mut state: MutexGuard<'_, State>, message: &mut Outgoing<'_>) -> bool {
+        let bytes = message.len();
+        #[cfg(feature = "deflate")]
+        let compressed = match self.negotiated.deflate {
+            // that takes its time: others may want to send, or to close
+            Some(deflate) if bytes >= deflate.compression.threshold => {
+                MutexGuard::unlocked(&mut state, || message.compressed(deflate))
+            }
+            _ => None,
+        };
+        #[cfg(not(feature = "deflate"))]
+        let compressed = None;
+        let is_sent = state.connection.is_sendable();
+        match compressed {
+            _ if !is_sent => {}
+            Some(frame) => state.connection.send_frame(frame),
+            None => state.connection.send(message),
+        }
+        self.unlock(state);
+        if is_sent {
+            self.observe(Notice::Sent(bytes));
+        }
+        is_sent
     }
 
-    pub(super) fn poll_flush(
+    /// As when a [`Locked`] is dropped.
+    #[expect(clippy::inline_always, reason = "most often there is nothing to do")]
+    #[inline(always)]
+    fn unlock(&self, state: MutexGuard<'_, State>) {
+        if state.concerns_others() {
+            drop(Locked { shared: self, state });
+        }
+    }
+
+    /// Asks whether something has happened, and if not, waits for the event that tells.
+    pub(super) fn poll_event<T>(
         &self,
         cx: &mut Context<'_>,
         place: &mut Option<Place>,
-        target: u64,
-    ) -> Poll<Result<(), Error>> {
+        event: Event,
+        poll: impl FnOnce(&mut Connection) -> Poll<T>,
+    ) -> Poll<T> {
         let mut connection = self.lock();
-        if connection.written() >= target {
-            return Poll::Ready(Ok(()));
-        }
-        if connection.is_over() {
-            return Poll::Ready(Err(Error::Closed));
-        }
-        connection.wait_for(Event::Written(target), place, cx.waker());
-        Poll::Pending
-    }
-
-    /// From now on this text is answered in place of being received, those too that wait for the receiver.
-    pub(super) fn answer_heartbeat(&self, text: Utf8Bytes, answer: PreparedMessage) {
-        self.lock().set_heartbeat(text, answer);
-    }
-
-    /// Begins the closing handshake, if it has not begun.
-    pub(super) fn start_close(&self, frame: CloseFrame) -> Result<(), Error> {
-        frame.check()?;
-        self.lock().close(Some(frame));
-        Ok(())
-    }
-
-    /// Waits until the closing handshake is over.
-    pub(super) fn poll_close(
-        &self,
-        cx: &mut Context<'_>,
-        place: &mut Option<Place>,
-    ) -> Poll<Result<Option<CloseFrame>, Error>> {
-        let mut connection = self.lock();
-        let answer = connection.poll_close();
+        let answer = poll(&mut connection);
         if answer.is_pending() {
-            connection.wait_for(Event::Close, place, cx.waker());
+            connection.state.waiters.wait_for(event, place, cx.waker());
         }
         answer
-    }
-
-    /// Waits until the connection is over.
-    pub(super) fn poll_closed(&self, cx: &mut Context<'_>, place: &mut Option<Place>) -> Poll<Closed> {
-        let mut connection = self.lock();
-        let closed = connection.poll_closed();
-        if closed.is_pending() {
-            connection.wait_for(Event::End, place, cx.waker());
-        }
-        closed
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        !self.lock().is_sendable()
-    }
-
-    pub(super) fn close_frame(&self) -> Option<CloseFrame> {
-        self.lock().close_frame()
-    }
-
-    /// Queues a ping, and returns its number.
-    pub(super) fn start_ping(&self) -> Result<u64, Error> {
-        self.lock().ping()
-    }
-
-    pub(super) fn poll_pong(
-        &self,
-        cx: &mut Context<'_>,
-        place: &mut Option<Place>,
-        id: u64,
-    ) -> Poll<Result<Duration, Error>> {
-        let mut connection = self.lock();
-        let pong = connection.poll_pong(id);
-        if pong.is_pending() {
-            connection.wait_for(Event::Pong(id), place, cx.waker());
-        }
-        pong
-    }
-
-    /// Nobody waits for the answer to this ping any more.
-    pub(super) fn forget_ping(&self, id: u64) {
-        self.lock().forget_ping(id);
-    }
-
-    pub(super) fn latency(&self) -> Option<Duration> {
-        self.lock().latency()
     }
 
     /// One who waited does not any more.
     #[inline]
     pub(super) fn forget(&self, place: &mut Option<Place>) {
         if place.is_some() {
-            self.lock().leave(place);
+            self.lock().state.waiters.leave(place);
         }
-    }
-
-    /// Nobody takes messages any more: they are dropped as they come.
-    pub(super) fn receiver_dropped(&self) {
-        self.lock().receiver_dropped();
     }
 
     #[inline]
@@ -355,7 +214,7 @@ impl std::fmt::Debug for Shared {
         f.debug_struct("Connection")
             .field("id", &self.info.id)
             .field("protocol", &self.info.protocol)
-            .field("is_closed", &self.is_closed())
+            .field("is_closed", &!self.lock().is_sendable())
             .finish_non_exhaustive()
     }
 }
@@ -370,6 +229,18 @@ pub(super) fn drop_each<T>(values: Vec<T>) {
 }
 
 impl State {
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.waiters.has_room(&self.connection)
+    }
+
+    /// Whether one who wants to send that many bytes has its turn. If not, it waits for that.
+    #[expect(clippy::inline_always, reason = "most often there is room, and nothing else to do")]
+    #[inline(always)]
+    fn poll_room(&mut self, place: &mut Option<Place>, size: usize, waker: &Waker) -> bool {
+        place.is_none() && self.has_room() || self.waiters.poll_room(place, size as u64, waker)
+    }
+
     /// Whether there is something to do outside of the lock.
     #[inline]
     fn concerns_others(&self) -> bool {
@@ -383,36 +254,39 @@ impl<'a> Locked<'a> {
         self.shared
     }
 
-    #[inline]
-    fn state(&mut self) -> &mut State {
-        // it is `None` inside of `unlocked` and `drop` only
-        self.state.as_mut().expect("the connection is locked")
-    }
-
     /// Does something while the connection is not locked. Those who wait are woken later, when it is let go of for good.
     #[inline]
     pub(super) fn unlocked<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        self.state = None;
-        let result = work();
-        self.state = Some(self.shared.guard());
-        result
+        MutexGuard::unlocked(&mut self.state, work)
     }
 
     /// Wakes those who have what they wait for, and does what else concerns others.
     #[inline]
     fn notify(&mut self) {
-        if self.state().concerns_others() {
-            if let Some(state) = self.state.take() {
-                self.shared.let_go(state);
-            }
-            self.state = Some(self.shared.guard());
+        if self.state.concerns_others() {
+            self.notify_others();
         }
+    }
+
+    #[inline(never)]
+    fn notify_others(&mut self) {
+        let State { connection, waiters } = &mut *self.state;
+        let wakes = waiters.collect(connection);
+        let Effects { notices, dropped } = connection.take_effects();
+        let shared = self.shared;
+        self.unlocked(|| {
+            wakes.run();
+            for notice in notices {
+                shared.observe(notice);
+            }
+            drop_each(dropped);
+        });
     }
 
     /// Decodes what was read, unless the handler waits for a message and decodes it itself. Says whether it does.
     #[inline]
     pub(super) fn decode_ahead(&mut self) -> bool {
-        let State { connection, waiters } = self.state();
+        let State { connection, waiters } = &mut *self.state;
         let is_handlers_part = connection.is_between_messages() && waiters.is_handler_receiving();
         if !is_handlers_part {
             connection.decode_ahead();
@@ -422,14 +296,14 @@ impl<'a> Locked<'a> {
 
     /// The driver has its turn. Says whether its waker is a new one.
     pub(super) fn driver_polled(&mut self, waker: &Waker) -> bool {
-        let State { connection, waiters } = self.state();
+        let State { connection, waiters } = &mut *self.state;
         connection.begin_turn();
         waiters.driver_polled(waker)
     }
 
     /// The driver has looked at everything, and sleeps.
     pub(super) fn driver_sleeps(&mut self) {
-        let State { connection, waiters } = self.state();
+        let State { connection, waiters } = &mut *self.state;
         connection.begin_turn();
         connection.shrink();
         waiters.driver_sleeps();
@@ -437,49 +311,33 @@ impl<'a> Locked<'a> {
 
     /// There is no driver any more.
     pub(super) fn driver_gone(&mut self) {
-        self.state().waiters.driver_gone();
+        self.state.waiters.driver_gone();
     }
 
     /// Whether the handler is to be polled, since the last call.
     #[inline]
     pub(super) fn take_handler_turn(&mut self) -> bool {
-        let State { connection, waiters } = self.state();
+        let State { connection, waiters } = &mut *self.state;
         waiters.notice_handler(connection);
         self.notify();
-        self.state().waiters.take_handler_turn()
+        self.state.waiters.take_handler_turn()
     }
 
     /// Whether something has happened that the driver or its handler has not seen.
     #[inline]
     pub(super) fn driver_has_work(&mut self) -> bool {
         self.notify();
-        self.needs_driver() || self.state().waiters.is_handlers_turn()
+        self.needs_driver() || self.state.waiters.is_handlers_turn()
     }
 
     /// The driver was about to sleep, and does not.
     pub(super) fn driver_stays_awake(&mut self) {
-        self.state().waiters.driver_stays_awake();
+        self.state.waiters.driver_stays_awake();
     }
 
-    #[inline]
-    fn has_room(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.waiters.has_room(&state.connection))
-    }
-
-    fn poll_room(&mut self, place: &mut Option<Place>, size: usize, waker: &Waker) -> bool {
-        self.state().waiters.poll_room(place, size as u64, waker)
-    }
-
-    fn wait_for(&mut self, event: Event, place: &mut Option<Place>, waker: &Waker) {
-        self.state().waiters.wait_for(event, place, waker);
-    }
-
-    fn leave(&mut self, place: &mut Option<Place>) {
-        self.state().waiters.leave(place);
-    }
-
-    fn receiver_dropped(&mut self) {
-        let State { connection, waiters } = self.state();
+    /// Nobody takes messages any more: they are dropped as they come.
+    pub(super) fn receiver_dropped(&mut self) {
+        let State { connection, waiters } = &mut *self.state;
         connection.receiver_dropped();
         waiters.forget_receiver();
     }
@@ -490,22 +348,20 @@ impl Deref for Locked<'_> {
 
     #[inline]
     fn deref(&self) -> &Connection {
-        &self.state.as_ref().expect("the connection is locked").connection
+        &self.state.connection
     }
 }
 
 impl DerefMut for Locked<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.state().connection
+        &mut self.state.connection
     }
 }
 
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(state) = self.state.take() {
-            self.shared.let_go(state);
-        }
+        self.notify();
     }
 }

@@ -24,8 +24,6 @@ pub(super) struct Waiters {
     is_receiver_waiting: bool,
     /// `None` while there are none, as most of the time.
     others: Option<Box<Others>>,
-    /// Wakers of those who do not wait any more, to be dropped when the lock is free: that may run code of their owners.
-    retired: Vec<Waker>,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +38,8 @@ struct Others {
     events: Slab<EventWaiter>,
     /// How far the connection was when those who wait for events were last looked at.
     seen: Milestones,
+    /// Wakers of those who do not wait any more, to be dropped when the lock is free: that may run code of their owners.
+    retired: Vec<Waker>,
 }
 
 #[derive(Debug)]
@@ -103,10 +103,11 @@ impl Place {
 
 /// Wakers to be called, or dropped, when the lock is free.
 #[must_use = "those who wait are to be woken"]
+#[derive(Default)]
 pub(super) struct Wakes {
     wake: Vec<Waker>,
     /// Only dropped.
-    _retired: Vec<Waker>,
+    retired: Vec<Waker>,
 }
 
 impl Wakes {
@@ -117,14 +118,6 @@ impl Wakes {
     }
 }
 
-/// Keeps the newest waker.
-#[inline]
-fn replace(known: &mut Option<Waker>, waker: &Waker, retired: &mut Vec<Waker>) {
-    if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-        retired.extend(known.replace(waker.clone()));
-    }
-}
-
 impl Waiters {
     /// The driver has its turn. Returns whether its waker is a new one.
     pub(super) fn driver_polled(&mut self, waker: &Waker) -> bool {
@@ -132,21 +125,29 @@ impl Waiters {
         // it may have been woken for the handler
         self.handler_turn = true;
         let is_new = !self.driver.as_ref().is_some_and(|known| known.will_wake(waker));
-        replace(&mut self.driver, waker, &mut self.retired);
+        if is_new {
+            let before = self.driver.replace(waker.clone());
+            self.retire(before);
+        }
         is_new
+    }
+
+    fn retire(&mut self, waker: Option<Waker>) {
+        if let Some(waker) = waker {
+            self.others.get_or_insert_default().retired.push(waker);
+        }
     }
 
     /// The driver has looked at everything, and sleeps.
     pub(super) fn driver_sleeps(&mut self) {
         self.is_driver_awake = false;
-        if self.others.as_ref().is_some_and(|others| others.senders.is_empty() && others.events.is_empty()) {
-            self.others = None;
-        }
+        self.others.take_if(|others| others.is_empty());
     }
 
     /// The driver is gone. Its waker is dropped, because it would keep the memory of the task while a `Sender` exists.
     pub(super) fn driver_gone(&mut self) {
-        self.retired.extend(self.driver.take());
+        let driver = self.driver.take();
+        self.retire(driver);
     }
 
     /// The handler is to be polled if it waits for a message, as most often, and one is there. It needs no waker for that.
@@ -190,13 +191,17 @@ impl Waiters {
     #[inline]
     pub(super) fn wait_for_message(&mut self, waker: &Waker) {
         self.is_receiver_waiting = true;
-        replace(&mut self.receiver, waker, &mut self.retired);
+        if !self.receiver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            let before = self.receiver.replace(waker.clone());
+            self.retire(before);
+        }
     }
 
     /// The receiver does not wait any more.
     pub(super) fn forget_receiver(&mut self) {
         self.is_receiver_waiting = false;
-        self.retired.extend(self.receiver.take());
+        let receiver = self.receiver.take();
+        self.retire(receiver);
     }
 
     /// Whether one who wants to send a message of this size, and has a place or found no [room](Self::has_room), has its
@@ -207,14 +212,15 @@ impl Waiters {
             && let Some(sender) = others.senders.get_mut(&ticket)
         {
             if sender.is_granted {
-                self.leave(place);
+                others.leave(place);
                 return true;
             }
-            self.retired.push(std::mem::replace(&mut sender.waker, waker.clone()));
+            let before = std::mem::replace(&mut sender.waker, waker.clone());
+            others.retired.push(before);
             return false;
         }
-        self.leave(place);
-        *place = Some(self.others.get_or_insert_default().queue(size, waker));
+        others.leave(place);
+        *place = Some(others.queue(size, waker));
         false
     }
 
@@ -226,19 +232,17 @@ impl Waiters {
 
     /// Waits for an event, and no longer for another one.
     pub(super) fn wait_for(&mut self, event: Event, place: &mut Option<Place>, waker: &Waker) {
-        self.leave(place);
         let others = self.others.get_or_insert_default();
+        others.leave(place);
         let waiter = EventWaiter { event, waker: waker.clone(), is_woken: false };
         *place = Some(Place::event(others.events.insert(waiter)));
     }
 
     /// One who waited does not any more.
     pub(super) fn leave(&mut self, place: &mut Option<Place>) {
-        let (Some(place), Some(others)) = (place.take(), &mut self.others) else { return };
-        self.retired.extend(match place.kind() {
-            Kind::Sender(ticket) => others.remove_sender(ticket),
-            Kind::Event(key) => others.events.try_remove(key).map(|waiter| waiter.waker),
-        });
+        if let Some(others) = &mut self.others {
+            others.leave(place);
+        }
     }
 
     /// Whether [`collect`](Self::collect) may find somebody.
@@ -247,7 +251,6 @@ impl Waiters {
         self.others.as_ref().is_some_and(|others| others.is_anyone_ready(connection))
             || self.is_receiver_ready(connection)
             || self.is_driver_ready(connection)
-            || !self.retired.is_empty()
     }
 
     #[inline]
@@ -262,7 +265,7 @@ impl Waiters {
 
     /// Collects the wakers of those who have what they wait for.
     pub(super) fn collect(&mut self, connection: &Connection) -> Wakes {
-        let mut wakes = Wakes { wake: Vec::new(), _retired: std::mem::take(&mut self.retired) };
+        let mut wakes = Wakes::default();
         let is_receiver_ready = self.is_receiver_ready(connection);
         let Self { driver, handler_turn, receiver, is_receiver_waiting, others, .. } = self;
         let mut wake = |waker: &Waker| {
@@ -278,6 +281,7 @@ impl Waiters {
         }
         if let Some(others) = others {
             others.collect(connection, wake);
+            wakes.retired = std::mem::take(&mut others.retired);
         }
         if self.is_driver_ready(connection) {
             // once is enough until it is polled
@@ -289,6 +293,10 @@ impl Waiters {
 }
 
 impl Others {
+    fn is_empty(&self) -> bool {
+        self.senders.is_empty() && self.events.is_empty() && self.retired.is_empty()
+    }
+
     fn queue(&mut self, size: u64, waker: &Waker) -> Place {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -296,8 +304,10 @@ impl Others {
         Place::sender(ticket)
     }
 
+    #[inline(never)]
     fn is_anyone_ready(&self, connection: &Connection) -> bool {
-        self.is_anyone_queued() && self.lets_more_in(connection)
+        !self.retired.is_empty()
+            || self.is_anyone_queued() && self.lets_more_in(connection)
             || !self.events.is_empty() && self.seen != connection.milestones()
     }
 
@@ -311,12 +321,15 @@ impl Others {
         self.granted < connection.outbound_room() || !connection.is_sendable()
     }
 
-    fn remove_sender(&mut self, ticket: u64) -> Option<Waker> {
-        let sender = self.senders.remove(&ticket)?;
-        if sender.is_granted {
-            self.granted -= sender.size;
-        }
-        Some(sender.waker)
+    fn leave(&mut self, place: &mut Option<Place>) {
+        self.retired.extend(match place.take().map(Place::kind) {
+            None => None,
+            Some(Kind::Sender(ticket)) => self.senders.remove(&ticket).map(|sender| {
+                self.granted -= if sender.is_granted { sender.size } else { 0 };
+                sender.waker
+            }),
+            Some(Kind::Event(key)) => self.events.try_remove(key).map(|waiter| waiter.waker),
+        });
     }
 
     fn collect(&mut self, connection: &Connection, mut wake: impl FnMut(&Waker)) {
@@ -345,7 +358,7 @@ impl Others {
 impl Event {
     fn has_happened(self, connection: &Connection) -> bool {
         match self {
-            Self::Written(end) => connection.written() >= end || connection.is_over(),
+            Self::Written(end) => connection.poll_flushed(end).is_ready(),
             Self::Pong(id) => connection.poll_pong(id).is_ready(),
             Self::Close => connection.is_answered() || connection.is_over(),
             Self::End => connection.is_over(),

@@ -165,35 +165,38 @@ impl Decoder {
     #[inline]
     pub(crate) fn decode(&mut self, input: &mut [u8], budget: &mut u32) -> (usize, Option<Event>) {
         match self.whole_message(input, budget) {
-            Some((taken, Ok(message))) => (taken, Some(Event::Message(message))),
-            Some((taken, Err(error))) => (taken, Some(self.fail(error))),
+            Some((taken, message)) => (taken, Some(Event::Message(message))),
             None => self.decode_parts(input, budget),
         }
     }
 
     /// The fast path: a message that is one frame, not compressed and whole in `input`. `None` if it is anything else,
-    /// or breaks a rule of headers or a limit: `decode_parts` says which.
+    /// or breaks a rule or a limit: `decode_parts` says which.
     #[inline]
-    fn whole_message(
-        &self,
-        input: &mut [u8],
-        budget: &mut u32,
-    ) -> Option<(usize, Result<Message, ProtocolError>)> {
+    fn whole_message(&self, input: &mut [u8], budget: &mut u32) -> Option<(usize, Message)> {
         if !matches!(&self.state, State::Header(reader) if reader.is_empty())
             || self.open.is_some()
             || *budget == 0
         {
             return None;
         }
-        let Whole { kind, size, length, mut mask } = Whole::parse(input, self.role)?;
+        let Whole { kind, size, length, mask } = Whole::parse(input, self.role)?;
         let is_within = length <= self.limits.max_frame_size && length <= self.limits.max_message_size;
         let payload = input[size..].get_mut(..length).filter(|_| is_within)?;
-        *budget = budget.saturating_sub(FRAME_COST);
-        mask.apply(payload);
+        let apply = |mut mask: Mask, payload: &mut [u8]| mask.apply(payload);
+        apply(mask, payload);
         let message = match kind {
-            Kind::Text => Utf8Bytes::copy_from_slice(payload).map(Message::Text).map_err(not_utf8),
-            Kind::Binary => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
+            Kind::Binary => Message::Binary(Bytes::copy_from_slice(payload)),
+            Kind::Text => {
+                if let Ok(text) = Utf8Bytes::copy_from_slice(payload) {
+                    Message::Text(text)
+                } else {
+                    apply(mask, payload);
+                    return None;
+                }
+            }
         };
+        *budget = budget.saturating_sub(FRAME_COST);
         Some((size + length, message))
     }
 

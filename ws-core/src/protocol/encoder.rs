@@ -5,8 +5,8 @@
 //! `FrameCodec`, which copies every payload into one buffer and keeps the memory of the largest: here memory
 //! is given back when everything has left.
 //!
-//! Order of the bytes: `small` is cut at as many places as there are entries in `large`, and at each cut one
-//! large payload is inserted. With `s` for the unsent part of `small`:
+//! Order of the bytes: `small` is cut at as many places as there are large payloads, and at each cut one of them is
+//! inserted. With `s` for the unsent part of `small`:
 //!
 //! ```text
 //! s[..before0]  large0  s[..before1]  large1  …  s[..behind]
@@ -71,11 +71,18 @@ pub(crate) struct Encoder {
     small: Vec<u8>,
     /// What is in front of this in `small` has left.
     start: usize,
-    large: VecDeque<Large>,
-    /// Bytes of `small` behind the last large payload.
+    /// `None` while no large payload is queued, as most of the time.
+    large: Option<Box<LargePayloads>>,
+}
+
+/// Never empty.
+#[derive(Debug, Default)]
+struct LargePayloads {
+    queue: VecDeque<Large>,
+    /// Bytes of `small` behind the last one.
     behind: usize,
-    /// Sum of the lengths in `large`.
-    large_bytes: usize,
+    /// Sum of their lengths.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -87,31 +94,40 @@ struct Large {
 
 impl Encoder {
     pub(crate) fn new(role: Role) -> Self {
-        Self { role, small: Vec::new(), start: 0, large: VecDeque::new(), behind: 0, large_bytes: 0 }
+        Self { role, small: Vec::new(), start: 0, large: None }
     }
 
-    /// Queues `message` as one frame. Returns its payload if that was copied, for the caller to drop where the code that an
-    /// owner of the bytes runs then does no harm.
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Takes all that is queued.
     #[inline]
-    pub(crate) fn message(&mut self, message: Message) -> Option<Bytes> {
+    pub(crate) fn take_all(&mut self) -> Self {
+        mem::replace(self, Self::new(self.role))
+    }
+
+    /// Queues `message` as one frame. What is left of it is for the caller to drop where the code that an owner of the
+    /// bytes runs then does no harm.
+    #[inline]
+    pub(crate) fn message(&mut self, message: &mut Message) {
+        let kind = kind(message);
         if message.len() < LARGE {
-            self.push_small(kind(&message), false, message.as_bytes());
-            Some(message.into_bytes())
+            self.push_small(kind, false, message.as_bytes());
         } else {
-            self.push_large(message.into())
+            let payload = mem::replace(message, Message::Binary(Bytes::new())).into_bytes();
+            *message = Message::Binary(self.push_large(kind, false, payload));
         }
     }
 
     /// Queues a frame. One that is borrowed is shared if its payload is large; if it is small, not even its reference count
-    /// is touched. Returns the payload as [`message`](Self::message) does.
-    pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) -> Option<Bytes> {
-        if frame.payload.len() >= LARGE {
-            return self.push_large(frame.into_owned());
-        }
-        self.push_small(frame.kind, frame.compressed, &frame.payload);
-        match frame {
-            Cow::Owned(frame) => Some(frame.payload),
-            Cow::Borrowed(_) => None,
+    /// is touched.
+    pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) {
+        if frame.payload.len() < LARGE {
+            self.push_small(frame.kind, frame.compressed, &frame.payload);
+        } else {
+            let Frame { kind, compressed, payload } = frame.into_owned();
+            self.push_large(kind, compressed, payload);
         }
     }
 
@@ -145,29 +161,37 @@ impl Encoder {
             mem::swap(self, into);
             return;
         }
-        into.make_room(self.unsent());
+        let (in_front, unsent) = (into.behind(), self.unsent());
+        into.make_room(unsent);
         into.small.extend_from_slice(&self.small[self.start..]);
-        into.large_bytes += self.large_bytes;
-        let mut in_front = mem::take(&mut into.behind);
-        into.large.extend(
-            self.large.drain(..).map(|large| Large {
-                before: large.before + mem::take(&mut in_front),
-                payload: large.payload,
-            }),
-        );
-        into.behind = in_front + self.behind;
+        match (self.large.take(), &mut into.large) {
+            (None, None) => {}
+            (None, Some(into)) => into.behind += unsent,
+            (Some(mut large), into) => {
+                if let Some(first) = large.queue.front_mut() {
+                    first.before += in_front;
+                }
+                let into = into.get_or_insert_default();
+                into.queue.append(&mut large.queue);
+                into.behind = large.behind;
+                into.bytes += large.bytes;
+            }
+        }
         self.release();
     }
 
     /// Whether all that is queued is in one piece.
     pub(crate) fn is_one_chunk(&self) -> bool {
-        self.large.is_empty()
+        self.large.is_none()
     }
 
     /// How many bytes of memory are held, large payloads included, which may be shared.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
-        self.small.capacity() + self.large.capacity() * size_of::<Large>() + self.large_bytes
+        let large = self.large.as_deref().map_or(0, |large| {
+            size_of_val(large) + large.queue.capacity() * size_of::<Large>() + large.bytes
+        });
+        self.small.capacity() + large
     }
 
     fn push_control(&mut self, control: Control, front: &[u8], back: &[u8]) {
@@ -194,23 +218,27 @@ impl Encoder {
         });
     }
 
-    fn push_large(&mut self, frame: Frame) -> Option<Bytes> {
+    /// Returns the payload if that was copied, else nothing.
+    fn push_large(&mut self, kind: Kind, compressed: bool, payload: Bytes) -> Bytes {
         let mask = self.mask();
-        let Frame { kind, compressed, payload } = frame;
         self.push_run(0, |small| put_data(small, kind, compressed, payload.len(), mask));
-        let (payload, copied) = if mask.is_none() {
-            (payload, None)
-        } else {
-            // masks in place what is ours alone, and copies what others hold too
-            let (mut masked, copied) = match payload.try_into_mut() {
-                Ok(unique) => (unique, None),
-                Err(shared) => (BytesMut::from(&shared[..]), Some(shared)),
-            };
-            apply(mask, &mut masked);
-            (masked.freeze(), copied)
+        let (payload, copied) = match mask {
+            None => (payload, Bytes::new()),
+            Some(mut mask) => {
+                // masks in place what is ours alone, and copies what others hold too
+                let (mut masked, copied) = match payload.try_into_mut() {
+                    Ok(unique) => (unique, Bytes::new()),
+                    Err(shared) => (BytesMut::from(&shared[..]), shared),
+                };
+                mask.apply(&mut masked);
+                (masked.freeze(), copied)
+            }
         };
-        self.large_bytes += payload.len();
-        self.large.push_back(Large { before: mem::take(&mut self.behind), payload });
+        let before = self.behind();
+        let large = self.large.get_or_insert_default();
+        large.behind = 0;
+        large.bytes += payload.len();
+        large.queue.push_back(Large { before, payload });
         copied
     }
 
@@ -229,7 +257,9 @@ impl Encoder {
         self.make_room(MAX_HEADER + length);
         let start = self.small.len();
         push(&mut self.small);
-        self.behind += self.small.len() - start;
+        if let Some(large) = &mut self.large {
+            large.behind += self.small.len() - start;
+        }
     }
 
     /// Makes room for `additional` bytes at the end of `small`.
@@ -262,6 +292,11 @@ impl Encoder {
         self.small.len() - self.start
     }
 
+    /// Bytes of `small` behind the last large payload.
+    fn behind(&self) -> usize {
+        self.large.as_ref().map_or_else(|| self.unsent(), |large| large.behind)
+    }
+
     /// `count` bytes have left. Large payloads that have left whole are put into `sent`, for the caller to drop where the
     /// code that an owner of the bytes runs then does no harm.
     ///
@@ -272,36 +307,31 @@ impl Encoder {
         let remaining = self.remaining();
         assert!(count <= remaining, "no more leaves than is queued");
         if count == remaining {
-            if !self.large.is_empty() {
-                sent.extend(self.large.drain(..).map(|large| large.payload));
+            if let Some(large) = self.large.take() {
+                sent.extend(large.queue.into_iter().map(|large| large.payload));
             }
             return self.release();
         }
         let mut left = count;
-        while left > 0 {
-            left -= self.advance_in_chunk(left, sent);
-        }
-    }
-
-    /// Up to `count` bytes of the current chunk have left; says how many.
-    fn advance_in_chunk(&mut self, count: usize, sent: &mut Vec<Bytes>) -> usize {
-        let in_small = match self.large.front_mut() {
-            None => &mut self.behind,
-            Some(large) if large.before > 0 => &mut large.before,
-            Some(large) => {
-                let n = count.min(large.payload.len());
-                large.payload.advance(n);
-                self.large_bytes -= n;
-                if large.payload.is_empty() {
-                    sent.extend(self.large.pop_front().map(|large| large.payload));
-                }
-                return n;
+        while let Some(large) = &mut self.large
+            && let Some(first) = large.queue.front_mut()
+        {
+            let before = left.min(first.before);
+            let of_payload = (left - before).min(first.payload.len());
+            left -= before + of_payload;
+            self.start += before;
+            first.before -= before;
+            first.payload.advance(of_payload);
+            large.bytes -= of_payload;
+            if !first.payload.is_empty() {
+                return;
             }
-        };
-        let n = count.min(*in_small);
-        *in_small -= n;
-        self.start += n;
-        n
+            sent.extend(large.queue.pop_front().map(|large| large.payload));
+            if large.queue.is_empty() {
+                self.large = None;
+            }
+        }
+        self.start += left;
     }
 
     /// Gives back all memory.
@@ -312,7 +342,8 @@ impl Encoder {
             // a thread that is about to end keeps nothing
             let _ = SPARE.try_with(|spare| spare.set(small));
         }
-        *self = Self::new(self.role);
+        self.start = 0;
+        self.large = None;
     }
 }
 
@@ -324,12 +355,12 @@ fn apply(mask: Option<Mask>, payload: &mut [u8]) {
 
 impl Buf for Encoder {
     fn remaining(&self) -> usize {
-        self.unsent() + self.large_bytes
+        self.unsent() + self.large.as_ref().map_or(0, |large| large.bytes)
     }
 
     fn chunk(&self) -> &[u8] {
         let unsent = &self.small[self.start..];
-        match self.large.front() {
+        match self.large.as_ref().and_then(|large| large.queue.front()) {
             None => unsent,
             Some(large) if large.before == 0 => &large.payload,
             Some(large) => &unsent[..large.before],
@@ -337,8 +368,8 @@ impl Buf for Encoder {
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let (mut unsent, behind) = self.small[self.start..].split_at(self.unsent() - self.behind);
-        let in_front = self.large.iter().flat_map(|large| {
+        let (mut unsent, behind) = self.small[self.start..].split_at(self.unsent() - self.behind());
+        let in_front = self.large.iter().flat_map(|large| &large.queue).flat_map(|large| {
             let (before, rest) = unsent.split_at(large.before);
             unsent = rest;
             [before, &large.payload]

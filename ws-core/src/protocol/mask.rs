@@ -32,17 +32,16 @@ impl Mask {
         }
         // two vector registers at a time, then words for what is short, then the odd bytes: both lengths are a multiple
         // of the key's, so that the key stands right for all of them
-        let key = self.repeated();
         let (blocks, rest) = bytes.as_chunks_mut::<32>();
-        xor_blocks(blocks, &key);
-        let (words, tail) = rest.as_chunks_mut::<8>();
-        if let Some(key) = key.first_chunk() {
-            xor_blocks(words, key);
+        if !blocks.is_empty() {
+            xor_blocks(blocks, &self.repeated());
         }
+        let (words, tail) = rest.as_chunks_mut::<8>();
+        xor_blocks(words, &self.repeated());
         if tail.is_empty() {
             return;
         }
-        for (byte, key) in tail.iter_mut().zip(key) {
+        for (byte, key) in tail.iter_mut().zip(self.repeated::<8>()) {
             *byte ^= key;
         }
         let odd = tail.len() % self.0.len();
@@ -55,7 +54,7 @@ impl Mask {
         self.0.rotate_left(n % 4);
     }
 
-    fn repeated(self) -> [u8; 32] {
+    fn repeated<const N: usize>(self) -> [u8; N] {
         std::array::from_fn(|index| self.0[index % 4])
     }
 }

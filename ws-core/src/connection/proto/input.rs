@@ -4,6 +4,7 @@
 //! connection holds none.
 
 use std::cell::Cell;
+use std::io;
 
 use bytes::BufMut as _;
 use bytes::buf::Limit;
@@ -24,12 +25,17 @@ struct Buffer {
     bytes: Vec<u8>,
     /// How many of them are decoded.
     decoded: usize,
+    /// How the stream ends behind them.
+    end: Option<StreamEnd>,
 }
+
+/// The end of the peer's stream, or an error in its place.
+type StreamEnd = Option<io::Error>;
 
 impl Input {
     /// What came in before the connection was ours.
     pub(super) fn new(bytes: &[u8]) -> Self {
-        Self((!bytes.is_empty()).then(|| Box::new(Buffer { bytes: bytes.to_vec(), decoded: 0 })))
+        Self((!bytes.is_empty()).then(|| Box::new(Buffer { bytes: bytes.to_vec(), ..Buffer::default() })))
     }
 
     /// Whether nothing is left to decode.
@@ -64,6 +70,19 @@ impl Input {
         }
     }
 
+    /// The stream ends behind what is left, of which there must be some.
+    pub(super) fn set_end(&mut self, end: StreamEnd) {
+        if let Some(buffer) = &mut self.0 {
+            buffer.end = Some(end);
+        }
+    }
+
+    /// Takes the end of the stream, if it has come. Nothing may be left to decode.
+    #[inline]
+    pub(super) fn take_end(&mut self) -> Option<StreamEnd> {
+        self.0.as_mut()?.end.take()
+    }
+
     /// Room for one read. Nothing may be left to decode.
     pub(super) fn room(&mut self) -> Limit<&mut Vec<u8>> {
         debug_assert!(self.is_empty(), "bytes would be lost");
@@ -78,7 +97,9 @@ impl Input {
 
     /// Keeps no more memory than what is left to decode needs.
     pub(super) fn shrink(&mut self) {
-        let is_tight = |buffer: &Buffer| buffer.decoded == 0 && buffer.bytes.len() == buffer.bytes.capacity();
+        let is_tight = |buffer: &Buffer| {
+            buffer.end.is_some() || buffer.decoded == 0 && buffer.bytes.len() == buffer.bytes.capacity()
+        };
         let Some(mut buffer) = self.0.take_if(|buffer| !is_tight(buffer)) else { return };
         *self = Self::new(&buffer.bytes[buffer.decoded..]);
         if buffer.bytes.capacity() == READ_SIZE {

@@ -7,7 +7,6 @@ use crate::protocol::{Encoder, Role};
 /// The outbound buffer, and the answer to a ping that has no room in it.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    role: Role,
     encoder: Encoder,
     /// Bytes that were queued, and that the transport took, since the connection opened. The difference is what waits, with
     /// what the driver is writing.
@@ -19,11 +18,11 @@ pub(super) struct Outbound {
 
 impl Outbound {
     pub(super) fn new(role: Role) -> Self {
-        Self { role, encoder: Encoder::new(role), queued: 0, written: 0, unanswered: None }
+        Self { encoder: Encoder::new(role), queued: 0, written: 0, unanswered: None }
     }
 
     pub(super) fn role(&self) -> Role {
-        self.role
+        self.encoder.role()
     }
 
     /// Bytes that were queued and that the transport has not taken.
@@ -58,7 +57,7 @@ impl Outbound {
 
     /// Takes all that is queued, for the driver to write. It gives back what it could not write.
     pub(super) fn take(&mut self) -> Encoder {
-        std::mem::replace(&mut self.encoder, Encoder::new(self.role))
+        self.encoder.take_all()
     }
 
     /// The transport took `written` bytes, and `rest` is what it did not take.

@@ -118,7 +118,7 @@ impl Driven {
         let can_send = self.connection.is_sendable() && self.connection.outbound_room() > 0;
         if can_send {
             self.longest = self.longest.max(message.len());
-            drop(self.connection.send(Outgoing::Own(message)));
+            self.connection.send(&mut Outgoing::Own(message));
         }
         self.turn();
         can_send
@@ -220,21 +220,20 @@ impl Driven {
     fn read(&mut self, is_readable: &mut bool) {
         self.connection.decode_ahead();
         while *is_readable && let Some(mut buffer) = self.connection.read_buffer(self.now) {
-            let n = {
-                let mut room = buffer.room();
-                let n = self.unread.len().min(room.remaining_mut());
-                room.put_slice(&self.unread[..n]);
-                n
-            };
+            let mut room = buffer.room();
+            let n = self.unread.len().min(room.remaining_mut());
+            room.put_slice(&self.unread[..n]);
+            let is_full = !room.has_remaining_mut();
             self.unread.drain(..n);
-            *is_readable = n > 0;
-            if n == 0
-                && let Some(StreamEnd(error)) = self.end
-            {
-                self.connection.handle_end(error.map(io::Error::from));
-                return;
-            }
             self.connection.handle_read(buffer, n, self.now);
+            match self.end {
+                _ if is_full => {}
+                Some(StreamEnd(error)) => self.connection.handle_end(error.map(io::Error::from)),
+                None => {
+                    *is_readable = false;
+                    self.connection.handle_drained();
+                }
+            }
             self.connection.decode_ahead();
         }
     }

@@ -26,6 +26,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.messages.as_ref().map_or(0, VecDeque::len)
     }

@@ -135,9 +135,8 @@ impl Connection {
     }
 
     /// What is left to do outside of the lock.
-    #[inline]
-    pub(crate) fn take_effects(&mut self) -> Option<Box<Effects>> {
-        self.effects.take()
+    pub(crate) fn take_effects(&mut self) -> Effects {
+        self.effects.take().map(|effects| *effects).unwrap_or_default()
     }
 
     pub(super) fn effects(&mut self) -> &mut Effects {

@@ -65,6 +65,10 @@ impl Connection {
         if self.pauses(now) || self.budget == 0 || !self.input.is_empty() || !self.closing.is_reading() {
             return None;
         }
+        if let Some(end) = self.input.take_end() {
+            self.ended(end);
+            return None;
+        }
         Some(match self.decoder.take_payload(READ_SIZE) {
             // a long message goes straight to where it will stay
             Some((payload, limit)) => ReadBuffer::Payload { has: payload.len(), payload, limit },
@@ -104,7 +108,7 @@ impl Connection {
         !self.input.is_empty() && self.closing.is_decoding() && !self.is_full()
     }
 
-    /// Takes back the buffer, in which the transport has put the next `n` bytes; none if it had nothing to read.
+    /// Takes back the buffer, in which the transport has put the next `n` bytes.
     pub(crate) fn handle_read(&mut self, buffer: ReadBuffer, n: usize, now: Instant) {
         if n > 0 {
             self.budget = self.budget.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
@@ -120,23 +124,31 @@ impl Connection {
             ReadBuffer::Payload { payload, has, .. } => {
                 debug_assert_eq!(payload.len(), has + n);
                 let event = self.decoder.put_payload(payload, n);
-                if let Some(message) = self.handle_event(event) {
+                if let Some(message) = self.handle_event(event, self.is_heard()) {
                     self.deliver(message);
                 }
             }
         }
-        if n == 0 && self.closing.is_broken() {
+    }
+
+    /// The transport has no more to read for now.
+    #[inline]
+    pub(crate) fn handle_drained(&mut self) {
+        if self.closing.is_broken() {
             // there is no more that came before
             self.finish(Side::Remote, None);
         }
     }
 
-    /// The peer's end of the stream has come, or an error in its place.
+    /// The peer's end of the stream has come behind what was read, or an error in its place.
     pub(crate) fn handle_end(&mut self, error: Option<io::Error>) {
-        if self.is_given_up_by_kernel(error.as_ref()) {
-            return;
+        if self.input.is_empty() { self.ended(error) } else { self.input.set_end(error) }
+    }
+
+    fn ended(&mut self, error: Option<io::Error>) {
+        if !self.is_given_up_by_kernel(error.as_ref()) {
+            self.peer_gone(error);
         }
-        self.peer_gone(error);
     }
 
     /// The transport takes nothing any more. What it has for us may still be read.
@@ -201,22 +213,24 @@ impl Connection {
     #[inline]
     pub(super) fn decode(&mut self) -> Option<Message> {
         while self.budget > 0 && !self.input.is_empty() && self.closing.is_decoding() {
-            self.decoder.set_heard(self.is_heard());
+            let is_heard = self.is_heard();
+            self.decoder.set_heard(is_heard);
             let (taken, event) = self.decoder.decode(self.input.undecoded(), &mut self.budget);
             self.input.advance(taken);
-            if let Some(message) = self.handle_event(event) {
+            if let Some(message) = self.handle_event(event, is_heard) {
                 return Some(message);
             }
         }
         None
     }
 
-    /// Deals with all but messages for the user, which it returns.
+    /// Deals with all but messages for the user, which it returns. Those that nobody takes are dropped.
     #[inline]
-    fn handle_event(&mut self, event: Option<Event>) -> Option<Message> {
+    fn handle_event(&mut self, event: Option<Event>, is_heard: bool) -> Option<Message> {
         self.timers.in_message(self.decoder.in_message());
         match event? {
-            Event::Message(message) => return self.handle_message(message),
+            Event::Message(message) if is_heard => return self.handle_message(message),
+            Event::Message(_) => {}
             Event::Ping(payload) => self.handle_ping(payload),
             Event::Pong(payload) => self.handle_pong(&payload),
             Event::Close(frame) => self.peer_closed(frame),
@@ -225,12 +239,9 @@ impl Connection {
         None
     }
 
-    /// A message for the user, which it returns, or for nobody, or a heartbeat.
+    /// A message for the user, which it returns, or a heartbeat.
     #[inline]
     fn handle_message(&mut self, message: Message) -> Option<Message> {
-        if !self.is_heard() {
-            return None;
-        }
         self.timers.exchanged();
         if self.heartbeat.is_some() && self.is_heartbeat(&message) {
             self.notice(Notice::Received(message.len()));
@@ -361,7 +372,7 @@ impl Connection {
     pub(crate) fn handle_kernel_error(&mut self, error: Option<io::Error>) {
         self.kernel.is_asked = false;
         match error {
-            Some(error) => self.handle_end(Some(error)),
+            Some(error) => self.ended(Some(error)),
             None => self.timers.ping_passed(),
         }
     }

@@ -4,8 +4,6 @@ use std::borrow::Cow;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::closing::End;
 use super::state::{Connection, Dropped, Heartbeat, Notice};
 use crate::close::{CloseCode, CloseFrame, Closed};
@@ -14,9 +12,9 @@ use crate::config::Deflate;
 use crate::error::Error;
 use crate::message::Message;
 use crate::prepared::PreparedMessage;
-use crate::protocol::Encoder;
 #[cfg(feature = "deflate")]
-use crate::protocol::{Frame, compress};
+use crate::protocol::compress;
+use crate::protocol::{Encoder, Frame};
 use crate::utf8::Utf8Bytes;
 
 /// What others wait for on a connection. While it is the same, nobody has what they wait for who had not before.
@@ -63,7 +61,7 @@ impl<'a> Outgoing<'a> {
     }
 
     #[inline]
-    fn encode(self, encoder: &mut Encoder) -> Option<Bytes> {
+    fn encode(&mut self, encoder: &mut Encoder) {
         match self {
             Self::Own(message) => encoder.message(message),
             Self::Prepared(prepared) => encoder.frame(Cow::Borrowed(prepared.frame())),
@@ -113,25 +111,34 @@ impl Connection {
         self.closing.is_sendable()
     }
 
-    /// Queues a message, whether there is room or not. Returns its payload if that was copied, to be dropped outside of the
-    /// lock. The connection has to be [sendable](Self::is_sendable).
+    /// Queues a message, whether there is room or not. What is left of it is to be dropped outside of the lock. The
+    /// connection has to be [sendable](Self::is_sendable).
     #[inline]
-    pub(crate) fn send(&mut self, message: Outgoing<'_>) -> Option<Bytes> {
+    pub(crate) fn send(&mut self, message: &mut Outgoing<'_>) {
         self.timers.exchanged();
-        self.push(|encoder| message.encode(encoder))
+        self.push(|encoder| message.encode(encoder));
     }
 
     /// As [`send`](Self::send), for a message that was compressed.
-    #[cfg(feature = "deflate")]
     pub(crate) fn send_frame(&mut self, frame: Cow<'_, Frame>) {
         self.timers.exchanged();
-        // what is copied of it is ours alone
         self.push(|encoder| encoder.frame(frame));
     }
 
     /// Bytes that were queued since the connection opened: where a flush that begins now is over.
     pub(crate) fn queued(&self) -> u64 {
         self.outbound.queued()
+    }
+
+    /// Whether the transport took the byte where a flush is over.
+    pub(crate) fn poll_flushed(&self, end: u64) -> Poll<Result<(), Error>> {
+        if self.written() >= end {
+            Poll::Ready(Ok(()))
+        } else if self.is_over() {
+            Poll::Ready(Err(Error::Closed))
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Bytes that the transport took since the connection opened.

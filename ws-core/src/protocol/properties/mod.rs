@@ -120,7 +120,7 @@ impl Setup {
     /// Queues what `event` came as.
     fn encode(&self, event: &Event, encoder: &mut Encoder) {
         match event {
-            Event::Message(message) => drop(encoder.frame(Cow::Owned(self.frame(message)))),
+            Event::Message(message) => encoder.frame(Cow::Owned(self.frame(message))),
             Event::Ping(payload) => encoder.ping(payload),
             Event::Pong(payload) => encoder.pong(payload),
             Event::Close(frame) => encoder.close(frame.as_ref()),

@@ -52,12 +52,12 @@ fn take_all(encoder: &mut Encoder) -> Vec<u8> {
 /// Something of everything, and what it is on a server's wire.
 fn queue_a_mixture(encoder: &mut Encoder) -> Vec<u8> {
     let large = vec![7; LARGE];
-    encoder.message(Message::from("small"));
-    encoder.message(Message::from(large.clone()));
-    encoder.message(Message::from(large.clone()));
+    encoder.message(&mut Message::from("small"));
+    encoder.message(&mut Message::from(large.clone()));
+    encoder.message(&mut Message::from(large.clone()));
     encoder.ping(b"ping");
     encoder.pong(b"");
-    encoder.message(Message::text("x".repeat(LARGE)));
+    encoder.message(&mut Message::text("x".repeat(LARGE)));
     encoder.close(Some(&CloseFrame::new(1001, "bye")));
     [
         bare_frame(FINAL | TEXT, b"small"),
@@ -76,9 +76,9 @@ fn a_message_is_one_frame_with_the_shortest_header() {
     for length in [0, 1, 125, 126, 65_535, 65_536] {
         let payload = vec![b'x'; length];
         let mut encoder = server();
-        encoder.message(Message::from(payload.clone()));
+        encoder.message(&mut Message::from(payload.clone()));
         assert_eq!(take_all(&mut encoder), bare_frame(FINAL | BINARY, &payload));
-        encoder.message(Message::text(String::from_utf8(payload.clone()).unwrap()));
+        encoder.message(&mut Message::text(String::from_utf8(payload.clone()).unwrap()));
         assert_eq!(take_all(&mut encoder), bare_frame(FINAL | TEXT, &payload));
     }
 }
@@ -164,7 +164,7 @@ fn any_sequence_of_calls_keeps_the_order() {
                 let length = random.pick(&[0, 3, 200, LARGE]);
                 let payload = random.bytes(length);
                 expected[which].extend(bare_frame(FINAL | BINARY, &payload));
-                encoders[which].message(Message::from(payload));
+                encoders[which].message(&mut Message::from(payload));
             }
             2 => {
                 expected[0].extend(bare_frame(PONG, b"pong"));
@@ -197,7 +197,7 @@ fn any_sequence_of_calls_keeps_the_order() {
 fn a_large_payload_leaves_without_a_copy() {
     let payload = Bytes::from(vec![7; LARGE]);
     let mut encoder = server();
-    encoder.message(Message::Binary(payload.clone()));
+    encoder.message(&mut Message::Binary(payload.clone()));
     assert!(encoder.capacity() - payload.len() < 1024, "{}", encoder.capacity());
     let mut slices = [IoSlice::new(&[]); 2];
     assert_eq!(encoder.chunks_vectored(&mut slices), 2);
@@ -243,8 +243,8 @@ fn what_a_client_sends_arrives_at_a_server_and_the_other_way_round() {
 fn a_client_does_not_change_a_payload_that_others_hold() {
     let payload = Bytes::from(vec![7; LARGE]);
     let mut encoder = Encoder::new(Role::Client);
-    encoder.message(Message::Binary(payload.clone()));
-    encoder.message(Message::Binary(Bytes::from_static(&[7; LARGE])));
+    encoder.message(&mut Message::Binary(payload.clone()));
+    encoder.message(&mut Message::Binary(Bytes::from_static(&[7; LARGE])));
     assert!(payload.iter().all(|byte| *byte == 7));
 }
 
@@ -275,7 +275,7 @@ fn the_next_connection_of_the_thread_takes_the_buffer_that_was_given_back() {
 fn a_buffer_that_grew_large_is_not_passed_on() {
     let mut first = server();
     for _ in 0..1000 {
-        first.message(Message::from(vec![7; 100]));
+        first.message(&mut Message::from(vec![7; 100]));
     }
     take_all(&mut first);
     let mut second = server();
@@ -287,11 +287,11 @@ fn a_buffer_that_grew_large_is_not_passed_on() {
 fn memory_stays_in_proportion_to_what_is_queued_when_a_peer_reads_slowly() {
     let mut encoder = server();
     for _ in 0..1000 {
-        encoder.message(Message::from(vec![7; 100]));
+        encoder.message(&mut Message::from(vec![7; 100]));
     }
     // never empty, for 100 times its length
     for _ in 0..100_000 {
-        encoder.message(Message::from(vec![7; 100]));
+        encoder.message(&mut Message::from(vec![7; 100]));
         encoder.advance(102);
         assert!(encoder.capacity() < 4 * encoder.remaining());
     }

@@ -19,7 +19,7 @@ fn tungstenite_reads_what_the_encoder_writes() {
             let bytes = Message::from(random.bytes(length));
             let text = Message::from(random.text(length / 3));
             for message in [bytes, text] {
-                encoder.message(message.clone());
+                encoder.message(&mut message.clone());
                 expected.push(Event::Message(message));
             }
             encoder.ping(b"ping");
