@@ -293,33 +293,40 @@ async fn localhost_allows_every_port_of_this_machine_and_nobody_else<S: Server>(
     .await;
 }
 
+const HOST: &str = "X-Forwarded-Host";
+const PROTO: &str = "X-Forwarded-Proto";
+const PORT: &str = "X-Forwarded-Port";
+const STANDARD: &str = "Forwarded";
+
+/// Lines of headers.
+type Lines = &'static [(&'static str, &'static str)];
+
+/// What comes from a proxy, with the answers to the page of the site, and to the page that the client tries to make it.
+const SAID: &[(Lines, u16, u16)] = &[
+    (&[(HOST, "site.com"), (PROTO, "https")], 101, 403),
+    (&[(HOST, "evil.com, site.com"), (PROTO, "http, https")], 101, 403),
+    (&[(HOST, "evil.com"), (HOST, "site.com"), (PROTO, "https")], 101, 403),
+    (&[(HOST, "site.com"), (PORT, "1, 443")], 101, 403),
+    (&[(HOST, "site.com"), (PORT, "8443")], 403, 403),
+    (&[(HOST, "\"evil.com, site.com\"")], 400, 400),
+    (&[(HOST, "evil.com, ")], 400, 400),
+    (&[(STANDARD, "for=192.0.2.1;host=site.com;proto=https")], 101, 403),
+    (&[(STANDARD, "host=evil.com;proto=http, Host=\"site.com:443\"; Proto=HTTPS")], 101, 403),
+    (&[(STANDARD, "host=evil.com"), (STANDARD, "host=site.com")], 101, 403),
+    (&[(STANDARD, "host=evil.com;for=\", host=site.com")], 400, 400),
+    (&[(STANDARD, "host=evil.com;for=\""), (STANDARD, "host=site.com")], 400, 400),
+    (&[(STANDARD, "host=site.com;host=evil.com")], 400, 400),
+    (&[(STANDARD, "host=site.com;proto=https"), (HOST, "site.com"), (PROTO, "https")], 101, 403),
+    (&[(STANDARD, "host=evil.com;proto=https"), (HOST, "site.com"), (PROTO, "https")], 400, 400),
+    (&[(STANDARD, "host=site.com;proto=https"), (HOST, "evil.com"), (PROTO, "https")], 400, 400),
+    (&[(STANDARD, "host=evil.com"), (PROTO, "https")], 400, 400),
+];
+
 async fn what_a_client_puts_in_front_of_the_proxys_words_does_not_count<S: Server>() {
     let policy = OriginPolicy::same_origin().trust_forwarded();
     let server = S::start(Setup::echo().layer(WebSocketLayer::new().origin(policy))).await;
     let (site, evil) = ("https://site.com", "https://evil.com");
-    let (host, proto, port, standard) =
-        ("X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "Forwarded");
-    // of the page of the site, and of the page that the client tries to make it
-    let table: &[(&[(&str, &str)], u16, u16)] = &[
-        (&[(host, "site.com"), (proto, "https")], 101, 403),
-        (&[(host, "evil.com, site.com"), (proto, "http, https")], 101, 403),
-        (&[(host, "evil.com"), (host, "site.com"), (proto, "https")], 101, 403),
-        (&[(host, "site.com"), (port, "1, 443")], 101, 403),
-        (&[(host, "site.com"), (port, "8443")], 403, 403),
-        (&[(host, "\"evil.com, site.com\"")], 400, 400),
-        (&[(host, "evil.com, ")], 400, 400),
-        (&[(standard, "for=192.0.2.1;host=site.com;proto=https")], 101, 403),
-        (&[(standard, "host=evil.com;proto=http, Host=\"site.com:443\"; Proto=HTTPS")], 101, 403),
-        (&[(standard, "host=evil.com"), (standard, "host=site.com")], 101, 403),
-        (&[(standard, "host=evil.com;for=\", host=site.com")], 400, 400),
-        (&[(standard, "host=evil.com;for=\""), (standard, "host=site.com")], 400, 400),
-        (&[(standard, "host=site.com;host=evil.com")], 400, 400),
-        (&[(standard, "host=site.com;proto=https"), (host, "site.com"), (proto, "https")], 101, 403),
-        (&[(standard, "host=evil.com;proto=https"), (host, "site.com"), (proto, "https")], 400, 400),
-        (&[(standard, "host=site.com;proto=https"), (host, "evil.com"), (proto, "https")], 400, 400),
-        (&[(standard, "host=evil.com"), (proto, "https")], 400, 400),
-    ];
-    for (headers, of_site, of_evil) in table {
+    for (headers, of_site, of_evil) in SAID {
         for (origin, status) in [(site, of_site), (evil, of_evil)] {
             let request = Request::upgrade().with("Origin", origin);
             let request = headers.iter().fold(request, |request, (name, value)| request.with(name, *value));

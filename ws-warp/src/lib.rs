@@ -189,17 +189,18 @@ fn head(
         (None, Some(_)) => Version::HTTP_11,
         (None, None) => Version::HTTP_10,
     };
+    match target {
+        // a `Uri` with a host has a scheme, which a filter does not see
+        Target::Host(authority) if protocol.is_some() => {
+            if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+                parts.headers.entry(HOST).or_insert(host);
+            }
+        }
+        Target::Host(_) | Target::NoHost => {}
+        Target::Hidden => drop(parts.extensions.insert(HiddenTarget)),
+    }
     if let Some(protocol) = protocol {
         parts.extensions.insert(protocol);
-        // a `Uri` with a host has a scheme, which a filter does not see
-        if let Target::Host(authority) = &target
-            && let Ok(host) = HeaderValue::from_str(authority.as_str())
-        {
-            parts.headers.entry(HOST).or_insert(host);
-        }
-    }
-    if let Target::Hidden = target {
-        parts.extensions.insert(HiddenTarget);
     }
     if let Some(on_upgrade) = on_upgrade {
         parts.extensions.insert(on_upgrade);

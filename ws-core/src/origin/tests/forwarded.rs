@@ -15,10 +15,10 @@ fn judge(origin: &str, forwarded: &[(&str, &str)]) -> Result<(), Denied> {
 
 /// The header that a refusal with 400 names.
 fn header(judgement: Result<(), Denied>) -> Option<&'static str> {
-    match judgement {
-        Err(Denied::Host { header, .. }) => Some(header),
+    judgement.err().and_then(|denied| match denied {
+        Denied::Host { header, .. } => Some(header),
         _ => None,
-    }
+    })
 }
 
 #[test]
