@@ -32,7 +32,7 @@ macro_rules! rejections {
         /// A browser does not show the text to the page, or to its developer. So for an origin that is refused with 403 the
         /// layer emits an event at `WARN`, too, once in a minute for each origin, and for at most 16 origins in a minute. Its
         /// target is `tower_http::websocket`: the usual filter of servers on axum, `my_app=debug,tower_http=debug`, shows no
-        /// other libraries.
+        /// other libraries. An `EnvFilter` without any directive shows errors only, and so not this warning.
         ///
         /// ```
         /// use ws_core::Rejection;

@@ -321,27 +321,6 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_there_once_with_and_without_an_origin() {
-        for origin in [&[][..], &["https://server.example.com"]] {
-            let status = |hosts: &[&str]| {
-                let mut request = with_header(&ORIGIN, origin);
-                request.headers.remove(HOST);
-                for host in hosts {
-                    request.headers.append(HOST, HeaderValue::from_str(host).unwrap());
-                }
-                for policy in [OriginPolicy::any(), OriginPolicy::same_origin()] {
-                    let result = check(&request, &Config { origin: policy, ..Config::default() });
-                    assert_eq!(result.unwrap_err().status(), StatusCode::BAD_REQUEST, "{hosts:?}");
-                }
-            };
-            status(&[]);
-            status(&[""]);
-            status(&["a@b"]);
-            status(&["server.example.com", "server.example.com"]);
-        }
-    }
-
-    #[test]
     fn the_version_is_http_1_1_at_least() {
         for version in [Version::HTTP_09, Version::HTTP_10] {
             let mut request = request();

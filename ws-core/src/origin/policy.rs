@@ -84,10 +84,10 @@ type Predicate = dyn Fn(&Origin, &Parts) -> bool + Send + Sync;
 impl OriginPolicy {
     /// Allows the pages of the host that the request is for. This is the default.
     ///
-    /// `Origin` is compared with `Host`, or with the target of the request if that names a host (HTTP/2: `:authority`). The host and the port have to be equal. The scheme is not
-    /// compared, because a server behind a TLS terminator does not see whether the client used `https`. So a `Host` without
-    /// a port has the default port of the origin's scheme. If the proxy says which scheme the client used,
-    /// [`trust_forwarded`](Self::trust_forwarded) compares it as well.
+    /// `Origin` is compared with `Host`, or with the target of the request if that names a host (HTTP/2: `:authority`). The
+    /// host and the port have to be equal. The scheme is not compared, because a server behind a TLS terminator does not see
+    /// whether the client used `https`. So a `Host` without a port has the default port of the origin's scheme. If the proxy
+    /// says which scheme the client used, [`trust_forwarded`](Self::trust_forwarded) compares it as well.
     ///
     /// A page with a scheme of its own, such as `file://` or `capacitor://localhost`, is of no server. Use
     /// [`allow`](Self::allow) for it.
