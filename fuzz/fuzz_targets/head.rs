@@ -9,8 +9,9 @@
 #![no_main]
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Version};
@@ -123,8 +124,17 @@ fn check_rejection(rejection: &Rejection) {
 fn check_accepted(request: &Parts, accepted: &Accepted, setting: Setting) {
     let headers = &request.headers;
     if setting.http_2() {
-        assert_eq!((&request.method, &accepted.accept), (&Method::CONNECT, &None));
+        assert_eq!(request.method, Method::CONNECT);
+        assert!(request.uri.host().is_some() || single(headers, &HOST).is_some(), "there is a host");
+        let accept = single(headers, &SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
+        assert!(
+            accepted
+                .accept
+                .as_ref()
+                .is_none_or(|answer| Some(answer.as_bytes()) == accept.as_deref().map(str::as_bytes))
+        );
     } else {
+        assert!(single(headers, &HOST).is_some_and(|host| !host.is_empty()), "there is one host");
         assert_eq!((&request.method, request.version), (&Method::GET, Version::HTTP_11));
         assert!(has(headers, &UPGRADE, "websocket") && has(headers, &CONNECTION, "upgrade"));
         let key = single(headers, &SEC_WEBSOCKET_KEY).expect("there is one key");

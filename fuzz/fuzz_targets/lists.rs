@@ -50,6 +50,7 @@ impl<'a> Lines<'a> {
 fn request(protocols: &Lines<'_>, extensions: &Lines<'_>) -> Parts {
     let mut request = Request::new(()).into_parts().0;
     for (name, value) in [
+        ("host", "server.example.com"),
         ("upgrade", "websocket"),
         ("connection", "upgrade"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),

@@ -12,7 +12,7 @@ use tower::{Layer as _, ServiceExt as _};
 use ws_core::WebSocketLayer;
 use ws_tests::adapters::Warp;
 use ws_tests::http2::{Connection, is_offered};
-use ws_tests::request::{HOST, KEY};
+use ws_tests::request::{ACCEPT, HOST, KEY};
 use ws_tests::server::TAG;
 use ws_tests::{Client, Frame, Request, Server, Setup, within};
 
@@ -45,6 +45,74 @@ async fn a_plain_request_passes_with_its_body_and_extensions<S: Server>() {
     let response = Client::ask(&server, Request::new("POST", "/plain").followed_by("body")).await;
     assert_eq!((response.status, response.body.as_str()), (200, "body"));
     assert_eq!(response.header("x-tag"), Some(TAG.0));
+}
+
+async fn a_plain_request_on_the_websocket_route_is_told_what_is_possible<S: Server>() {
+    let server = S::start(Setup::echo()).await;
+    let response = Client::ask(&server, Request::new("GET", "/ws")).await;
+    assert_eq!(response.status, 400);
+    assert!(response.body.contains("CONNECT with `:protocol` `websocket`"), "{response:?}");
+    assert!(!response.body.contains("`Upgrade"), "{response:?}");
+}
+
+async fn a_key_that_a_client_sends_is_answered<S: Server>() {
+    let server = S::start(Setup::echo()).await;
+    let connection = Connection::open(server.address).await;
+    for (keys, accept) in [(&[][..], None), (&[KEY], Some(ACCEPT)), (&[KEY, KEY], None), (&["no key"], None)]
+    {
+        let mut request = http::Request::from(Request::upgrade());
+        for key in keys {
+            request.headers_mut().append("sec-websocket-key", key.parse().expect("the value of a header"));
+        }
+        let response = within("a response", connection.send_as_it_is(request)).await.expect("an answer");
+        let header =
+            response.headers().get("sec-websocket-accept").map(|it| it.to_str().expect("it is text"));
+        assert_eq!((response.status().as_u16(), header), (200, accept), "{keys:?}");
+    }
+}
+
+/// A handshake with this target, and these lines of `Host`. Without a host in the target there is no `:authority`.
+fn for_host(target: &str, hosts: &[&str]) -> http::Request<Full<Bytes>> {
+    let mut request = http::Request::from(Request::upgrade());
+    *request.uri_mut() = target.parse().expect("a URI");
+    for host in hosts {
+        request.headers_mut().append("host", host.parse().expect("the value of a header"));
+    }
+    request
+}
+
+async fn a_handshake_is_for_one_host_by_authority_or_header<S: Server>() {
+    let server = S::start(Setup::echo()).await;
+    let connection = Connection::open(server.address).await;
+    let table: &[(&str, &[&str], u16)] = &[
+        ("http://example.com/ws", &[], 200),
+        ("http://example.com/ws", &["example.com"], 200),
+        ("http://example.com/ws", &["EXAMPLE.com."], 200),
+        ("http://example.com/ws", &["example.com:80"], 200),
+        ("http://example.com:80/ws", &["example.com"], 200),
+        ("/ws", &["example.com"], 200),
+        ("http://example.com/ws", &["evil.com"], 400),
+        ("http://example.com/ws", &["example.com:443"], 400),
+        ("http://example.com/ws", &["example.com", "example.com"], 400),
+        ("http://example.com/ws", &[""], 400),
+        ("http://example.com/ws", &["a@b"], 400),
+        ("http://a@example.com/ws", &[], 400),
+        ("http://example.com:0/ws", &[], 400),
+        ("/ws", &[""], 400),
+        ("/ws", &["a@b"], 400),
+        ("/ws", &["example.com", "example.com"], 400),
+        ("/ws", &[], 400),
+    ];
+    for origin in [None, Some("http://example.com")] {
+        for (target, hosts, status) in table {
+            let mut request = for_host(target, hosts);
+            if let Some(origin) = origin {
+                request.headers_mut().insert("origin", origin.parse().expect("the value of a header"));
+            }
+            let response = within("a response", connection.send_as_it_is(request)).await.expect("an answer");
+            assert_eq!(response.status().as_u16(), *status, "{target} {hosts:?} {origin:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -190,6 +258,9 @@ async fn warps_service_on_another_server_does() {
 ws_tests::cases! {
     [not http1: "it is about HTTP/2"]
     a_plain_request_passes_with_its_body_and_extensions,
+    a_plain_request_on_the_websocket_route_is_told_what_is_possible,
+    a_key_that_a_client_sends_is_answered,
+    a_handshake_is_for_one_host_by_authority_or_header,
     a_connect_for_something_else_passes_to_the_service,
     many_websockets_share_a_connection,
     one_that_does_not_read_does_not_hold_up_the_others_on_its_connection,

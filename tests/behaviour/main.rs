@@ -9,6 +9,7 @@ mod draining;
 mod endless;
 mod frames;
 mod handshake;
+mod host;
 mod http2;
 mod middleware;
 mod observing;

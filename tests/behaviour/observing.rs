@@ -50,6 +50,34 @@ async fn every_refusal_is_one_event_with_its_reason_and_a_target_of_its_own<S: S
     }
 }
 
+async fn a_refused_origin_is_a_warning_once_in_a_while_that_names_the_setting<S: Server>() {
+    let trace = Trace::record();
+    let server = S::start(Setup::echo()).await;
+    for (origin, warnings) in [
+        ("http://localhost:5173", 1),
+        ("http://localhost:5173", 1),
+        ("http://LOCALHOST:5173", 1),
+        ("http://localhost:3001", 2),
+        ("garbage", 3),
+        ("rubbish", 3),
+        ("http://localhost:5173", 3),
+    ] {
+        Client::refusal(&server, Request::upgrade().with("Origin", origin)).await;
+        assert_eq!(trace.events("OriginPolicy::localhost()").len(), warnings, "{origin}");
+    }
+    for number in 0..100 {
+        let origin = format!("https://{number}.evil.com");
+        Client::refusal(&server, Request::upgrade().with("Origin", origin)).await;
+    }
+    let warnings = trace.events("OriginPolicy::localhost()");
+    assert_eq!(warnings.len(), 16, "a flood of origins is no flood of warnings");
+    assert!(warnings[0].text.contains("the origin http://localhost:5173 is not allowed"), "{warnings:?}");
+    // the filter of axum's examples shows what begins so
+    assert!(warnings.iter().all(|it| it.level == Level::WARN && it.target.starts_with("tower_http::")));
+    // each refusal is an event all the same
+    assert_eq!(trace.events("handshake refused").len(), 107);
+}
+
 async fn a_forgotten_layer_is_an_error_event_that_names_the_line_to_add<S: Server>() {
     let trace = Trace::record();
     let server = S::start(Setup::echo().without_layer()).await;
@@ -278,6 +306,7 @@ ws_tests::cases! {
     what_a_handler_logs_is_in_a_span_that_tells_the_connection,
     a_handlers_panic_is_an_error_event_in_its_connections_span,
     what_an_observer_is_told_adds_up,
+    a_refused_origin_is_a_warning_once_in_a_while_that_names_the_setting,
     an_observer_that_panics_breaks_nothing,
 
     [not http2: "most of its requests are of HTTP/1.1 only"]

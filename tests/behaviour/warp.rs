@@ -30,6 +30,20 @@ async fn what_is_no_upgrade_is_not_found() {
 }
 
 #[tokio::test]
+async fn a_target_that_names_another_host_is_refused_with_400() {
+    let server = Warp::start(Setup::echo()).await;
+    for origin in [None, Some("https://example.com"), Some("https://evil.com")] {
+        for (target, host) in [("http://example.com/ws", "evil.com"), ("http://evil.com/ws", "example.com")] {
+            let request = Request::upgrade().path(target).lines("Host", &[host]);
+            let request = origin.map_or(request.clone(), |origin| request.with("Origin", origin));
+            let response = Client::refusal(&server, request).await;
+            assert_eq!(response.status, 400, "{target}, {host}, {origin:?}");
+            assert!(response.body.contains("the target of the request names another host"), "{response:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_route_that_does_not_answer_is_not_cut_off() {
     let timeout = Duration::from_millis(100);
     let layer = WebSocketLayer::new().handshake_timeout(timeout);

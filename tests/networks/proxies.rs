@@ -312,6 +312,10 @@ async fn the_origin_is_judged_by_what_the_proxy_says(kind: Kind) {
         (&trusting, site, Some(("x-forwarded-host", "example.org")), true),
         (&trusting, "https://example.org", Some(("x-forwarded-host", "example.org")), false),
         (&trusting, "http://example.com", Some(("x-forwarded-proto", "http")), false),
+        (&trusting, "https://example.com:8443", Some(("x-forwarded-port", "8443")), false),
+        (&trusting, site, Some(("x-forwarded-port", "8443")), true),
+        (&trusting, "https://example.org", Some(("forwarded", "host=example.org")), false),
+        (&trusting, site, Some(("forwarded", "host=example.org")), true),
         // the proxy says https, and nobody listens
         (&cautious, site, None, true),
         (&cautious, "http://example.com", None, true),

@@ -15,7 +15,7 @@ use crate::connection::{Driven, Sender};
 use crate::handshake;
 use crate::layer::WebSocketLayer;
 use crate::message::Message;
-use crate::origin::OriginPolicy;
+use crate::origin::{OriginPolicy, Requested};
 use crate::protocol::properties::{Setup, tungstenite};
 use crate::protocol::{Event, Role};
 use crate::rejection::Rejection;
@@ -201,7 +201,7 @@ pub fn judge(layer: &WebSocketLayer, request: &Parts) -> Option<Result<Accepted,
 
 /// Whether the policy allows a request.
 pub fn allows(policy: &OriginPolicy, request: &Parts) -> bool {
-    policy.check(request).is_ok()
+    Requested::of(request).is_ok_and(|requested| policy.check(request, &requested).is_ok())
 }
 
 /// What a connection has in memory for its user and its transport.

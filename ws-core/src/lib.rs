@@ -127,7 +127,7 @@ pub use handshake::InvalidProtocol;
 pub use layer::{ResponseFuture, WebSocketLayer, WebSocketService};
 pub use message::Message;
 pub use observer::{ConnectionId, ConnectionInfo, Observer};
-pub use origin::{InvalidOrigin, Origin, OriginPolicy};
+pub use origin::{HiddenTarget, InvalidOrigin, Origin, OriginPolicy};
 pub use outcome::Outcome;
 pub use prepared::PreparedMessage;
 pub use rejection::Rejection;

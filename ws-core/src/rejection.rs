@@ -1,5 +1,7 @@
 //! [`Rejection`]: every reason to refuse a handshake, in one table, and the response to each.
 
+use std::borrow::Cow;
+
 use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -26,6 +28,11 @@ macro_rules! rejections {
         /// The [`Observer`](crate::Observer) is told of each one, and each one emits one `tracing` event with the
         /// target `ws_core::rejection`: at `DEBUG` for mistakes of clients, at `WARN` and `ERROR` for problems of the
         /// server.
+        ///
+        /// A browser does not show the text to the page, or to its developer. So for an origin that is refused with 403 the
+        /// layer emits an event at `WARN`, too, once in a minute for each origin, and for at most 16 origins in a minute. Its
+        /// target is `tower_http::websocket`: the usual filter of servers on axum, `my_app=debug,tower_http=debug`, shows no
+        /// other libraries. An `EnvFilter` without any directive shows errors only, and so not this warning.
         ///
         /// ```
         /// use ws_core::Rejection;
@@ -119,13 +126,13 @@ rejections! {
     InvalidKey => BAD_REQUEST, DEBUG, "the header `Sec-WebSocket-Key` has to be the base64 of 16 bytes";
     /// There is more than one `Sec-WebSocket-Key`.
     MultipleKeys => BAD_REQUEST, DEBUG, "the header `Sec-WebSocket-Key` has to be there once, not more often";
-    /// The origin policy needs the host, and it cannot be read (RFC 9112 section 3.2).
+    /// The request does not name one host that it is for (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
     InvalidHost {
-        /// The header that names the host.
+        /// The part of the request that should name it: a header such as `Host`, `:authority`, or `target`.
         header: &'static str,
         /// What is wrong with it.
         problem: &'static str,
-    } => BAD_REQUEST, DEBUG, "the header `{header}` does not tell the host: {problem}";
+    } => BAD_REQUEST, DEBUG, "the `{header}` of the request does not tell the host: {problem}";
     /// The host is not one of [`OriginPolicy::allowed_hosts`](crate::OriginPolicy::allowed_hosts).
     MisdirectedHost {
         /// The host of the request, normalised.
@@ -193,6 +200,18 @@ impl Rejection {
         headers.into_iter().flatten()
     }
 
+    /// The text for a client that speaks this HTTP version.
+    fn text(&self, version: Version) -> Cow<'static, str> {
+        match self {
+            // HTTP/2 has no `Upgrade`
+            Self::NotAnUpgrade if version > Version::HTTP_11 => {
+                "this is a WebSocket; connect to it as `ws://` or `wss://`, or send CONNECT with `:protocol` `websocket`"
+                    .into()
+            }
+            _ => self.to_string().into(),
+        }
+    }
+
     /// The response to a request of this HTTP version, with one line of plain text as its body. Emits the one `tracing`
     /// event of the rejection.
     ///
@@ -200,7 +219,7 @@ impl Rejection {
     #[must_use]
     pub fn into_response(self, version: Version) -> Response<Body> {
         self.trace();
-        let text = format!("{self}\n");
+        let text = format!("{}\n", self.text(version));
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
         headers.extend(self.headers());
@@ -306,6 +325,22 @@ mod tests {
         }
         for (rejection, status, _) in all() {
             assert_eq!(headers(&rejection).is_empty(), !matches!(status, 405 | 426 | 503), "{rejection:?}");
+        }
+    }
+
+    #[test]
+    fn over_http_2_the_text_advises_what_is_possible_there() {
+        for (version, advice) in [
+            (Version::HTTP_11, "send `Upgrade: websocket`"),
+            (Version::HTTP_2, "send CONNECT with `:protocol` `websocket`"),
+        ] {
+            let response = Rejection::NotAnUpgrade.into_response(version);
+            let text = String::from_utf8(response.into_body().into_bytes().into()).unwrap();
+            assert!(text.contains(advice) && text.ends_with('\n'), "{text}");
+        }
+        for (rejection, _, _) in all() {
+            let text = rejection.text(Version::HTTP_2);
+            assert!(!text.contains("`Upgrade: "), "{text}");
         }
     }
 

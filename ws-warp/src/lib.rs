@@ -80,6 +80,8 @@
 //! - The handshake timeout does not cancel a route that does not answer. An answer that comes too late is 408.
 //! - A filter does not see the HTTP version. An upgrade that warp's server does not support counts as HTTP/1.0, and is
 //!   refused with 505.
+//! - A filter does not see a host in the target of a request (`GET http://example.com/chat HTTP/1.1`) if `Host` names another
+//!   one. Then the handshake is refused with 400. On the other frameworks the target counts. No browser sends such a request.
 //! - A filter does not see all extensions of a request, so [`WebSocketUpgrade::extensions`] has none of other middleware.
 //!   Extract them with `warp::ext`.
 //! - warp's own server does not offer WebSockets over HTTP/2 (RFC 8441). `warp::service` on another server does, such as
@@ -100,6 +102,7 @@ use warp::filters::path::FullPath;
 use warp::host::Authority;
 use warp::reply::{Reply, Response};
 use warp::{Filter, reject};
+use ws_core::HiddenTarget;
 #[cfg(feature = "testing")]
 pub use ws_core::testing;
 pub use ws_core::{
@@ -131,11 +134,12 @@ pub fn websocket(
 ) -> impl Filter<Extract = (WebSocketUpgrade,), Error = reject::Rejection> + Clone {
     warp::method()
         .and(uri())
-        .and(headers())
+        .and(target())
+        .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<Protocol>())
         .and(warp::ext::optional::<OnUpgrade>())
-        .and_then(move |method, uri, headers, protocol, on_upgrade| {
-            let upgrade = upgrade(&layer, head(method, uri, headers, protocol, on_upgrade));
+        .and_then(move |method, uri, target, headers, protocol, on_upgrade| {
+            let upgrade = upgrade(&layer, head(method, uri, target, headers, protocol, on_upgrade));
             async { upgrade.ok_or_else(reject::not_found) }
         })
 }
@@ -151,24 +155,27 @@ fn uri() -> impl Filter<Extract = (Uri,), Error = reject::Rejection> + Clone {
     })
 }
 
-/// The headers, with a `Host` if the request has none: over HTTP/2 it has `:authority` instead.
-fn headers() -> impl Filter<Extract = (HeaderMap,), Error = reject::Rejection> + Clone {
-    // this fails for a `Host` that is not valid, and the layer then says what is wrong with it
-    let authority = warp::host::optional().or_else(|_| async { Ok::<_, reject::Rejection>((None,)) });
-    warp::header::headers_cloned().and(authority).map(
-        |mut headers: HeaderMap, authority: Option<Authority>| {
-            if let Some(host) = authority.and_then(|it| HeaderValue::from_str(it.as_str()).ok()) {
-                headers.entry(HOST).or_insert(host);
-            }
-            headers
-        },
-    )
+/// What filters see of the host in the target: over HTTP/2 it is `:authority`.
+#[derive(Clone, Debug)]
+enum Target {
+    /// The target or `Host` names this one, or both do.
+    Host(Authority),
+    NoHost,
+    /// Both name a host, and not the same one; or `Host` is not valid, which the layer sees by itself.
+    Hidden,
+}
+
+fn target() -> impl Filter<Extract = (Target,), Error = reject::Rejection> + Clone {
+    let target = |authority: Option<Authority>| authority.map_or(Target::NoHost, Target::Host);
+    let host = warp::host::optional().map(target);
+    host.or_else(|_| async { Ok::<_, reject::Rejection>((Target::Hidden,)) })
 }
 
 /// The head of the request, as far as filters can see it.
 fn head(
     method: Method,
     uri: Uri,
+    target: Target,
     headers: HeaderMap,
     protocol: Option<Protocol>,
     on_upgrade: Option<OnUpgrade>,
@@ -182,6 +189,16 @@ fn head(
         (None, Some(_)) => Version::HTTP_11,
         (None, None) => Version::HTTP_10,
     };
+    match target {
+        // a `Uri` with a host has a scheme, which a filter does not see
+        Target::Host(authority) if protocol.is_some() => {
+            if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+                parts.headers.entry(HOST).or_insert(host);
+            }
+        }
+        Target::Host(_) | Target::NoHost => {}
+        Target::Hidden => drop(parts.extensions.insert(HiddenTarget)),
+    }
     if let Some(protocol) = protocol {
         parts.extensions.insert(protocol);
     }

@@ -27,6 +27,7 @@ use hyper::ext::Protocol;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::{Config, Negotiated};
+use crate::origin::Requested;
 use crate::rejection::Rejection;
 pub use subprotocol::InvalidProtocol;
 pub(crate) use subprotocol::{choose as choose_protocol, names as protocol_names};
@@ -34,7 +35,9 @@ pub(crate) use subprotocol::{choose as choose_protocol, names as protocol_names}
 /// What the response to a valid request says.
 #[derive(Debug)]
 pub(crate) struct Handshake {
-    /// The value of `Sec-WebSocket-Accept`. HTTP/2 has no such header (RFC 8441 section 5).
+    /// Whether the connection switches protocols. From HTTP/2 on, a stream of it opens.
+    pub(crate) switches: bool,
+    /// The value of `Sec-WebSocket-Accept`. Over HTTP/2 it is not needed (RFC 8441 section 5).
     pub(crate) accept: Option<HeaderValue>,
     /// The subprotocol, if the server knows one that the client offers.
     pub(crate) protocol: Option<Arc<str>>,
@@ -66,6 +69,7 @@ pub(crate) fn check(parts: &Parts, config: &Config) -> Result<Handshake, Rejecti
     if is_http_1 {
         check_upgrade(parts)?;
     }
+    let requested = Requested::of(parts)?;
     // its bytes would be read as frames
     if announces_body(headers) {
         return Err(Rejection::Body);
@@ -76,8 +80,9 @@ pub(crate) fn check(parts: &Parts, config: &Config) -> Result<Handshake, Rejecti
     if headers::only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Rejection::WebSocketVersion);
     }
-    let accept = if is_http_1 { Some(accept(headers)?) } else { None };
-    config.origin.check(parts)?;
+    // over HTTP/2 a key means nothing (RFC 8441 section 5), but a client that sends one, as Undici does, waits for the answer
+    let accept = if is_http_1 { Some(accept(headers)?) } else { accept(headers).ok() };
+    config.origin.check(parts, &requested)?;
     subprotocol::check(headers)?;
     extensions::check(headers)?;
     let protocol = choose_protocol(headers, &config.protocols);
@@ -88,7 +93,7 @@ pub(crate) fn check(parts: &Parts, config: &Config) -> Result<Handshake, Rejecti
         #[cfg(feature = "deflate")]
         deflate: config.compression.and_then(|compression| deflate::negotiate(headers, compression)),
     };
-    Ok(Handshake { accept, protocol, negotiated })
+    Ok(Handshake { switches: is_http_1, accept, protocol, negotiated })
 }
 
 /// Checks what HTTP/1 requires of an upgrade.
@@ -253,6 +258,22 @@ mod tests {
         assert!(is_upgrade(&connect()));
         let handshake = check(&connect(), &knowing(&["superchat"], true)).unwrap();
         assert_eq!((handshake.accept, handshake.protocol.as_deref()), (None, Some("superchat")));
+    }
+
+    #[test]
+    fn over_http_2_a_key_is_answered_if_it_is_one_and_not_needed() {
+        let accept = |keys: &[&'static str]| {
+            let mut request = connect();
+            for key in keys {
+                request.headers.append(SEC_WEBSOCKET_KEY, HeaderValue::from_static(key));
+            }
+            checked(&request).map(|handshake| handshake.accept)
+        };
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        assert_eq!(accept(&[key]).unwrap().unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        for keys in [&[][..], &[""], &["no key"], &[key, key]] {
+            assert_eq!(accept(keys), Ok(None), "{keys:?}");
+        }
     }
 
     #[test]
@@ -428,7 +449,7 @@ mod tests {
         }
         assert_eq!(
             rejection(&ORIGIN, &["https://EVIL.com:443"]).unwrap().to_string(),
-            "the origin https://evil.com is not allowed; expected https://server.example.com",
+            "the origin https://evil.com is not allowed; expected a page of server.example.com",
         );
     }
 
@@ -513,6 +534,8 @@ mod tests {
         request.method = Method::GET;
         expected(&request, Rejection::HttpVersion);
         request.version = Version::HTTP_11;
+        expected(&request, Rejection::InvalidHost { header: "Host", problem: "it is missing" });
+        set(&mut request, HOST, "example.com");
         expected(&request, Rejection::Body);
         request.headers.remove(CONTENT_LENGTH);
         expected(&request, Rejection::Connection);
@@ -546,11 +569,7 @@ mod tests {
         ];
         for name in names {
             for value in ["<script>ECHO</script>", "https://ECHO\"@example.com", "ECHO\tECHO é"] {
-                let mut request = with_header(&name, &[value]);
-                if name == HOST {
-                    request.headers.insert(ORIGIN, HeaderValue::from_static("https://example.com"));
-                }
-                let text = checked(&request).unwrap_err().to_string();
+                let text = checked(&with_header(&name, &[value])).unwrap_err().to_string();
                 assert!(!text.to_lowercase().contains("echo"), "{name}: {text}");
             }
         }

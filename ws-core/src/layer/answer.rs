@@ -43,7 +43,7 @@ pub(super) fn answer<B, F>(
     ResponseFuture(State::Upgrade(call(Request::from_parts(parts, body)), awaited))
 }
 
-/// Accepts a handshake, or tells the observer that it is refused.
+/// Accepts a handshake, or tells the observer and the log that it is refused.
 fn accept(layer: &WebSocketLayer, parts: &Parts) -> Result<Accepted, Rejection> {
     let (config, connections) = (&layer.inner().config, &layer.inner().connections);
     let no_slot = |why| {
@@ -70,6 +70,7 @@ fn accept(layer: &WebSocketLayer, parts: &Parts) -> Result<Accepted, Rejection> 
 }
 
 fn refused(layer: &WebSocketLayer, rejection: &Rejection) {
+    layer.inner().warnings.warn(rejection);
     layer.inner().config.connection.observe(|observer| observer.on_refused(rejection));
 }
 

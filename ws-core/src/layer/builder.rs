@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::warnings::Warnings;
 #[cfg(feature = "deflate")]
 use crate::compression::Compression;
 #[cfg(all(feature = "deflate", feature = "testing"))]
@@ -55,6 +56,7 @@ pub struct WebSocketLayer {
 pub(super) struct Inner {
     pub(super) config: Config,
     pub(super) connections: Connections,
+    pub(super) warnings: Arc<Warnings>,
 }
 
 impl WebSocketLayer {

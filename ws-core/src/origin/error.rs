@@ -78,7 +78,7 @@ problems! {
 /// Why a request is refused.
 ///
 /// The texts contain nothing of a header that was not parsed. Host names have letters, digits, `.`, `-`, `_` and the
-/// brackets of IPv6 only, and at most 253 characters.
+/// brackets of IPv6 only, those of apps also `~` and `%`, and at most 253 characters.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
     MultipleOrigins,

@@ -15,7 +15,7 @@ pub(super) struct Host {
 
 impl Host {
     /// The limit of DNS, in bytes.
-    const MAX_NAME: usize = 253;
+    pub(super) const MAX_NAME: usize = 253;
 
     pub(super) fn parse(text: &[u8]) -> Result<Self, Problem> {
         if text.contains(&b'@') {
@@ -26,10 +26,16 @@ impl Host {
         }
         let (name, port) = if text.starts_with(b"[") { split_ipv6(text)? } else { split_name(text)? };
         let port = match port {
-            Some(port) => Some(parse_port(port).ok_or(Problem::Port)?),
+            Some(port) => Some(parse_port(port)?),
             None => None,
         };
         Ok(Self { name, port })
+    }
+
+    /// With this port, if none is given.
+    pub(super) fn or_port(mut self, port: Option<u16>) -> Self {
+        self.port = self.port.or(port);
+        self
     }
 
     /// Whether this is an address, which has no subdomains.
@@ -104,11 +110,11 @@ fn is_number(label: &str) -> bool {
 }
 
 /// A port from 1 to 65535, without a sign and without leading zeros.
-fn parse_port(text: &[u8]) -> Option<u16> {
-    if text.is_empty() || text.starts_with(b"0") || !text.iter().all(u8::is_ascii_digit) {
-        return None;
+pub(super) fn parse_port(text: &[u8]) -> Result<u16, Problem> {
+    if text.starts_with(b"0") || !text.iter().all(u8::is_ascii_digit) {
+        return Err(Problem::Port);
     }
-    str::from_utf8(text).ok()?.parse().ok()
+    str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(Problem::Port)
 }
 
 /// `ascii` has to be ASCII.

@@ -3,10 +3,13 @@
 //! Patterns are parsed when the policy is built, so a mistake shows at the start of the program, not at a request.
 
 mod error;
+mod forwarded;
 mod host;
 mod parsed;
 mod pattern;
 mod policy;
+mod requested;
+mod site;
 #[cfg(test)]
 mod tests;
 
@@ -14,3 +17,5 @@ pub(crate) use error::Denied;
 pub use error::InvalidOrigin;
 pub use parsed::Origin;
 pub use policy::OriginPolicy;
+pub use requested::HiddenTarget;
+pub(crate) use requested::Requested;

@@ -1,6 +1,7 @@
 //! [`Origin`]: the value of the header `Origin`, parsed and normalised.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use super::error::{InvalidOrigin, Problem};
@@ -12,6 +13,9 @@ use super::host::{Host, to_lower_case};
 /// port is the default of the scheme (`http`, `https`, `ws`, `wss`) unless another is given. So two origins are equal if
 /// they name the same server. An opaque origin equals none, not even itself, so there is no `Eq`.
 ///
+/// The pages of an app that is not on the web have a scheme of their own, and then the host may be any name, or empty:
+/// `app://.` (Electron), `file://`, `qrc://` (Qt), `content://com.example.provider` (Android).
+///
 /// ```
 /// use ws_core::Origin;
 ///
@@ -20,6 +24,9 @@ use super::host::{Host, to_lower_case};
 /// assert_eq!(origin.host(), Some("example.com"));
 /// assert_eq!(origin.port(), Some(443));
 /// assert_eq!(origin.to_string(), "https://example.com");
+///
+/// let page_of_an_app: Origin = "app://.".parse()?;
+/// assert_eq!((page_of_an_app.scheme(), page_of_an_app.host()), (Some("app"), Some(".")));
 ///
 /// let sandboxed: Origin = "null".parse()?;
 /// assert!(sandboxed.is_opaque());
@@ -39,7 +46,7 @@ impl Origin {
         self.0.as_ref().map(|origin| origin.scheme.as_str())
     }
 
-    /// The host, in lower case, an IPv6 address in its brackets; `None` if the origin is opaque.
+    /// The host, in lower case, an IPv6 address in its brackets; empty for `file://`; `None` if the origin is opaque.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         self.0.as_ref().map(|origin| origin.host.as_str())
@@ -106,20 +113,43 @@ pub(super) struct Tuple {
 impl Tuple {
     fn parse(text: &[u8]) -> Result<Self, Problem> {
         let (scheme, authority) = split_scheme(text)?;
-        Ok(Self::new(scheme, Host::parse(authority)?))
+        Self::new(scheme, authority)
     }
 
-    pub(super) fn new(scheme: String, host: Host) -> Self {
-        let port = host.port.or_else(|| Web::of(&scheme).map(Web::default_port));
-        Self { scheme, host: host.name, port }
+    /// `authority` is what follows `://`: a host and port. Only on the web it has to be one.
+    pub(super) fn new(scheme: String, authority: &[u8]) -> Result<Self, Problem> {
+        let web = Web::of(&scheme);
+        match Host::parse(authority) {
+            Ok(host) => {
+                let port = host.port.or_else(|| web.map(Web::default_port));
+                Ok(Self { scheme, host: host.name, port })
+            }
+            Err(_) if web.is_none() && is_name(authority) => {
+                Ok(Self { scheme, host: to_lower_case(authority), port: None })
+            }
+            Err(problem) => Err(problem),
+        }
     }
 
-    /// Whether they are equal, with `ws` read as `http` and `wss` as `https`. The scheme of `own` is `http` or `https`.
-    pub(super) fn matches_own(&self, own: &Self) -> bool {
-        Web::of(&self.scheme).is_some_and(|web| web.scheme() == own.scheme)
-            && self.host == own.host
-            && self.port == own.port
+    /// A page of the web.
+    pub(super) fn of(scheme: Web, host: &Host) -> Self {
+        let port = host.port.or(Some(scheme.default_port()));
+        Self { scheme: scheme.scheme().to_owned(), host: host.name.clone(), port }
     }
+
+    /// Whether this is a page of a web server on the machine of the browser, on any port.
+    pub(super) fn is_localhost(&self) -> bool {
+        let is_loopback = |address: Ipv4Addr| address.is_loopback();
+        matches!(self.scheme.as_str(), "http" | "https")
+            && (matches!(self.host.as_str(), "localhost" | "[::1]")
+                || self.host.parse().is_ok_and(is_loopback))
+    }
+}
+
+/// Whether an app that is not on the web may be called so. The name may be empty, and has nothing that could end it.
+fn is_name(text: &[u8]) -> bool {
+    text.len() <= Host::MAX_NAME
+        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(byte))
 }
 
 impl fmt::Display for Tuple {

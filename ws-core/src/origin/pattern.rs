@@ -23,8 +23,8 @@ impl OriginPattern {
             return Err(Problem::Opaque);
         }
         let (scheme, authority) = split_scheme(text.as_bytes())?;
-        let (host, subdomains) = parse_wildcard(authority)?;
-        Ok(Self { origin: Tuple::new(scheme, host), subdomains })
+        let (authority, subdomains) = split_wildcard(authority)?;
+        Ok(Self { origin: Tuple::new(scheme, authority)?, subdomains })
     }
 
     pub(super) fn matches(&self, origin: &Tuple) -> bool {
@@ -50,8 +50,8 @@ impl HostPattern {
         if text.contains("://") {
             return Err(Problem::SchemeOfHost);
         }
-        let (host, subdomains) = parse_wildcard(text.as_bytes())?;
-        Ok(Self { host, subdomains })
+        let (host, subdomains) = split_wildcard(text.as_bytes())?;
+        Ok(Self { host: Host::parse(host)?, subdomains })
     }
 
     pub(super) fn matches(&self, host: &Host) -> bool {
@@ -66,8 +66,9 @@ impl HostPattern {
 /// Whether `name` is `pattern`, or with `subdomains`, a subdomain of it.
 fn name_matches(pattern: &str, subdomains: bool, name: &str) -> bool {
     if subdomains {
-        // the dot excludes `evilexample.com`; no name starts with a dot, so `.example.com` is excluded, too
-        name.strip_suffix(pattern).is_some_and(|front| front.ends_with('.'))
+        // the dot excludes `evilexample.com`; the names of apps may have empty labels, as in `app://.example`
+        let labels = name.strip_suffix(pattern).and_then(|front| front.strip_suffix('.'));
+        labels.is_some_and(|labels| labels.split('.').all(|label| !label.is_empty()))
     } else {
         name == pattern
     }
@@ -90,16 +91,17 @@ where
     if list.is_empty() { Err(InvalidOrigin::new("", Problem::NoEntries)) } else { Ok(list) }
 }
 
-/// Parses a host that may have `*.` in front. Returns whether it has.
-fn parse_wildcard(text: &[u8]) -> Result<(Host, bool), Problem> {
+/// Splits off the `*.` in front, if it is there. Returns whether it is.
+fn split_wildcard(text: &[u8]) -> Result<(&[u8], bool), Problem> {
     let parent = text.strip_prefix(b"*.");
-    let host = parent.unwrap_or(text);
-    if host.contains(&b'*') {
+    let rest = parent.unwrap_or(text);
+    if rest.contains(&b'*') {
         return Err(Problem::Wildcard);
     }
-    let host = Host::parse(host)?;
-    if parent.is_some() && host.is_address() {
+    if let Some(parent) = parent
+        && Host::parse(parent)?.is_address()
+    {
         return Err(Problem::WildcardAddress);
     }
-    Ok((host, parent.is_some()))
+    Ok((rest, parent.is_some()))
 }

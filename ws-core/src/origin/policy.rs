@@ -5,17 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use http::HeaderMap;
-use http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
+use http::header::{HeaderValue, ORIGIN};
 use http::request::Parts;
 
 use super::error::{Denied, InvalidOrigin};
-use super::host::Host;
-use super::parsed::{Origin, Tuple, Web};
+use super::forwarded::Forwarded;
+use super::parsed::{Origin, Tuple};
 use super::pattern::{HostPattern, OriginPattern, parse_list};
+use super::requested::Requested;
+use super::site::Site;
 use crate::error::expect_valid;
-
-static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Which web pages may open a connection, by the header `Origin` of the handshake (RFC 6454, RFC 6455 section 10.2).
 ///
@@ -30,6 +29,22 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 /// It differs from a comparison of strings in that both sides are parsed and normalised first. The case of scheme and host,
 /// default ports, a trailing dot and the spelling of IPv6 addresses make no difference. What is not an origin
 /// (`https://example.com@evil.com`, `https://example.com/chat`, `null`) equals no origin.
+///
+/// # In development
+///
+/// A development server such as Vite serves the page on another port than this server's, which is another origin. This line
+/// allows it, and no page from elsewhere:
+///
+/// ```
+/// use ws_core::{OriginPolicy, WebSocketLayer};
+///
+/// let policy = if cfg!(debug_assertions) { OriginPolicy::localhost() } else { OriginPolicy::same_origin() };
+/// let layer = WebSocketLayer::new().origin(policy);
+/// ```
+///
+/// A browser does not show why a handshake was refused. The server's log does: see [`Rejection`](crate::Rejection).
+///
+/// # Users
 ///
 /// An origin names a page, not a user, and a program that is no browser can send any `Origin`. Authenticate the user as
 /// well.
@@ -59,6 +74,7 @@ enum Rule {
     #[default]
     SameOrigin,
     Allow(Arc<[OriginPattern]>),
+    Localhost,
     Predicate(Arc<Predicate>),
     Any,
 }
@@ -68,10 +84,13 @@ type Predicate = dyn Fn(&Origin, &Parts) -> bool + Send + Sync;
 impl OriginPolicy {
     /// Allows the pages of the host that the request is for. This is the default.
     ///
-    /// `Origin` is compared with `Host` (HTTP/2: `:authority`). The host and the port have to be equal. The scheme is not
-    /// compared, because a server behind a TLS terminator does not see whether the client used `https`. So a `Host` without
-    /// a port has the default port of the origin's scheme. If the proxy says which scheme the client used,
-    /// [`trust_forwarded`](Self::trust_forwarded) compares it as well.
+    /// `Origin` is compared with `Host`, or with the target of the request if that names a host (HTTP/2: `:authority`). The
+    /// host and the port have to be equal. The scheme is not compared, because a server behind a TLS terminator does not see
+    /// whether the client used `https`. So a `Host` without a port has the default port of the origin's scheme. If the proxy
+    /// says which scheme the client used, [`trust_forwarded`](Self::trust_forwarded) compares it as well.
+    ///
+    /// A page with a scheme of its own, such as `file://` or `capacitor://localhost`, is of no server. Use
+    /// [`allow`](Self::allow) for it.
     ///
     /// Attackers can point a host name of their own at the address of this server (DNS rebinding). Then `Origin` and `Host`
     /// are equal. [`allowed_hosts`](Self::allowed_hosts) protects against that.
@@ -81,9 +100,12 @@ impl OriginPolicy {
 
     /// Allows these origins and no others. If the server's own pages connect, list its own origin, too.
     ///
-    /// An entry is an origin (`https://example.com`, `http://localhost:3000`, `chrome-extension://<id>`). With `*.` in front
-    /// of the host it matches all subdomains, at any depth, but not the host itself. The scheme and the port have to be
-    /// equal; without a port, it is the default of the scheme.
+    /// An entry is an origin (`https://example.com`, `http://localhost:3000`, `chrome-extension://<id>`, `app://.`). With `*.`
+    /// in front of the host it matches all subdomains, at any depth, but not the host itself. The scheme and the port have to
+    /// be equal; without a port, it is the default of the scheme.
+    ///
+    /// `file://` stands for every file on the disk of the user that a browser or an app opens, also for one from the web that
+    /// the user has saved.
     ///
     /// # Panics
     ///
@@ -131,6 +153,21 @@ impl OriginPolicy {
         Ok(Self { rule: Rule::Allow(patterns), ..Self::default() })
     }
 
+    /// Allows pages of `localhost`, `127.0.0.0/8` and `[::1]`, with `http` or `https`, on any port, and no others. Use it in
+    /// development, where a page comes from another server on the same machine, such as Vite on `http://localhost:5173`.
+    ///
+    /// Names that only look like it are other hosts: `localhost.example.com`, `127.0.0.1.nip.io`. On a public server it lets in
+    /// any program on the machine of a user that serves a page, so use another policy there.
+    ///
+    /// ```
+    /// use ws_core::OriginPolicy;
+    ///
+    /// let policy = if cfg!(debug_assertions) { OriginPolicy::localhost() } else { OriginPolicy::same_origin() };
+    /// ```
+    pub fn localhost() -> Self {
+        Self { rule: Rule::Localhost, ..Self::default() }
+    }
+
     /// Allows what `predicate` allows. It is called for every request with a valid `Origin`, which may be opaque
     /// ([`Origin::is_opaque`]).
     ///
@@ -164,13 +201,20 @@ impl OriginPolicy {
         self
     }
 
-    /// Trusts `X-Forwarded-Host` and `X-Forwarded-Proto`, for [`same_origin`](Self::same_origin) and
-    /// [`allowed_hosts`](Self::allowed_hosts). Without this call both headers are ignored.
+    /// Trusts what the proxy in front of this server says in `X-Forwarded-Host`, `X-Forwarded-Port` and `X-Forwarded-Proto`, or
+    /// in `Forwarded` (RFC 7239), for [`same_origin`](Self::same_origin) and [`allowed_hosts`](Self::allowed_hosts). Without
+    /// this call these headers are ignored.
     ///
-    /// The forwarded host replaces `Host`. The forwarded scheme (`http` or `ws`, `https` or `wss`) is compared with the
-    /// scheme of the origin. If a chain of proxies makes a list, the first entry counts. A missing header changes nothing.
+    /// The forwarded host replaces that of the request. The forwarded port counts if the host has none. The forwarded scheme
+    /// (`http` or `ws`, `https` or `wss`) is compared with the scheme of the origin. A missing header changes nothing. One that
+    /// cannot be read is answered with 400.
     ///
-    /// Call it only behind a proxy that **overwrites** both headers. Otherwise clients can send any value in them.
+    /// Only the proxy that speaks with this server is trusted. If a header is a list, on one line or on several, the last
+    /// entry is that proxy's and counts. All entries in front of it may be the client's. If both `Forwarded` and
+    /// `X-Forwarded-*` tell a host, a port or a scheme, they have to tell the same, else the answer is 400.
+    ///
+    /// Call it only behind a proxy that sets, or removes, **each** of these headers. A client can send any value in one that
+    /// the proxy passes on.
     pub fn trust_forwarded(mut self) -> Self {
         self.trust_forwarded = true;
         self
@@ -223,21 +267,21 @@ impl OriginPolicy {
         Ok(self)
     }
 
-    /// Checks a request.
-    pub(crate) fn check(&self, parts: &Parts) -> Result<(), Denied> {
-        self.check_host(parts)?;
+    /// Checks a request for the host `requested`.
+    pub(crate) fn check(&self, parts: &Parts, requested: &Requested<'_>) -> Result<(), Denied> {
+        self.check_host(parts, requested)?;
         match only_origin(&parts.headers)? {
-            Some(value) => self.check_origin(value, parts),
+            Some(value) => self.check_origin(value, parts, requested),
             None if self.require_origin => Err(Denied::MissingOrigin),
             None => Ok(()),
         }
     }
 
-    fn check_host(&self, parts: &Parts) -> Result<(), Denied> {
+    fn check_host(&self, parts: &Parts, requested: &Requested<'_>) -> Result<(), Denied> {
         if self.allowed_hosts.is_empty() {
             return Ok(());
         }
-        let host = self.requested_host(parts)?;
+        let host = self.site(parts, requested)?.host;
         if self.allowed_hosts.iter().any(|pattern| pattern.matches(&host)) {
             Ok(())
         } else {
@@ -245,8 +289,13 @@ impl OriginPolicy {
         }
     }
 
-    fn check_origin(&self, value: &HeaderValue, parts: &Parts) -> Result<(), Denied> {
-        if matches!(self.rule, Rule::SameOrigin) && self.is_plainly_same(value, parts) {
+    fn check_origin(
+        &self,
+        value: &HeaderValue,
+        parts: &Parts,
+        requested: &Requested<'_>,
+    ) -> Result<(), Denied> {
+        if matches!(self.rule, Rule::SameOrigin) && self.is_plainly_same(value, requested) {
             return Ok(());
         }
         let origin =
@@ -256,13 +305,18 @@ impl OriginPolicy {
             Rule::Any => Ok(()),
             Rule::SameOrigin => {
                 let origin = origin?;
-                let own = self.own_origin(&origin, parts)?;
-                allow_if(origin.tuple().is_some_and(|origin| origin.matches_own(&own)), &origin, own)
+                let site = self.site(parts, requested)?;
+                allow_if(origin.tuple().is_some_and(|origin| site.has_page(origin)), &origin, site)
             }
             Rule::Allow(patterns) => {
                 let origin = origin?;
                 let listed = |origin: &Tuple| patterns.iter().any(|pattern| pattern.matches(origin));
                 allow_if(origin.tuple().is_some_and(listed), &origin, "an origin of the server's list")
+            }
+            Rule::Localhost => {
+                let origin = origin?;
+                let allowed = origin.tuple().is_some_and(Tuple::is_localhost);
+                allow_if(allowed, &origin, "a page of localhost, 127.0.0.0/8 or [::1]")
             }
             Rule::Predicate(predicate) => {
                 let origin = origin?;
@@ -274,72 +328,20 @@ impl OriginPolicy {
     }
 
     /// Whether the text of the origin, after the scheme, is the text of the host in the request. That is so for most
-    /// requests of browsers, and saves the parsing of both sides.
-    fn is_plainly_same(&self, value: &HeaderValue, parts: &Parts) -> bool {
+    /// requests of browsers, and saves parsing the origin.
+    fn is_plainly_same(&self, value: &HeaderValue, requested: &Requested<'_>) -> bool {
         let origin = value.as_bytes();
         let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-        authority.is_some_and(|authority| {
-            self.forwarded(&parts.headers, &X_FORWARDED_PROTO).is_none()
-                && self.requested_authority(parts).is_ok_and(|(_, own)| own == authority)
-                && Host::parse(authority).is_ok()
+        !self.trust_forwarded && authority == Some(requested.text)
+    }
+
+    /// Where the client finds this server.
+    fn site(&self, parts: &Parts, requested: &Requested<'_>) -> Result<Site, Denied> {
+        Ok(if self.trust_forwarded {
+            Site::behind_proxy(requested, Forwarded::of(&parts.headers)?)
+        } else {
+            Site::new(requested)
         })
-    }
-
-    /// The origin of this server's own pages, according to the request. What the request does not say is taken from
-    /// `origin`, with which the result is compared.
-    fn own_origin(&self, origin: &Origin, parts: &Parts) -> Result<Tuple, Denied> {
-        let host = self.requested_host(parts)?;
-        let web = match self.forwarded_scheme(&parts.headers)? {
-            Some(web) => web,
-            None => origin.tuple().and_then(|origin| Web::of(&origin.scheme)).unwrap_or(Web::Tls),
-        };
-        Ok(Tuple {
-            scheme: web.scheme().to_owned(),
-            host: host.name,
-            port: host.port.or_else(|| Some(web.default_port())),
-        })
-    }
-
-    /// The host that the request is for.
-    fn requested_host(&self, parts: &Parts) -> Result<Host, Denied> {
-        let (header, authority) = self.requested_authority(parts)?;
-        Host::parse(authority).map_err(|problem| Denied::host(header, problem))
-    }
-
-    /// The text of the host and port, with the name of the header that it is from.
-    fn requested_authority<'a>(&self, parts: &'a Parts) -> Result<(&'static str, &'a [u8]), Denied> {
-        if let Some(value) = self.forwarded(&parts.headers, &X_FORWARDED_HOST) {
-            return Ok(("X-Forwarded-Host", value));
-        }
-        let mut values = parts.headers.get_all(&HOST).iter();
-        let header = values.next();
-        if values.next().is_some() {
-            return Err(Denied::Host { header: "Host", problem: "there is more than one" });
-        }
-        // `:authority` of HTTP/2; in HTTP/1.1 a target in absolute form, which replaces `Host` (RFC 9112 section 3.2.2)
-        if let Some(authority) = parts.uri.authority() {
-            return Ok((":authority", authority.as_str().as_bytes()));
-        }
-        let header = header.ok_or(Denied::Host { header: "Host", problem: "it is missing" })?;
-        Ok(("Host", header.as_bytes()))
-    }
-
-    /// The scheme that the client used, if a trusted proxy says it.
-    fn forwarded_scheme(&self, headers: &HeaderMap) -> Result<Option<Web>, Denied> {
-        let Some(value) = self.forwarded(headers, &X_FORWARDED_PROTO) else { return Ok(None) };
-        let scheme = str::from_utf8(value).unwrap_or_default().to_ascii_lowercase();
-        match Web::of(&scheme) {
-            Some(web) => Ok(Some(web)),
-            None => {
-                Err(Denied::Host { header: "X-Forwarded-Proto", problem: "it is neither http nor https" })
-            }
-        }
-    }
-
-    /// The first entry of a header that a proxy sets, if proxies are trusted.
-    fn forwarded<'a>(&self, headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-        let value = self.trust_forwarded.then(|| headers.get(name)).flatten()?;
-        value.as_bytes().split(|&byte| byte == b',').next().map(<[u8]>::trim_ascii)
     }
 }
 
@@ -364,6 +366,7 @@ impl fmt::Debug for Rule {
         match self {
             Self::SameOrigin => f.write_str("SameOrigin"),
             Self::Allow(patterns) => f.debug_tuple("Allow").field(patterns).finish(),
+            Self::Localhost => f.write_str("Localhost"),
             Self::Predicate(_) => f.write_str("Predicate(..)"),
             Self::Any => f.write_str("Any"),
         }

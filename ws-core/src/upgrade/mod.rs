@@ -247,12 +247,14 @@ impl WebSocketUpgrade {
 
 fn response(handshake: &Handshake) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    if let Some(accept) = &handshake.accept {
+    if handshake.switches {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept.clone());
+    }
+    if let Some(accept) = &handshake.accept {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, accept.clone());
     }
     if let Some(protocol) = &handshake.protocol
         && let Ok(value) = HeaderValue::from_str(protocol)
@@ -285,8 +287,8 @@ mod tests {
     fn the_response_has_the_extension_that_was_negotiated() {
         let answer = |deflate| {
             let accept = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-            let handshake =
-                Handshake { accept: Some(accept), protocol: None, negotiated: Negotiated { deflate } };
+            let negotiated = Negotiated { deflate };
+            let handshake = Handshake { switches: true, accept: Some(accept), protocol: None, negotiated };
             response(&handshake).headers().get(header::SEC_WEBSOCKET_EXTENSIONS).cloned()
         };
         assert_eq!(answer(None), None);

@@ -1,9 +1,12 @@
 //! Tests of origins, hosts, patterns and policies.
 
+mod apps;
+mod forwarded;
 mod parsing;
 mod pattern;
 mod policy;
 mod random;
+mod requested;
 
 use std::fmt;
 
@@ -14,6 +17,7 @@ use http::request::Parts;
 use super::error::{Denied, InvalidOrigin};
 use super::parsed::Origin;
 use super::policy::OriginPolicy;
+use super::requested::Requested;
 
 type Header<'a> = (&'a str, &'a [u8]);
 
@@ -26,9 +30,14 @@ fn parts(headers: &[Header<'_>]) -> Parts {
     request
 }
 
+/// The judgement of a request, of its host first.
+fn check(policy: &OriginPolicy, request: &Parts) -> Result<(), Denied> {
+    policy.check(request, &Requested::of(request)?)
+}
+
 /// The judgement of a request with these two headers.
 fn judge(policy: &OriginPolicy, origin: &str, host: &str) -> Result<(), Denied> {
-    policy.check(&parts(&[("origin", origin.as_bytes()), ("host", host.as_bytes())]))
+    check(policy, &parts(&[("origin", origin.as_bytes()), ("host", host.as_bytes())]))
 }
 
 fn not_allowed(origin: &str, expected: &str) -> Result<(), Denied> {
@@ -61,7 +70,6 @@ const NOT_ORIGINS: &[&str] = &[
     "https://",
     "https://.",
     "https://:443",
-    "file://",
     "NULL",
     "null/",
     "https://example.com/",

@@ -1,9 +1,6 @@
 //! Which requests a policy allows.
 
-use http::Version;
-use http::header::{HOST, HeaderValue};
-
-use super::{NOT_ORIGINS, is_malformed, judge, not_allowed, parts};
+use super::{NOT_ORIGINS, check, is_malformed, judge, normalised, not_allowed, parts};
 use crate::origin::error::Denied;
 use crate::origin::policy::OriginPolicy;
 
@@ -34,21 +31,21 @@ fn same_origin_allows_the_requested_host() {
 fn same_origin_names_both_sides_of_what_it_refuses() {
     let policy = OriginPolicy::same_origin();
     for (origin, host, expected) in [
-        ("https://evil.com", "example.com", "https://example.com"),
-        ("https://example.com.evil.com", "example.com", "https://example.com"),
-        ("https://evil-example.com", "example.com", "https://example.com"),
-        ("https://sub.example.com", "example.com", "https://example.com"),
-        ("https://example.com", "sub.example.com", "https://sub.example.com"),
-        ("https://example.com:8443", "example.com", "https://example.com"),
-        ("https://example.com", "example.com:8443", "https://example.com:8443"),
-        ("http://example.com", "example.com:443", "http://example.com:443"),
-        ("https://example.com", "example.com:80", "https://example.com:80"),
-        ("http://[::1]:8080", "[::2]:8080", "http://[::2]:8080"),
-        ("http://127.0.0.1", "localhost", "http://localhost"),
+        ("https://evil.com", "example.com", "a page of example.com"),
+        ("https://example.com.evil.com", "example.com", "a page of example.com"),
+        ("https://evil-example.com", "example.com", "a page of example.com"),
+        ("https://sub.example.com", "example.com", "a page of example.com"),
+        ("https://example.com", "sub.example.com", "a page of sub.example.com"),
+        ("https://example.com:8443", "example.com", "a page of example.com"),
+        ("https://example.com", "example.com:8443", "a page of example.com:8443"),
+        ("http://example.com", "example.com:443", "a page of example.com:443"),
+        ("https://example.com", "example.com:80", "a page of example.com:80"),
+        ("http://[::1]:8080", "[::2]:8080", "a page of [::2]:8080"),
+        ("http://127.0.0.1", "localhost", "a page of localhost"),
         // a page of an app, not of this server, whatever its host
-        ("capacitor://localhost", "localhost", "https://localhost"),
-        ("null", "example.com", "https://example.com"),
-        ("null", "null", "https://null"),
+        ("capacitor://localhost", "localhost", "a page of localhost"),
+        ("null", "example.com", "a page of example.com"),
+        ("null", "null", "a page of null"),
     ] {
         assert_eq!(judge(&policy, origin, host), not_allowed(origin, expected), "{origin} {host}");
     }
@@ -61,7 +58,7 @@ fn same_origin_refuses_what_is_not_an_origin() {
     }
     let policy = OriginPolicy::same_origin();
     for origin in [&b"https://example.com\xff"[..], b"\x80\xff", b"nu\xc3\xbcll"] {
-        let judgement = policy.check(&parts(&[("origin", origin), ("host", b"example.com")]));
+        let judgement = check(&policy, &parts(&[("origin", origin), ("host", b"example.com")]));
         assert!(is_malformed(&judgement), "{origin:?}");
     }
 }
@@ -70,22 +67,9 @@ fn same_origin_refuses_what_is_not_an_origin() {
 fn what_is_not_an_origin_is_refused_also_where_the_host_is_the_same() {
     for origin in NOT_ORIGINS.iter().filter(|text| !text.contains(',')) {
         let host = origin.rsplit("//").next().unwrap_or_default();
-        assert!(is_malformed(&judge(&OriginPolicy::same_origin(), origin, host)), "{origin:?}");
+        // most of these are no hosts either
+        assert!(judge(&OriginPolicy::same_origin(), origin, host).is_err(), "{origin:?}");
     }
-}
-
-#[test]
-fn the_scheme_that_a_trusted_proxy_tells_counts_also_where_the_host_is_the_same() {
-    let judge = |policy: OriginPolicy, scheme: &[u8]| {
-        policy.check(&parts(&[
-            ("origin", b"https://example.com"),
-            ("host", b"example.com"),
-            ("x-forwarded-proto", scheme),
-        ]))
-    };
-    assert_eq!(judge(OriginPolicy::same_origin().trust_forwarded(), b"https"), Ok(()));
-    assert!(judge(OriginPolicy::same_origin().trust_forwarded(), b"http").is_err());
-    assert_eq!(judge(OriginPolicy::same_origin(), b"http"), Ok(()), "nobody is trusted");
 }
 
 #[test]
@@ -109,7 +93,7 @@ fn a_request_has_one_origin_at_most() {
             &[host, ("origin", b"https://example.com,")],
             &[host, ("origin", b",")],
         ] {
-            assert_eq!(policy.check(&parts(headers)), Err(Denied::MultipleOrigins), "{headers:?}");
+            assert_eq!(check(&policy, &parts(headers)), Err(Denied::MultipleOrigins), "{headers:?}");
         }
     }
 }
@@ -120,47 +104,10 @@ fn a_request_without_origin_is_allowed_unless_one_is_required() {
     for policy in
         [OriginPolicy::same_origin(), OriginPolicy::any(), listed, OriginPolicy::predicate(|_, _| false)]
     {
-        assert_eq!(policy.check(&parts(&[("host", b"example.com")])), Ok(()));
-        assert_eq!(policy.check(&parts(&[])), Ok(()));
+        assert_eq!(check(&policy, &parts(&[("host", b"example.com")])), Ok(()));
         let policy = policy.require_origin();
-        assert_eq!(policy.check(&parts(&[("host", b"example.com")])), Err(Denied::MissingOrigin));
+        assert_eq!(check(&policy, &parts(&[("host", b"example.com")])), Err(Denied::MissingOrigin));
     }
-}
-
-#[test]
-fn same_origin_needs_one_host_that_is_one() {
-    let origin = ("origin", &b"https://example.com"[..]);
-    for headers in [
-        &[origin][..],
-        &[origin, ("host", b"example.com"), ("host", b"example.com")],
-        &[origin, ("host", b"")],
-        &[origin, ("host", b"example.com, example.com")],
-        &[origin, ("host", b"user@example.com")],
-        &[origin, ("host", b"https://example.com")],
-        &[origin, ("host", b"example.com/")],
-        &[origin, ("host", b"example.com:")],
-        &[origin, ("host", b"example.com:65536")],
-        &[origin, ("host", b"example.com\xff")],
-        &[origin, ("host", b"[::1")],
-    ] {
-        let judgement = OriginPolicy::same_origin().check(&parts(headers));
-        assert!(matches!(judgement, Err(Denied::Host { header: "Host", .. })), "{headers:?} {judgement:?}");
-    }
-}
-
-#[test]
-fn the_authority_of_the_target_is_the_host() {
-    let policy = OriginPolicy::same_origin();
-    let mut request = parts(&[("origin", b"https://example.com")]);
-    request.uri = "https://EXAMPLE.com/chat".parse().unwrap();
-    request.version = Version::HTTP_2;
-    assert_eq!(policy.check(&request), Ok(()));
-    request.headers.insert(HOST, HeaderValue::from_static("evil.com"));
-    assert_eq!(policy.check(&request), Ok(()));
-    request.uri = "https://user@example.com/chat".parse().unwrap();
-    assert!(matches!(policy.check(&request), Err(Denied::Host { header: ":authority", .. })));
-    request.uri = "/chat".parse().unwrap();
-    assert_eq!(policy.check(&request), not_allowed("https://example.com", "https://evil.com"));
 }
 
 #[test]
@@ -186,69 +133,61 @@ fn any_allows_every_page() {
 }
 
 #[test]
-fn forwarded_headers_are_ignored_unless_trusted() {
-    let headers = parts(&[
-        ("origin", b"https://evil.com"),
-        ("host", b"example.com"),
-        ("x-forwarded-host", b"evil.com"),
-        ("x-forwarded-proto", b"garbage"),
-    ]);
-    let policy = OriginPolicy::same_origin();
-    assert_eq!(policy.check(&headers), not_allowed("https://evil.com", "https://example.com"));
-    let policy = OriginPolicy::same_origin().try_allowed_hosts(["evil.com"]).unwrap();
-    assert_eq!(policy.check(&headers), Err(Denied::Misdirected { host: "example.com".to_owned() }));
-}
-
-#[test]
-fn trusted_forwarded_headers_stand_for_host_and_scheme() {
-    let policy = OriginPolicy::same_origin().trust_forwarded();
-    let judge = |origin: &str, host: &str, scheme: &str| {
-        policy.check(&parts(&[
-            ("origin", origin.as_bytes()),
-            ("host", b"10.0.0.1:8080"),
-            ("x-forwarded-host", host.as_bytes()),
-            ("x-forwarded-proto", scheme.as_bytes()),
-        ]))
-    };
-    for (origin, host, scheme) in [
-        ("https://example.com", "example.com", "https"),
-        ("https://example.com", "Example.com:443", "WSS"),
-        ("http://example.com", "example.com", "http"),
-        ("http://example.com", "example.com", "ws"),
-        ("https://example.com", "example.com, proxy.internal", "https, http"),
+fn localhost_allows_pages_of_this_machine_on_any_port_and_no_others() {
+    let policy = OriginPolicy::localhost();
+    for origin in [
+        "http://localhost",
+        "http://localhost:5173",
+        "https://localhost:8443",
+        "http://LOCALHOST.:3000",
+        "http://127.0.0.1:5173",
+        "https://127.0.0.1",
+        "http://127.255.0.3:1",
+        "http://[::1]:5173",
+        "http://[0:0::1]",
     ] {
-        assert_eq!(judge(origin, host, scheme), Ok(()), "{origin} {host} {scheme}");
+        for host in ["127.0.0.1:3000", "example.com"] {
+            assert_eq!(judge(&policy, origin, host), Ok(()), "{origin}");
+        }
     }
-    for (origin, host, scheme, expected) in [
-        ("http://example.com", "example.com", "https", "https://example.com"),
-        ("https://example.com", "example.com", "http", "http://example.com"),
-        ("https://example.com:80", "example.com", "http", "http://example.com"),
-        ("https://evil.com", "example.com", "https", "https://example.com"),
-        ("https://example.com", "evil.com, example.com", "https", "https://evil.com"),
-        ("http://10.0.0.1:8080", "example.com", "https", "https://example.com"),
+    for origin in [
+        "http://localhost.evil.com",
+        "http://evil.localhost",
+        "http://evil-localhost",
+        "http://127.0.0.1.nip.io",
+        "http://a127.0.0.1.com",
+        "http://128.0.0.1",
+        "http://126.255.255.255",
+        "http://0.0.0.0",
+        "http://192.168.1.2:5173",
+        "http://[::2]",
+        "http://[::]",
+        "http://[::ffff:127.0.0.1]",
+        "http://example.com",
+        "ws://localhost",
+        "ftp://localhost",
+        "file://localhost",
+        "capacitor://localhost",
+        "file://",
+        "null",
     ] {
-        assert_eq!(judge(origin, host, scheme), not_allowed(origin, expected), "{origin} {host} {scheme}");
+        let expected = not_allowed(&normalised(origin), "a page of localhost, 127.0.0.0/8 or [::1]");
+        assert_eq!(judge(&policy, origin, "localhost"), expected);
     }
-    let header = |judgement| match judgement {
-        Err(Denied::Host { header, .. }) => header,
-        _ => "none",
-    };
-    assert_eq!(header(judge("https://example.com", "", "https")), "X-Forwarded-Host");
-    assert_eq!(header(judge("https://example.com", "example.com", "gopher")), "X-Forwarded-Proto");
-    assert_eq!(header(judge("https://example.com", "example.com", "")), "X-Forwarded-Proto");
-}
-
-#[test]
-fn trust_changes_nothing_where_nothing_is_forwarded() {
-    let policy = OriginPolicy::same_origin().trust_forwarded();
-    assert_eq!(judge(&policy, "https://example.com", "example.com"), Ok(()));
-    assert!(judge(&policy, "https://evil.com", "example.com").is_err());
-}
-
-#[test]
-fn a_trusted_forwarded_host_is_the_one_that_has_to_be_allowed() {
-    let policy = OriginPolicy::any().trust_forwarded().try_allowed_hosts(["example.com"]).unwrap();
-    let headers = [("host", &b"10.0.0.1"[..]), ("x-forwarded-host", b"example.com")];
-    assert_eq!(policy.check(&parts(&headers)), Ok(()));
-    assert!(policy.check(&parts(&headers[..1])).is_err());
+    for origin in [
+        "http://localhost@evil.com",
+        "http://evil.com@localhost",
+        "http://localhost:3000@evil.com",
+        "http://localhost#evil.com",
+        "http://localhost\\.evil.com",
+        "http://localhost/",
+        "http://127.1",
+        "http://2130706433",
+        "http://0x7f.0.0.1",
+        "http://127.0.0.01",
+        "localhost",
+        "",
+    ] {
+        assert!(is_malformed(&judge(&policy, origin, "localhost")), "{origin}");
+    }
 }

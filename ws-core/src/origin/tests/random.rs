@@ -9,6 +9,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::{check, parts};
+use crate::origin::error::Denied;
 use crate::origin::parsed::Origin;
 use crate::origin::policy::OriginPolicy;
 
@@ -57,7 +59,7 @@ fn is_allowed(policy: &OriginPolicy, origin: &str, host: &str) -> bool {
         let Ok(value) = HeaderValue::from_str(value) else { return false };
         request.headers.insert(name, value);
     }
-    policy.check(&request).is_ok()
+    check(policy, &request).is_ok()
 }
 
 proptest! {
@@ -119,5 +121,30 @@ proptest! {
             }
         }
         prop_assert!(!is_allowed(&OriginPolicy::same_origin(), "null", &host));
+    }
+
+    #[test]
+    fn nothing_in_front_of_the_proxys_words_decides(
+        front in prop_oneof!["[ -~]{0,30}", "(host|for|proto|[,;=\\\\ \"]|evil\\.com|x){0,12}"],
+        words in select(&[
+            "host=site.com;proto=https",
+            "for=192.0.2.1;proto=https;host=site.com",
+            "for=\"[2001:db8::1]:47\";host=\"site.com\";proto=\"https\"",
+        ]),
+        in_one_line: bool,
+    ) {
+        let policy = OriginPolicy::same_origin().trust_forwarded();
+        let own = ("host", &b"evil.com"[..]);
+        let joined = format!("{front}, {words}");
+        let lines = if in_one_line { vec![joined.as_str()] } else { vec![front.as_str(), words] };
+        for (name, lines) in [("forwarded", &lines), ("x-forwarded-host", &vec![front.as_str(), "site.com"])] {
+            let lines = lines.iter().map(|line| (name, line.trim().as_bytes()));
+            let judge = |origin: &'static [u8]| {
+                check(&policy, &parts(&[own, ("origin", origin)].into_iter().chain(lines.clone()).collect::<Vec<_>>()))
+            };
+            prop_assert!(judge(b"https://evil.com").is_err());
+            let of_site = judge(b"https://site.com");
+            prop_assert!(matches!(of_site, Ok(()) | Err(Denied::Host { header: "Forwarded", .. })), "{of_site:?}");
+        }
     }
 }
