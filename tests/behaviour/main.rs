@@ -7,6 +7,7 @@ mod abandoned;
 mod closing;
 mod draining;
 mod endless;
+mod floods;
 mod frames;
 mod handshake;
 mod http2;
