@@ -11,10 +11,15 @@ mod floods;
 mod frames;
 mod handshake;
 mod http2;
+#[path = "../../examples/axum_tls/listener.rs"]
+mod listener;
 mod middleware;
 mod observing;
 mod origin;
+mod peer_addr;
 mod peers;
 mod serving;
+#[path = "../examples/tls.rs"]
+mod tls;
 mod upgrade;
 mod warp;

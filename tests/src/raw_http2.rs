@@ -204,26 +204,26 @@ impl RawHttp2 {
         }
     }
 
-    /// The next frame of this type; answers PINGs until then.
+    /// The next frame of this type.
     pub async fn next(&mut self, kind: Kind) -> RawFrame {
         loop {
             let frame = self.frame().await.unwrap_or_else(|| panic!("the connection ended before {kind:?}"));
             if frame.is(kind) {
                 return frame;
             }
-            if frame.is(Kind::Ping) && frame.flags & ACK == 0 {
-                self.send(RawFrame { flags: ACK, ..frame }).await;
-            }
         }
     }
 
     /// Waits for the GOAWAY that ends the connection, and for its end; returns its error code and what it says. Answers
-    /// nothing.
+    /// PINGs, which are how the server learns that its first GOAWAY has come (RFC 9113 section 6.8).
     pub async fn goodbye(&mut self) -> (u32, String) {
         let mut last = None;
         while let Some(frame) = self.frame().await {
             if frame.is(Kind::GoAway) {
                 last = Some(frame.payload);
+            } else if frame.is(Kind::Ping) && frame.flags & ACK == 0 {
+                // the server may be gone by now
+                let _ = self.try_write(&RawFrame { flags: ACK, ..frame }.bytes()).await;
             }
         }
         let payload = last.expect("a GOAWAY before the end");
