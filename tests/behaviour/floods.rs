@@ -38,6 +38,39 @@ async fn a_rapid_reset_ends_the_connection<S: Server>() {
     server.until_open(0).await;
 }
 
+/// Streams that are opened, answered and reset, as fast as the answers come: each is a handshake, and ends with its stream.
+async fn streams_that_are_reset_again_and_again_leave_nothing<S: Server>() {
+    let server = S::start(Setup::echo()).await;
+    let mut flood = RawHttp2::open(server.address).await;
+    for stream in (0..1_000).map(|number| 2 * number + 1) {
+        flood.send(RawFrame::upgrade(stream)).await;
+        assert_eq!(flood.next(Kind::Headers).await.stream, stream);
+        flood.send(RawFrame::reset(stream)).await;
+    }
+    server.until_open(0).await;
+    assert_eq!(server.seen.under_way(), 0);
+    others_go_on::<S>(&server).await;
+}
+
+/// 200 at the same time are allowed; and the client that goes on regardless is left.
+async fn more_streams_than_allowed_are_refused_and_then_end_the_connection<S: Server>() {
+    let server = S::start(Setup::idle()).await;
+    let mut flood = RawHttp2::open(server.address).await;
+    let mut streams = (0..).map(|number| 2 * number + 1);
+    for stream in streams.by_ref().take(200) {
+        flood.send(RawFrame::upgrade(stream)).await;
+    }
+    server.until_open(200).await;
+    let stream = streams.next().expect("there are more");
+    flood.send(RawFrame::upgrade(stream)).await;
+    let reset = flood.next(Kind::ResetStream).await;
+    assert_eq!((reset.stream, &reset.payload[..]), (stream, &code::REFUSED_STREAM.to_be_bytes()[..]));
+    let bytes: Vec<_> = streams.take(1_100).flat_map(|stream| RawFrame::upgrade(stream).bytes()).collect();
+    let _ = within("the server to read or to leave", flood.try_write(&bytes)).await;
+    assert_eq!(flood.goodbye().await, calm("too_many_internal_resets"));
+    server.until_open(0).await;
+}
+
 /// A head that never ends (CVE-2024-27316), of parts that are empty.
 async fn a_flood_of_continuations_ends_the_connection<S: Server>() {
     let server = S::start(Setup::echo()).await;
@@ -106,6 +139,8 @@ async fn a_flood_of_tiny_data_that_nobody_reads_ends_the_connection<S: Server>()
 ws_tests::cases! {
     [not http1: "it is about HTTP/2"]
     a_rapid_reset_ends_the_connection,
+    streams_that_are_reset_again_and_again_leave_nothing,
+    more_streams_than_allowed_are_refused_and_then_end_the_connection,
     a_flood_of_continuations_ends_the_connection,
     a_head_that_is_much_longer_when_it_is_decompressed_ends_the_connection,
     a_flood_of_empty_data_ends_the_connection,

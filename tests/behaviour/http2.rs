@@ -8,6 +8,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, Version};
 use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tower::{Layer as _, ServiceExt as _};
@@ -16,7 +19,7 @@ use ws_tests::adapters::Warp;
 use ws_tests::http2::{Connection, is_offered};
 use ws_tests::request::{HOST, KEY};
 use ws_tests::server::TAG;
-use ws_tests::{Client, Frame, Request, Server, Setup, within};
+use ws_tests::{Client, Frame, Request, Server, Setup, until, within};
 
 /// A listener, and its address.
 async fn listen() -> (TcpListener, SocketAddr) {
@@ -156,6 +159,66 @@ async fn those_that_nobody_reads_leave_the_others_their_share(address: SocketAdd
         .await;
     }
     more.into_iter().for_each(|more| more.abort());
+}
+
+/// What an application does around hyper for the same, with a service of its own.
+async fn serve_in_a_loop(listener: TcpListener, app: ::axum::Router) {
+    loop {
+        let (stream, _) = listener.accept().await.expect("the listener works");
+        let service = TowerToHyperService::new(app.clone());
+        tokio::spawn(async move {
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder
+                .http2()
+                .enable_connect_protocol()
+                .max_concurrent_streams(200)
+                .initial_stream_window_size(64 * 1024)
+                .initial_connection_window_size(200 * 64 * 1024);
+            let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+fn router() -> ::axum::Router {
+    let upgrade = async |upgrade: ws_axum::WebSocketUpgrade| upgrade.on_upgrade(until_binary);
+    ::axum::Router::new().route("/ws", ::axum::routing::any(upgrade)).layer(WebSocketLayer::new())
+}
+
+#[test]
+fn those_that_nobody_reads_leave_the_others_their_share_with_axum_in_a_loop() {
+    ws_tests::runtime::run(async {
+        let (listener, address) = listen().await;
+        tokio::spawn(serve_in_a_loop(listener, router()));
+        those_that_nobody_reads_leave_the_others_their_share(address).await;
+    });
+}
+
+#[test]
+fn those_that_nobody_reads_leave_the_others_their_share_with_axum_in_serve() {
+    ws_tests::runtime::run(async {
+        let (listener, address) = listen().await;
+        tokio::spawn(ws_hyper::serve(listener, router()).into_future());
+        those_that_nobody_reads_leave_the_others_their_share(address).await;
+    });
+}
+
+#[test]
+fn streams_that_are_reset_while_nobody_reads_give_their_share_back() {
+    ws_tests::runtime::run(async {
+        let (listener, address) = listen().await;
+        let layer = WebSocketLayer::new().ping_interval(Duration::from_millis(300));
+        let app = layer.layer(ws_hyper::service(until_binary));
+        tokio::spawn(ws_hyper::serve(listener, app).http2_max_concurrent_streams(10).into_future());
+        let connection = Connection::open(address).await;
+        // three times as many as the window of the connection is for
+        for _ in 0..30 {
+            let mut client = Client::on(&connection);
+            client.handshake(Request::upgrade()).await;
+            client.write(Frame::binary(vec![0; 4 * 1024]).masked().repeat(28)).await;
+            client.reset();
+        }
+        until("no WebSocket", || layer.connections().is_empty()).await;
+    });
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub enum Kind {
 pub mod code {
     /// Not a result of an error.
     pub const NO_ERROR: u32 = 0x0;
+    /// The stream was not processed, and may be tried again.
+    pub const REFUSED_STREAM: u32 = 0x7;
     /// The stream is not needed any more.
     pub const CANCEL: u32 = 0x8;
     /// The peer does what may be an attack.
