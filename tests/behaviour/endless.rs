@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use http_body::Body;
 use ::hyper::body::Incoming;
+use http_body::Body;
 use tokio::net::TcpListener;
 use tower::{Layer as _, Service};
 use ws_core::client::{Backoff, Client as WebSocketClient, ReconnectState};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, Version};
 use http_body_util::Full;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -145,11 +145,14 @@ async fn those_that_nobody_reads_leave_the_others_their_share(address: SocketAdd
     let mut others: Vec<_> = (0..OTHERS).map(|_| Client::on(&connection)).collect();
     join_all(others.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
     // each of them as much as its handler's queue and the window of its stream hold, less what hyper's client keeps back
-    join_all(silent.iter_mut().map(|client| client.write(Frame::binary(vec![0; 4 * 1024]).masked().repeat(28)))).await;
+    join_all(
+        silent.iter_mut().map(|client| client.write(Frame::binary(vec![0; 4 * 1024]).masked().repeat(28))),
+    )
+    .await;
     // and much more, which waits for the stream
-    let more = silent.into_iter().map(|mut client| {
-        tokio::spawn(async move { client.try_write(vec![0; 1 << 20]).await })
-    });
+    let more = silent
+        .into_iter()
+        .map(|mut client| tokio::spawn(async move { client.try_write(vec![0; 1 << 20]).await }));
     let more: Vec<_> = more.collect();
     for _ in 0..20 {
         join_all(others.iter_mut().map(|client| async {
@@ -158,10 +161,12 @@ async fn those_that_nobody_reads_leave_the_others_their_share(address: SocketAdd
         }))
         .await;
     }
-    more.into_iter().for_each(|more| more.abort());
+    for more in more {
+        more.abort();
+    }
 }
 
-/// What an application does around hyper for the same, with a service of its own.
+/// What docs/frameworks.md says for a loop of one's own.
 async fn serve_in_a_loop(listener: TcpListener, app: ::axum::Router) {
     loop {
         let (stream, _) = listener.accept().await.expect("the listener works");
@@ -170,10 +175,13 @@ async fn serve_in_a_loop(listener: TcpListener, app: ::axum::Router) {
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder
                 .http2()
+                .timer(TokioTimer::new())
                 .enable_connect_protocol()
+                .keep_alive_interval(Duration::from_secs(20))
                 .max_concurrent_streams(200)
                 .initial_stream_window_size(64 * 1024)
-                .initial_connection_window_size(200 * 64 * 1024);
+                .initial_connection_window_size(200 * 64 * 1024)
+                .max_send_buf_size(64 * 1024);
             let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
         });
     }

@@ -97,7 +97,10 @@ where
 
 #[tokio::test]
 async fn the_listener_of_the_example_axum_tls_sets_nodelay_and_tells_the_address() {
-    async fn peer_addr(ConnectInfo(accepted): ConnectInfo<Accepted>, mut request: AxumRequest) -> AxumRequest {
+    async fn peer_addr(
+        ConnectInfo(accepted): ConnectInfo<Accepted>,
+        mut request: AxumRequest,
+    ) -> AxumRequest {
         assert!(accepted.nodelay, "a small message would wait below TLS");
         request.extensions_mut().insert(PeerAddr(accepted.peer));
         request

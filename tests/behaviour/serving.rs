@@ -163,9 +163,7 @@ fn an_open_websocket_is_not_cut_by_the_idle_timeout() {
 }
 
 /// A server whose WebSockets send nothing of themselves, and its layer.
-async fn quiet(
-    configure: impl FnOnce(Serve<Quiet>) -> Serve<Quiet>,
-) -> (SocketAddr, Connections) {
+async fn quiet(configure: impl FnOnce(Serve<Quiet>) -> Serve<Quiet>) -> (SocketAddr, Connections) {
     let (listener, address) = listen().await;
     let layer = WebSocketLayer::new().ping_interval(None);
     let connections = layer.connections();
@@ -239,16 +237,10 @@ fn a_client_that_answers_pings_of_http_2_stays() {
 fn a_client_that_floods_and_does_not_read_is_held_back_and_then_cut_off() {
     ws_tests::runtime::run(async {
         let (address, connections) = quiet(|server| {
-            server
-                .http2_keep_alive_interval(SHORT)
-                .http2_keep_alive_timeout(SHORT)
-                .idle_timeout(SHORT)
+            server.http2_keep_alive_interval(SHORT).http2_keep_alive_timeout(SHORT).idle_timeout(SHORT)
         })
         .await;
-        for flood in [
-            RawFrame::new(Kind::Ping, 0, 0, vec![0; 8]),
-            RawFrame::new(Kind::Settings, 0, 0, ""),
-        ] {
+        for flood in [RawFrame::new(Kind::Ping, 0, 0, vec![0; 8]), RawFrame::new(Kind::Settings, 0, 0, "")] {
             let mut client = open(address, &connections).await;
             let frames = flood.bytes().repeat(10_000);
             while within("the server to read or to leave", client.try_write(&frames)).await.is_ok() {}
@@ -262,7 +254,8 @@ fn a_client_that_floods_and_does_not_read_is_held_back_and_then_cut_off() {
 fn windows_that_are_larger_together_than_http_2_has_are_refused_when_they_are_set() {
     ws_tests::runtime::run(async {
         let (listener, _) = listen().await;
-        let _ = ws_hyper::serve(listener, ()).http2_max_concurrent_streams(1_000).http2_stream_window(4 << 20);
+        let _ =
+            ws_hyper::serve(listener, ()).http2_max_concurrent_streams(1_000).http2_stream_window(4 << 20);
     });
 }
 

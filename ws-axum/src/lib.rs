@@ -53,6 +53,9 @@
 //! # let _: axum::Router<Greeting> = axum::Router::new().route("/{name}", axum::routing::any(greet));
 //! ```
 //!
+//! Over TLS or HTTP/2, `WebSocket::peer_addr` tells the client's address if a middleware has put it into the request as a
+//! [`PeerAddr`].
+//!
 //! A route that needs nothing but the socket is made from the socket's handler alone:
 //!
 //! ```

@@ -25,7 +25,7 @@
 //! - [`WebSocketLayer`]: the middleware and its settings. [`OriginPolicy`]: which pages may connect.
 //! - [`WebSocketUpgrade`]: an accepted handshake, and its request. [`service()`]: a route made from a handler.
 //! - [`WebSocket`], [`Sender`], [`Receiver`]: the connection. [`Message`]: what it carries. [`CloseCode`], [`CloseFrame`],
-//!   [`Closed`], [`Error`]: how it ends.
+//!   [`Closed`], [`Error`]: how it ends. [`PeerAddr`]: who is at the other end.
 //! - [`PreparedMessage`]: one message for many connections, compressed once.
 //! - [`Connections`], [`Drain`]: all connections of a layer, and how to close them at a deploy. [`Observer`]: metrics.
 //! - `client`, with the feature of that name: connections to other servers, and connections that reconnect by themselves.

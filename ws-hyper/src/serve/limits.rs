@@ -58,7 +58,10 @@ pub(super) fn time(name: &str, time: impl Into<Option<Duration>>) -> Option<Dura
 impl Limits {
     #[track_caller]
     pub(super) fn set_max_streams(&mut self, count: u32) {
-        assert!(count > 0, "http2_max_concurrent_streams is zero, which allows no request: use a larger number");
+        assert!(
+            count > 0,
+            "http2_max_concurrent_streams is zero, which allows no request: use a larger number"
+        );
         self.max_streams = count;
         self.check_window();
     }

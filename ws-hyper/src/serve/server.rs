@@ -176,7 +176,8 @@ impl<S, A> Serve<S, A> {
     ///
     /// The window of the connection is that of all streams together, so a WebSocket that nobody reads never takes the share
     /// of another. This is also what limits the memory of a connection: by default 200 streams × 64 KiB = 12.5 MiB of data
-    /// that is not read, and, in the worst case, half as much again for keeping account of very small pieces of it.
+    /// that is not read. Besides, h2 keeps account of pieces of less than 256 bytes, with half as much memory again, and may
+    /// keep a small piece in the buffer of 9 KiB that it was read into.
     ///
     /// # Panics
     ///
