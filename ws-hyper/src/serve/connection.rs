@@ -1,9 +1,10 @@
 //! [`Connection`]: one connection, from TLS to its end.
 
 use std::error::Error as StdError;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -96,29 +98,41 @@ where
 
         let streams = Streams::default();
         let builder = limits.builder(streams.clone());
-        let mut connection =
-            pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
-        let mut first_request = pin!(in_time(limits.header_read_timeout, std::future::pending::<()>()));
-        let mut is_first = true;
-        let mut is_closing = false;
-        loop {
-            let idle = if is_closing { Some(GOODBYE) } else { limits.idle_timeout };
-            select! {
-                result = &mut connection => return result,
-                _ = running.changed(), if !is_closing => {}
-                _ = &mut first_request, if is_first => {
-                    if !begun.load(Ordering::Relaxed) {
-                        return Err("no request in time".into());
-                    }
-                    is_first = false;
-                    continue;
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let has_begun = || begun.load(Ordering::Relaxed);
+        supervise(pin!(connection), limits, streams, has_begun, running).await
+    }
+}
+
+/// Drives a connection until it ends, or a limit ends it; and tells it to end when the server shuts down, or when it has been
+/// idle for too long.
+async fn supervise<C: GracefulConnection<Error = BoxError>>(
+    mut connection: Pin<&mut C>,
+    limits: Limits,
+    streams: Streams,
+    has_begun: impl Fn() -> bool,
+    mut running: watch::Receiver<()>,
+) -> Result<(), BoxError> {
+    let mut first_request = pin!(in_time(limits.header_read_timeout, pending::<()>()));
+    let mut is_first = true;
+    let mut is_closing = false;
+    loop {
+        let idle = if is_closing { Some(GOODBYE) } else { limits.idle_timeout };
+        select! {
+            result = &mut connection => return result,
+            _ = &mut first_request, if is_first => {
+                if !has_begun() {
+                    return Err("no request in time".into());
                 }
-                () = streams.idle_for(idle) => if is_closing {
-                    return Err("no answer to GOAWAY in time".into());
-                },
+                is_first = false;
+                continue;
             }
-            is_closing = true;
-            connection.as_mut().graceful_shutdown();
+            () = streams.idle_for(idle) => if is_closing {
+                return Err("no answer to GOAWAY in time".into());
+            },
+            _ = running.changed(), if !is_closing => {}
         }
+        is_closing = true;
+        connection.as_mut().graceful_shutdown();
     }
 }
