@@ -1,14 +1,19 @@
 //! `Duration::MAX` for every time that can be set is a time that never comes: nothing panics, and connections are opened,
 //! used, closed and drained as ever.
 
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use ::hyper::body::Incoming;
+use http_body::Body;
 use tokio::net::TcpListener;
-use tower::Layer as _;
+use tower::{Layer as _, Service};
 use ws_core::client::{Backoff, Client as WebSocketClient, ReconnectState};
 use ws_core::{CloseCode, Drain, WebSocket, WebSocketLayer};
 use ws_hub::Hub;
-use ws_tests::{Client, Frame, Server, Setup, within};
+use ws_hyper::Serve;
+use ws_tests::{BoxError, Client, Endpoint, Frame, Server, Setup, within};
 
 const ENDLESS: Duration = Duration::MAX;
 
@@ -114,37 +119,66 @@ async fn a_client_that_reconnects_may_have_any_endless_time<S: Server>() {
     }
 }
 
-/// A server of `ws_hyper::serve`, whose clients may be as slow as they like.
+/// A time of `ws_hyper::serve`, and what sets it.
+type ServerTime<S> = (&'static str, fn(Serve<S>, Option<Duration>) -> Serve<S>);
+
+fn server_times<S>() -> [ServerTime<S>; 4] {
+    [
+        ("header_read_timeout", |server, time| server.header_read_timeout(time)),
+        ("idle_timeout", |server, time| server.idle_timeout(time)),
+        ("http2_keep_alive_interval", |server, time| server.http2_keep_alive_interval(time)),
+        ("http2_keep_alive_timeout", |server, time| server.http2_keep_alive_timeout(time)),
+    ]
+}
+
 #[test]
-fn the_header_read_timeout_may_be_endless() {
-    ws_tests::runtime::run(async {
-        for timeout in [Some(ENDLESS), None] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-            let address = listener.local_addr().expect("a listener has an address");
-            let app = WebSocketLayer::new().layer(ws_hyper::service(async |mut socket: WebSocket| {
-                while let Some(message) = socket.recv().await {
-                    socket.send(message?).await?;
-                }
-                Ok::<_, ws_hyper::Error>(())
-            }));
-            let server = ws_hyper::serve(listener, app).header_read_timeout(timeout);
-            let server = tokio::spawn(server.into_future());
-            let mut client = Client::connect(address).await;
-            client.handshake(ws_tests::Request::upgrade()).await;
-            assert_eq!(client.echo(Frame::text("hi")).await, Frame::text("hi"));
+fn every_time_of_a_server_may_be_endless() {
+    async fn serves<S, B>(app: S, name: &str, server: impl FnOnce(Serve<S>) -> Serve<S>)
+    where
+        S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible>,
+        S: Service<http::Request<Incoming>, Future: Send> + Clone + Send + 'static,
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let server = tokio::spawn(server(ws_hyper::serve(listener, app)).into_future());
+        for http2 in [false, true] {
+            let mut client = Client::open(Endpoint { address, http2 }).await;
+            assert_eq!(client.echo(Frame::text("hi")).await, Frame::text("hi"), "{name}");
             client.close().await;
-            assert!(!server.is_finished());
-            server.abort();
+        }
+        assert!(!server.is_finished(), "{name}");
+        server.abort();
+    }
+
+    ws_tests::runtime::run(async {
+        let app = WebSocketLayer::new().layer(ws_hyper::service(async |mut socket: WebSocket| {
+            while let Some(message) = socket.recv().await {
+                socket.send(message?).await?;
+            }
+            Ok::<_, ws_hyper::Error>(())
+        }));
+        for time in [Some(ENDLESS), None] {
+            for (name, set) in server_times() {
+                serves(app.clone(), name, |server| set(server, time)).await;
+            }
+            let all = |server| server_times().into_iter().fold(server, |server, (_, set)| set(server, time));
+            serves(app.clone(), "all", all).await;
         }
     });
 }
 
 #[test]
-#[should_panic(expected = "header_read_timeout is zero")]
-fn a_header_read_timeout_of_zero_is_refused_when_it_is_set() {
+fn no_time_of_a_server_may_be_zero() {
     ws_tests::runtime::run(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-        let _ = ws_hyper::serve(listener, ()).header_read_timeout(Duration::ZERO);
+        for (name, set) in server_times() {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+            let server = ws_hyper::serve(listener, ());
+            let result = catch_unwind(AssertUnwindSafe(|| set(server, Some(Duration::ZERO))));
+            let message = result.err().and_then(|panic| panic.downcast::<String>().ok());
+            let message = message.unwrap_or_else(|| panic!("{name} of zero is taken"));
+            assert!(message.starts_with(&format!("{name} is zero")) && message.contains("use"), "{message}");
+        }
     });
 }
 

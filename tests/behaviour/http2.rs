@@ -1,5 +1,6 @@
 //! HTTP/2: what is said otherwise there than over HTTP/1.1, and many WebSockets on one connection.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ::hyper::ext::Protocol;
@@ -7,6 +8,10 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, Version};
 use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tower::{Layer as _, ServiceExt as _};
 use ws_core::WebSocketLayer;
@@ -14,7 +19,14 @@ use ws_tests::adapters::Warp;
 use ws_tests::http2::{Connection, is_offered};
 use ws_tests::request::{ACCEPT, HOST, KEY};
 use ws_tests::server::TAG;
-use ws_tests::{Client, Frame, Request, Server, Setup, within};
+use ws_tests::{Client, Frame, Request, Server, Setup, until, within};
+
+/// A listener, and its address.
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+    let address = listener.local_addr().expect("a listener has an address");
+    (listener, address)
+}
 
 /// A CONNECT for `/plain`, with `:protocol` or without.
 fn connect(protocol: Option<&'static str>) -> http::Request<Full<Bytes>> {
@@ -179,6 +191,122 @@ async fn one_that_does_not_read_does_not_hold_up_the_others_on_its_connection<S:
     }
 }
 
+/// After a binary message it reads no more, and returns all others.
+async fn until_binary(mut socket: ws_core::WebSocket) -> Result<(), ws_core::Error> {
+    while let Some(message) = socket.recv().await {
+        let message = message?;
+        if message.as_text().is_none() {
+            std::future::pending::<()>().await;
+        }
+        socket.send(message).await?;
+    }
+    Ok(())
+}
+
+/// Serves as many handlers that do not read as a client may open, and some that do, on one connection.
+async fn those_that_nobody_reads_leave_the_others_their_share(address: SocketAddr) {
+    const SILENT: usize = 180;
+    const OTHERS: usize = 20;
+    let connection = Connection::open(address).await;
+    let mut silent: Vec<_> = (0..SILENT).map(|_| Client::on(&connection)).collect();
+    join_all(silent.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    let mut others: Vec<_> = (0..OTHERS).map(|_| Client::on(&connection)).collect();
+    join_all(others.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    // each of them as much as its handler's queue and the window of its stream hold, less what hyper's client keeps back
+    join_all(
+        silent.iter_mut().map(|client| client.write(Frame::binary(vec![0; 4 * 1024]).masked().repeat(28))),
+    )
+    .await;
+    // and much more, which waits for the stream
+    let more = silent
+        .into_iter()
+        .map(|mut client| tokio::spawn(async move { client.try_write(vec![0; 1 << 20]).await }));
+    let more: Vec<_> = more.collect();
+    for _ in 0..20 {
+        join_all(others.iter_mut().map(|client| async {
+            let frame = Frame::text("x".repeat(1_000));
+            assert_eq!(client.echo(frame.clone()).await, frame);
+        }))
+        .await;
+    }
+    for more in more {
+        more.abort();
+    }
+}
+
+/// What docs/frameworks.md says for a loop of one's own.
+async fn serve_in_a_loop(listener: TcpListener, app: ::axum::Router) {
+    loop {
+        let (stream, _) = listener.accept().await.expect("the listener works");
+        let service = TowerToHyperService::new(app.clone());
+        tokio::spawn(async move {
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder
+                .http2()
+                .timer(TokioTimer::new())
+                .enable_connect_protocol()
+                .keep_alive_interval(Duration::from_secs(20))
+                .max_concurrent_streams(200)
+                .initial_stream_window_size(64 * 1024)
+                .initial_connection_window_size(200 * 64 * 1024)
+                .max_send_buf_size(64 * 1024);
+            let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+fn router() -> ::axum::Router {
+    let upgrade = async |upgrade: ws_axum::WebSocketUpgrade| upgrade.on_upgrade(until_binary);
+    ::axum::Router::new().route("/ws", ::axum::routing::any(upgrade)).layer(WebSocketLayer::new())
+}
+
+#[test]
+fn those_that_nobody_reads_leave_the_others_their_share_with_axum_in_a_loop() {
+    ws_tests::runtime::run(async {
+        let (listener, address) = listen().await;
+        tokio::spawn(serve_in_a_loop(listener, router()));
+        those_that_nobody_reads_leave_the_others_their_share(address).await;
+    });
+}
+
+#[test]
+fn those_that_nobody_reads_leave_the_others_their_share_with_axum_in_serve() {
+    ws_tests::runtime::run(async {
+        let (listener, address) = listen().await;
+        tokio::spawn(ws_hyper::serve(listener, router()).into_future());
+        those_that_nobody_reads_leave_the_others_their_share(address).await;
+    });
+}
+
+#[test]
+fn streams_that_are_reset_while_nobody_reads_give_their_share_back() {
+    ws_tests::runtime::run(async {
+        let (listener, address) = listen().await;
+        let layer = WebSocketLayer::new().ping_interval(Duration::from_millis(300));
+        let app = layer.layer(ws_hyper::service(until_binary));
+        tokio::spawn(ws_hyper::serve(listener, app).http2_max_concurrent_streams(10).into_future());
+        let connection = Connection::open(address).await;
+        // three times as many as the window of the connection is for
+        for _ in 0..30 {
+            let mut client = Client::on(&connection);
+            client.handshake(Request::upgrade()).await;
+            client.write(Frame::binary(vec![0; 4 * 1024]).masked().repeat(28)).await;
+            client.reset();
+        }
+        until("no WebSocket", || layer.connections().is_empty()).await;
+    });
+}
+
+#[test]
+fn those_that_nobody_reads_leave_the_others_their_share_with_serve() {
+    ws_tests::runtime::run(async {
+        let (listener, address) = listen().await;
+        let app = WebSocketLayer::new().layer(ws_hyper::service(until_binary));
+        tokio::spawn(ws_hyper::serve(listener, app).into_future());
+        those_that_nobody_reads_leave_the_others_their_share(address).await;
+    });
+}
+
 async fn a_message_larger_than_any_window_passes_both_ways<S: Server>() {
     let size = 16 << 20;
     let layer = WebSocketLayer::new().max_message_size(size).max_frame_size(size);
@@ -240,8 +368,7 @@ async fn warps_own_server_does_not_offer_websockets_over_http_2() {
 async fn warps_service_on_another_server_does() {
     use ::warp::Filter as _;
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("a listener has an address");
+    let (listener, address) = listen().await;
     let route = ws_warp::websocket(WebSocketLayer::new()).map(|upgrade: ws_warp::WebSocketUpgrade| {
         upgrade.on_upgrade(async |mut socket| socket.send("hello").await)
     });

@@ -7,14 +7,20 @@ mod abandoned;
 mod closing;
 mod draining;
 mod endless;
+mod floods;
 mod frames;
 mod handshake;
 mod host;
 mod http2;
+#[path = "../../examples/axum_tls/listener.rs"]
+mod listener;
 mod middleware;
 mod observing;
 mod origin;
+mod peer_addr;
 mod peers;
 mod serving;
+#[path = "../examples/tls.rs"]
+mod tls;
 mod upgrade;
 mod warp;

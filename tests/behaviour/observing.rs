@@ -259,8 +259,7 @@ async fn what_an_observer_is_told_adds_up<S: Server>() {
 
     until("three ends", || of(&counts.closed) == 3).await;
     assert_eq!((of(&counts.opened), of(&counts.refused), of(&counts.failed)), (3, 2, 0));
-    // a stream of HTTP/2 does not know the connection it is on
-    assert_eq!(of(&counts.with_peer), if server.http2 { 0 } else { 3 });
+    assert_eq!(of(&counts.with_peer), 3);
     assert_eq!((of(&counts.received), of(&counts.received_bytes)), (10, 110));
     assert_eq!((of(&counts.sent), of(&counts.sent_bytes)), (10, 110));
     assert_eq!(of(&counts.pongs), 1);

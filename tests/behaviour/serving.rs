@@ -1,29 +1,44 @@
 //! The HTTP server around: clients that say nothing or dawdle, and a shutdown under many sockets.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use ::hyper::body::Incoming;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 use tower::Layer as _;
-use ws_core::{Drain, WebSocketLayer};
+use ws_core::{Connections, Drain, Error, WebSocket, WebSocketLayer};
+use ws_hyper::Serve;
 use ws_tests::http2::Connection;
-use ws_tests::{Client, Frame, Request, Server, Setup};
+use ws_tests::raw_http2::{ACK, Kind, RawFrame, RawHttp2, code};
+use ws_tests::{Client, Endpoint, Frame, Request, Server, Setup, until, within};
 
 /// How long clients may take for their headers, of a server of `ws_hyper::serve`.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-async fn serve() -> SocketAddr {
+/// A limit that a test waits for.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A listener, and its address.
+async fn listen() -> (TcpListener, SocketAddr) {
     ws_tests::runtime::allow_many_sockets();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
     let address = listener.local_addr().expect("a listener has an address");
-    let app = WebSocketLayer::new().layer(ws_hyper::service(async |mut socket: ws_hyper::WebSocket| {
-        while let Some(message) = socket.recv().await {
-            socket.send(message?).await?;
-        }
-        Ok::<_, ws_hyper::Error>(())
-    }));
+    (listener, address)
+}
+
+async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+    while let Some(message) = socket.recv().await {
+        socket.send(message?).await?;
+    }
+    Ok(())
+}
+
+async fn serve() -> SocketAddr {
+    let (listener, address) = listen().await;
+    let app = WebSocketLayer::new().layer(ws_hyper::service(echo));
     tokio::spawn(ws_hyper::serve(listener, app).header_read_timeout(TIMEOUT).into_future());
     address
 }
@@ -82,13 +97,165 @@ fn a_client_that_says_nothing_or_not_enough_of_http_2_is_cut_off() {
     });
 }
 
+/// Asks for a page, and reads the answer.
+async fn ask(connection: &mut RawHttp2, stream: u32) {
+    connection.send(RawFrame::get(stream)).await;
+    while connection.next(Kind::Headers).await.stream != stream {}
+}
+
 #[test]
-#[should_panic(expected = "header_read_timeout is zero")]
-fn a_header_read_timeout_of_zero_is_refused_when_it_is_set() {
+fn a_connection_without_a_stream_ends_with_goaway_at_the_idle_timeout() {
     ws_tests::runtime::run(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-        let app = ws_hyper::service(async |_: ws_hyper::WebSocket| {});
-        let _ = ws_hyper::serve(listener, app).header_read_timeout(Duration::ZERO);
+        let (listener, address) = listen().await;
+        let app = WebSocketLayer::new().layer(ws_hyper::service(echo));
+        tokio::spawn(ws_hyper::serve(listener, app).idle_timeout(SHORT).into_future());
+        let mut client = RawHttp2::open(address).await;
+        for stream in [1, 3] {
+            ask(&mut client, stream).await;
+        }
+        let begin = Instant::now();
+        assert_eq!(client.goodbye().await.0, code::NO_ERROR);
+        assert!(begin.elapsed() >= SHORT / 2, "{:?}", begin.elapsed());
+        // and one that does not answer, so that it cannot be told that no stream of its own was lost
+        let mut client = RawHttp2::open(address).await;
+        ask(&mut client, 1).await;
+        client.until_gone().await;
+    });
+}
+
+#[test]
+fn a_connection_of_http_1_ends_at_the_idle_timeout_between_two_requests() {
+    ws_tests::runtime::run(async {
+        for header_read_timeout in [Some(Duration::from_secs(60)), None] {
+            let (listener, address) = listen().await;
+            let app = tower::service_fn(async |_: http::Request<Incoming>| {
+                Ok::<_, Infallible>(http::Response::new("a page".to_owned()))
+            });
+            let server =
+                ws_hyper::serve(listener, app).header_read_timeout(header_read_timeout).idle_timeout(SHORT);
+            tokio::spawn(server.into_future());
+            let mut client = Client::connect(address).await;
+            for _ in 0..2 {
+                client.request(Request::new("GET", "/")).await;
+                assert_eq!(client.response().await.body, "a page");
+            }
+            client.until_gone().await;
+        }
+    });
+}
+
+#[test]
+fn an_open_websocket_is_not_cut_by_the_idle_timeout() {
+    ws_tests::runtime::run(async {
+        for http2 in [false, true] {
+            let (listener, address) = listen().await;
+            let app = WebSocketLayer::new().ping_interval(2 * SHORT).layer(ws_hyper::service(echo));
+            tokio::spawn(ws_hyper::serve(listener, app).idle_timeout(SHORT).into_future());
+            let mut client = Client::open(Endpoint { address, http2 }).await;
+            for _ in 0..3 {
+                let ping = client.frame().await;
+                assert!(ping.is_ping(), "{ping:?}");
+                client.write(Frame::pong(ping.payload())).await;
+            }
+            client.close().await;
+        }
+    });
+}
+
+/// A server whose WebSockets send nothing of themselves, and its layer.
+async fn quiet(configure: impl FnOnce(Serve<Quiet>) -> Serve<Quiet>) -> (SocketAddr, Connections) {
+    let (listener, address) = listen().await;
+    let layer = WebSocketLayer::new().ping_interval(None);
+    let connections = layer.connections();
+    let app: Quiet = layer.layer(ws_hyper::service(|socket| Box::pin(idle(socket))));
+    tokio::spawn(configure(ws_hyper::serve(listener, app)).into_future());
+    (address, connections)
+}
+
+type Quiet = ws_core::WebSocketService<ws_core::HandlerService<fn(WebSocket) -> BoxFuture<'static, ()>>>;
+
+async fn idle(socket: WebSocket) {
+    std::future::pending::<()>().await;
+    drop(socket);
+}
+
+/// A WebSocket of a raw connection.
+async fn open(address: SocketAddr, connections: &Connections) -> RawHttp2 {
+    let mut client = RawHttp2::open(address).await;
+    client.send(RawFrame::upgrade(1)).await;
+    client.next(Kind::Headers).await;
+    until("an open WebSocket", || connections.len() == 1).await;
+    client
+}
+
+#[test]
+fn a_client_that_answers_no_ping_of_http_2_is_cut_off_with_its_websockets() {
+    ws_tests::runtime::run(async {
+        let (address, connections) =
+            quiet(|server| server.http2_keep_alive_interval(SHORT).http2_keep_alive_timeout(SHORT)).await;
+        let mut client = open(address, &connections).await;
+        client.until_gone().await;
+        until("no WebSocket", || connections.is_empty()).await;
+    });
+}
+
+#[test]
+fn a_client_that_stops_within_a_frame_is_cut_off() {
+    ws_tests::runtime::run(async {
+        let (address, connections) =
+            quiet(|server| server.http2_keep_alive_interval(SHORT).http2_keep_alive_timeout(SHORT)).await;
+        let whole = RawFrame::upgrade(3).bytes();
+        for half in [&whole[..5], &whole[..whole.len() / 2]] {
+            let mut client = open(address, &connections).await;
+            client.write(half).await;
+            client.until_gone().await;
+            until("no WebSocket", || connections.is_empty()).await;
+        }
+        // a head of which the rest is missing: nothing else may come before it
+        let mut client = open(address, &connections).await;
+        client.send(RawFrame { flags: 0, ..RawFrame::upgrade(3) }).await;
+        client.until_gone().await;
+        until("no WebSocket", || connections.is_empty()).await;
+    });
+}
+
+#[test]
+fn a_client_that_answers_pings_of_http_2_stays() {
+    ws_tests::runtime::run(async {
+        let (address, connections) = quiet(|server| server.http2_keep_alive_interval(SHORT)).await;
+        let mut client = open(address, &connections).await;
+        for _ in 0..5 {
+            let ping = client.next(Kind::Ping).await;
+            client.send(RawFrame { flags: ACK, ..ping }).await;
+        }
+        assert_eq!(connections.len(), 1);
+    });
+}
+
+/// What the client floods with has an answer each, which it does not read.
+#[test]
+fn a_client_that_floods_and_does_not_read_is_held_back_and_then_cut_off() {
+    ws_tests::runtime::run(async {
+        let (address, connections) = quiet(|server| {
+            server.http2_keep_alive_interval(SHORT).http2_keep_alive_timeout(SHORT).idle_timeout(SHORT)
+        })
+        .await;
+        for flood in [RawFrame::new(Kind::Ping, 0, 0, vec![0; 8]), RawFrame::new(Kind::Settings, 0, 0, "")] {
+            let mut client = open(address, &connections).await;
+            let frames = flood.bytes().repeat(10_000);
+            while within("the server to read or to leave", client.try_write(&frames)).await.is_ok() {}
+            until("no WebSocket", || connections.is_empty()).await;
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "set a smaller http2_stream_window, or fewer http2_max_concurrent_streams")]
+fn windows_that_are_larger_together_than_http_2_has_are_refused_when_they_are_set() {
+    ws_tests::runtime::run(async {
+        let (listener, _) = listen().await;
+        let _ =
+            ws_hyper::serve(listener, ()).http2_max_concurrent_streams(1_000).http2_stream_window(4 << 20);
     });
 }
 

@@ -69,7 +69,7 @@ async fn ends_at_ctrl_c(name: &str, example: Example, mut socket: WebSocketStrea
 
 #[tokio::test]
 async fn every_echo_server_echoes_until_ctrl_c() {
-    for name in ["echo", "axum_echo", "warp_echo", "hyper_echo"] {
+    for name in ["echo", "axum_echo", "axum_tls", "warp_echo", "hyper_echo"] {
         echoes_until_ctrl_c(name).await;
     }
 }

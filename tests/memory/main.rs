@@ -13,6 +13,8 @@ use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 use ws_core::{PreparedMessage, WebSocketLayer};
+use ws_tests::adapters::Hyper;
+use ws_tests::raw_http2::{Kind, RawFrame, RawHttp2, code};
 use ws_tests::wait::DEADLINE;
 use ws_tests::{Client, Frame, Running, Server, Setup, until};
 
@@ -189,6 +191,72 @@ async fn what_waits_for_a_handler_that_does_not_read_is_bounded<S: Server>() {
         while timeout(Duration::from_millis(500), client.try_write(messages.clone())).await.is_ok() {}
     })
     .await;
+}
+
+/// The streams that a client may have by default, of which each has 64 KiB for what is not read.
+const STREAMS: u32 = 200;
+const WINDOW: usize = 64 * KIB;
+
+/// A server of `ws_hyper::serve`, whose handlers do not read, and a connection with all WebSockets that there may be.
+async fn all_streams() -> RawHttp2 {
+    let server = Hyper::start(Setup::idle().layer(patient())).await;
+    let mut client = RawHttp2::open(server.address).await;
+    for number in 0..STREAMS {
+        client.send(RawFrame::upgrade(2 * number + 1)).await;
+    }
+    server.until_open(STREAMS as usize).await;
+    client
+}
+
+#[test]
+fn what_nobody_reads_on_a_connection_of_http_2_is_bounded() {
+    alone(async {
+        let mut client = all_streams().await;
+        // the window of each stream, and the queue of its handler; messages of 4 KiB
+        bounded(STREAMS as usize * (WINDOW + 64 * KIB) + 4 * MIB, async {
+            let message = Frame::binary(vec![0; 4_000]).masked();
+            let mut windows = vec![65_535; STREAMS as usize];
+            let mut open: Vec<_> = (0..STREAMS).collect();
+            while !open.is_empty() {
+                for &number in &open {
+                    let window = &mut windows[number as usize];
+                    while *window >= message.len() {
+                        *window -= message.len();
+                        client.send(RawFrame::new(Kind::Data, 0, 2 * number + 1, message.clone())).await;
+                    }
+                }
+                open.clear();
+                // until the server takes no more
+                while let Ok(frame) = timeout(Duration::from_millis(500), client.frame()).await {
+                    let frame = frame.expect("the connection stays open");
+                    if frame.is(Kind::WindowUpdate) && frame.stream > 0 {
+                        let more = u32::from_be_bytes(frame.payload[..4].try_into().expect("four bytes"));
+                        let number = (frame.stream - 1) / 2;
+                        windows[number as usize] += more as usize;
+                        open.push(number);
+                    }
+                }
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn what_pieces_of_a_byte_take_on_a_connection_of_http_2_is_bounded() {
+    alone(async {
+        let mut client = all_streams().await;
+        bounded(STREAMS as usize * WINDOW, async {
+            for number in 0..STREAMS {
+                let piece = RawFrame::new(Kind::Data, 0, 2 * number + 1, &b"\x82"[..]).bytes();
+                if client.try_write(&piece.repeat(1_000)).await.is_err() {
+                    break;
+                }
+            }
+            assert_eq!(client.goodbye().await.0, code::ENHANCE_YOUR_CALM);
+        })
+        .await;
+    });
 }
 
 async fn a_long_message_takes_its_own_length<S: Server>() {

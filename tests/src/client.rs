@@ -87,6 +87,15 @@ impl Client {
         Self { link: Link::Http2(connection.clone(), Stream::None), received: BytesMut::new() }
     }
 
+    /// The address of its own end.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        match &self.link {
+            Link::Tcp(stream) => stream.local_addr().expect("a connected socket has an address"),
+            Link::Http2(connection, _) => connection.local_addr,
+        }
+    }
+
     /// Opens a WebSocket with a valid handshake.
     pub async fn open(server: impl Into<Endpoint>) -> Self {
         Self::open_with(server, Request::upgrade()).await

@@ -23,6 +23,8 @@ use crate::wait::{until, within};
 #[derive(Clone, Debug)]
 pub struct Connection {
     requests: SendRequest<Full<Bytes>>,
+    /// Its own end.
+    pub(crate) local_addr: SocketAddr,
     tasks: Arc<Tasks>,
 }
 
@@ -59,11 +61,11 @@ impl Connection {
     /// Connects, and waits until the server offers WebSockets, as a client has to (RFC 8441 section 3).
     pub async fn open(address: SocketAddr) -> Self {
         let tasks = Spawner::default();
-        let (requests, driver) = handshake(address, tasks.clone()).await;
+        let (requests, driver, local_addr) = handshake(address, tasks.clone()).await;
         until("the server to offer WebSockets over HTTP/2", || driver.is_extended_connect_protocol_enabled())
             .await;
         tasks.execute(driver);
-        Self { requests, tasks: Arc::new(Tasks(tasks)) }
+        Self { requests, local_addr, tasks: Arc::new(Tasks(tasks)) }
     }
 
     /// Sends a request, and returns what becomes of it.
@@ -91,7 +93,7 @@ impl Connection {
 
 /// Whether a server offers WebSockets over HTTP/2; its settings come before its first response.
 pub async fn is_offered(address: SocketAddr) -> bool {
-    let (mut requests, mut driver) = handshake(address, Spawner::default()).await;
+    let (mut requests, mut driver, _) = handshake(address, Spawner::default()).await;
     let response = requests.send_request(Request::new("GET", "/plain").into());
     match within("a response", select(pin!(response), &mut driver)).await {
         Either::Left((response, _)) => drop(response.expect("the server speaks HTTP/2")),
@@ -103,9 +105,11 @@ pub async fn is_offered(address: SocketAddr) -> bool {
 async fn handshake(
     address: SocketAddr,
     spawner: Spawner,
-) -> (SendRequest<Full<Bytes>>, http2::Connection<TokioIo<TcpStream>, Full<Bytes>, Spawner>) {
+) -> (SendRequest<Full<Bytes>>, http2::Connection<TokioIo<TcpStream>, Full<Bytes>, Spawner>, SocketAddr) {
     let stream = within("a connection", TcpStream::connect(address)).await.expect("the server listens");
     stream.set_nodelay(true).expect("a TCP socket knows the option");
+    let local_addr = stream.local_addr().expect("a connected socket has an address");
     let handshake = http2::handshake(spawner, TokioIo::new(stream)).await;
-    handshake.expect("hyper sends its preface")
+    let (requests, driver) = handshake.expect("hyper sends its preface");
+    (requests, driver, local_addr)
 }

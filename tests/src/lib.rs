@@ -8,6 +8,7 @@
 //! - [`cases!`]: makes tests of cases, for each adapter.
 //! - [`client`], [`request`], [`frame`]: a client that writes any bytes, and reads with a deadline.
 //! - [`http2`]: connections of HTTP/2, whose streams the client takes where a case runs over it.
+//! - [`raw_http2`]: the same, frame by frame, right or wrong.
 //! - [`path`]: a way through the network that is long, loses packets, or carries one byte at a time.
 //! - [`wait`]: conditions with a deadline, in place of sleeps.
 //! - [`outside`]: a server in a process of its own, measured from outside.
@@ -28,6 +29,7 @@ pub mod http2;
 pub mod outside;
 pub mod path;
 pub mod random;
+pub mod raw_http2;
 pub mod request;
 pub mod runtime;
 pub mod server;
@@ -39,6 +41,7 @@ pub use frame::Frame;
 pub use outside::Outside;
 pub use path::Path;
 pub use random::Random;
+pub use raw_http2::RawHttp2;
 pub use request::{Request, Response};
 pub use server::{Answer, BoxError, Endpoint, Running, Server, Setup};
 pub use wait::{until, within};

@@ -53,6 +53,9 @@
 //! # let _: axum::Router<Greeting> = axum::Router::new().route("/{name}", axum::routing::any(greet));
 //! ```
 //!
+//! Over TLS or HTTP/2, `WebSocket::peer_addr` tells the client's address if a middleware has put it into the request as a
+//! [`PeerAddr`].
+//!
 //! A route that needs nothing but the socket is made from the socket's handler alone:
 //!
 //! ```
@@ -117,7 +120,7 @@ pub use ws_core::testing;
 pub use ws_core::{
     Body, CloseCode, CloseFrame, Closed, ConnectionId, ConnectionInfo, Connections, Drain, Drained, Error,
     FutureWebSocket, HandlerService, InvalidClose, InvalidOrigin, InvalidProtocol, InvalidUtf8, Message,
-    Observer, Origin, OriginPolicy, Outcome, PreparedMessage, ProtocolError, Receiver, Rejection,
+    Observer, Origin, OriginPolicy, Outcome, PeerAddr, PreparedMessage, ProtocolError, Receiver, Rejection,
     ResponseBody, ResponseFuture, Sender, Sending, Side, Timeout, TrySendError, Utf8Bytes, WebSocket,
     WebSocketLayer, WebSocketService, service,
 };

@@ -25,7 +25,7 @@
 //! - [`WebSocketLayer`]: the middleware and its settings. [`OriginPolicy`]: which pages may connect.
 //! - [`WebSocketUpgrade`]: an accepted handshake, and its request. [`service()`]: a route made from a handler.
 //! - [`WebSocket`], [`Sender`], [`Receiver`]: the connection. [`Message`]: what it carries. [`CloseCode`], [`CloseFrame`],
-//!   [`Closed`], [`Error`]: how it ends.
+//!   [`Closed`], [`Error`]: how it ends. [`PeerAddr`]: who is at the other end.
 //! - [`PreparedMessage`]: one message for many connections, compressed once.
 //! - [`Connections`], [`Drain`]: all connections of a layer, and how to close them at a deploy. [`Observer`]: metrics.
 //! - `client`, with the feature of that name: connections to other servers, and connections that reconnect by themselves.
@@ -104,6 +104,7 @@ mod message;
 mod observer;
 mod origin;
 mod outcome;
+mod peer;
 mod pool;
 mod prepared;
 mod protocol;
@@ -129,6 +130,7 @@ pub use message::Message;
 pub use observer::{ConnectionId, ConnectionInfo, Observer};
 pub use origin::{HiddenTarget, InvalidOrigin, Origin, OriginPolicy};
 pub use outcome::Outcome;
+pub use peer::PeerAddr;
 pub use prepared::PreparedMessage;
 pub use rejection::Rejection;
 pub use tracker::{Connections, Drain, Drained};

@@ -52,7 +52,7 @@ impl From<ConnectionId> for u64 {
 pub struct ConnectionInfo {
     /// Its number.
     pub id: ConnectionId,
-    /// The address of the other end of the TCP connection, which may be a proxy's; `None` behind a server's TLS.
+    /// The address of the other end: see [`WebSocket::peer_addr`](crate::WebSocket::peer_addr).
     pub peer: Option<SocketAddr>,
     /// The subprotocol that was negotiated.
     pub protocol: Option<Arc<str>>,

@@ -3,8 +3,9 @@
 //!
 //! There are three ways to use it. The first one does the most for you.
 //!
-//! [`serve`] is a whole server: it accepts connections, speaks both versions of HTTP, limits the time for headers, speaks
-//! TLS with an acceptor that you give it, and drains WebSockets when it shuts down.
+//! [`serve`] is a whole server: it accepts connections, speaks both versions of HTTP, ends those that are slow, silent or
+//! idle, speaks TLS with an acceptor that you give it, tells the client's address, and drains WebSockets when it shuts down.
+//! [Its defaults](#defaults) are below.
 //!
 //! ```no_run
 //! use tower_layer::Layer;
@@ -54,6 +55,19 @@
 //!
 //! [`upgrade()`] is for code that has a request, and no service around it.
 //!
+//! # Defaults
+//!
+//! Of the WebSockets: see [`ws_core`](ws_core#defaults). Of the server:
+//!
+//! | setting | default | why |
+//! |---|---|---|
+//! | [`header_read_timeout`](Serve::header_read_timeout) | 10 s | for TLS and for the head of a request |
+//! | [`idle_timeout`](Serve::idle_timeout) | 75 s | no request and no WebSocket; over HTTP/1.1 the shorter of both |
+//! | [`http2_keep_alive_interval`](Serve::http2_keep_alive_interval) | PING after 20 s of silence | finds who has vanished, or stops within a frame |
+//! | [`http2_keep_alive_timeout`](Serve::http2_keep_alive_timeout) | 20 s | |
+//! | [`http2_max_concurrent_streams`](Serve::http2_max_concurrent_streams) | 200 | requests and WebSockets on one connection |
+//! | [`http2_stream_window`](Serve::http2_stream_window) | 64 KiB | the connection has the window of all streams, so that none takes the share of another |
+//!
 //! The layer, the socket and all other types are those of [`ws_core`], re-exported here.
 //!
 //! # Features
@@ -69,7 +83,7 @@ pub use ws_core::testing;
 pub use ws_core::{
     Body, CloseCode, CloseFrame, Closed, ConnectionId, ConnectionInfo, Connections, Drain, Drained, Error,
     FutureWebSocket, HandlerService, InvalidClose, InvalidOrigin, InvalidProtocol, InvalidUtf8, Message,
-    Observer, Origin, OriginPolicy, Outcome, PreparedMessage, ProtocolError, Receiver, Rejection,
+    Observer, Origin, OriginPolicy, Outcome, PeerAddr, PreparedMessage, ProtocolError, Receiver, Rejection,
     ResponseBody, ResponseFuture, Sender, Sending, Side, Timeout, TrySendError, Utf8Bytes, WebSocket,
     WebSocketLayer, WebSocketService, WebSocketUpgrade, service,
 };

@@ -108,7 +108,7 @@ pub use ws_core::testing;
 pub use ws_core::{
     Body, CloseCode, CloseFrame, Closed, ConnectionId, ConnectionInfo, Connections, Drain, Drained, Error,
     FutureWebSocket, HandlerService, InvalidClose, InvalidOrigin, InvalidProtocol, InvalidUtf8, Message,
-    Observer, Origin, OriginPolicy, Outcome, PreparedMessage, ProtocolError, Receiver, Rejection,
+    Observer, Origin, OriginPolicy, Outcome, PeerAddr, PreparedMessage, ProtocolError, Receiver, Rejection,
     ResponseBody, ResponseFuture, Sender, Sending, Side, Timeout, TrySendError, Utf8Bytes, WebSocket,
     WebSocketLayer, WebSocketService, service,
 };
@@ -138,8 +138,9 @@ pub fn websocket(
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<Protocol>())
         .and(warp::ext::optional::<OnUpgrade>())
-        .and_then(move |method, uri, target, headers, protocol, on_upgrade| {
-            let upgrade = upgrade(&layer, head(method, uri, target, headers, protocol, on_upgrade));
+        .and(warp::ext::optional::<PeerAddr>())
+        .and_then(move |method, uri, target, headers, protocol, on_upgrade, peer| {
+            let upgrade = upgrade(&layer, head(method, uri, target, headers, protocol, on_upgrade, peer));
             async { upgrade.ok_or_else(reject::not_found) }
         })
 }
@@ -179,6 +180,7 @@ fn head(
     headers: HeaderMap,
     protocol: Option<Protocol>,
     on_upgrade: Option<OnUpgrade>,
+    peer: Option<PeerAddr>,
 ) -> Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = method;
@@ -204,6 +206,9 @@ fn head(
     }
     if let Some(on_upgrade) = on_upgrade {
         parts.extensions.insert(on_upgrade);
+    }
+    if let Some(peer) = peer {
+        parts.extensions.insert(peer);
     }
     parts
 }

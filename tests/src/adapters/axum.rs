@@ -1,17 +1,19 @@
 //! axum: the extractor, under a router with the layer on it.
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequestParts as _, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts as _, Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use axum::serve::ListenerExt as _;
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
-use ws_axum::WebSocketUpgrade;
+use ws_axum::{PeerAddr, WebSocketUpgrade};
 
 use super::serve_without_upgrades;
 use crate::server::{Answer, Handler, Running, Seen, Server, Setup, Shutdown, TAG, Tag};
@@ -48,7 +50,9 @@ async fn serve(setup: Setup, seen: Arc<Seen>, listener: TcpListener, shutdown: S
         app = app.layer(from_fn(withhold));
     }
     if setup.upgrades {
-        axum::serve(listener, app)
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let app = app.layer(map_request(peer_addr));
+        axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
             .with_graceful_shutdown(shutdown.drained())
             .await
             .expect("the listener works");
@@ -103,6 +107,12 @@ fn unauthorized() -> Response {
 async fn plain(State(app): State<App>, tag: Extension<Tag>, body: Bytes) -> Response {
     let _call = app.seen.call();
     ([("X-Tag", tag.0.0)], body).into_response()
+}
+
+/// Tells the WebSockets who is at the other end, as [`ws_axum`] says.
+async fn peer_addr(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
+    request.extensions_mut().insert(PeerAddr(peer));
+    request
 }
 
 async fn withhold(request: Request, next: Next) -> Response {

@@ -52,6 +52,17 @@ macro_rules! connection_methods {
             $get.info.protocol.as_deref()
         }
 
+        /// The address of the other end of the TCP connection, which may be a proxy's, or the [`PeerAddr`] of the request.
+        ///
+        /// On a server over TLS or HTTP/2 it is `None` unless the request has a [`PeerAddr`].
+        ///
+        /// [`PeerAddr`]: crate::PeerAddr
+        #[must_use]
+        pub fn peer_addr(&self) -> Option<std::net::SocketAddr> {
+            let $shared = self;
+            $get.info.peer
+        }
+
         /// Whether nothing can be sent any more: the connection is over, or its closing handshake has begun.
         #[must_use]
         pub fn is_closed(&self) -> bool {

@@ -21,6 +21,7 @@ use crate::error::{Error, expect_valid};
 use crate::handshake::{self, Handshake, InvalidProtocol};
 use crate::observer::{ConnectionId, ConnectionInfo};
 use crate::outcome::Outcome;
+use crate::peer::PeerAddr;
 use crate::rejection::Rejection;
 pub(crate) use rendezvous::{Accepted, Rendezvous};
 pub use task::FutureWebSocket;
@@ -238,7 +239,8 @@ impl WebSocketUpgrade {
             peer = tracing::field::Empty,
         );
         span.follows_from(Span::current());
-        let info = ConnectionInfo { id, peer: None, protocol };
+        let peer = head.extensions.get().map(|PeerAddr(peer)| *peer);
+        let info = ConnectionInfo { id, peer, protocol };
         let parts = ConnectionParts { info, config, negotiated, span, registration: slot.register() };
         let upgrading = Upgrading::new(rendezvous, on_upgrade, deadline, parts);
         (response, upgrading, on_failed)

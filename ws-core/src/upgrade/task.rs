@@ -245,7 +245,7 @@ impl Upgrading {
 
 impl ConnectionParts {
     fn connect(mut self, transport: Transport, read: &[u8]) -> Link {
-        self.info.peer = transport.peer();
+        self.info.peer = self.info.peer.or_else(|| transport.peer());
         if let Some(peer) = self.info.peer {
             self.span.record("peer", tracing::field::display(peer));
         }

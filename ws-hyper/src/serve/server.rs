@@ -1,42 +1,32 @@
-//! [`serve`]: a server for WebSockets and everything else, over HTTP/1.1 and HTTP/2.
-//!
-//! Differs from `axum::serve` in that a client that is slow to send its headers is cut off, that TLS is a parameter, and
-//! that a shutdown drains WebSockets, which HTTP's own graceful shutdown does not know, and ends at a deadline.
+//! [`Serve`]: the settings of a server, and the loop that accepts connections.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::future::{IntoFuture, Ready, pending, ready};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tower_service::Service;
 use ws_core::{Connections, Drain};
 
-type BoxError = Box<dyn StdError + Send + Sync>;
+use super::connection::{BoxError, ConnectInfo, Connection};
+use super::limits::{self, Limits};
+
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// An acceptor that takes the stream as it is.
 type Plain = fn(TcpStream) -> Ready<io::Result<TcpStream>>;
-
-/// From which time on a limit counts as none: 100 years. hyper adds its limit to the time of the clock, which can
-/// overflow.
-const NO_LIMIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// How long a shutdown waits, after its deadline, for connections that it has aborted. It is what a busy scheduler needs
 /// to drop them.
@@ -69,7 +59,8 @@ pub fn serve<S>(listener: TcpListener, service: S) -> Serve<S> {
         listener,
         service,
         acceptor: |stream| ready(Ok(stream)),
-        header_read_timeout: Some(Duration::from_secs(10)),
+        limits: Limits::default(),
+        connect_info: None,
         shutdown: None,
     }
 }
@@ -92,7 +83,8 @@ pub struct Serve<S, A = Plain> {
     listener: TcpListener,
     service: S,
     acceptor: A,
-    header_read_timeout: Option<Duration>,
+    limits: Limits,
+    connect_info: Option<ConnectInfo>,
     shutdown: Option<Shutdown>,
 }
 
@@ -106,21 +98,121 @@ impl<S, A> Serve<S, A> {
     /// How long a client may take for the head of a request, for TLS, and until its first request. Default 10 s; `None`
     /// for no limit.
     ///
+    /// Over HTTP/1.1 the time for the next head begins with the end of the last response, so it is also for how long a
+    /// client may be silent between two requests. Over HTTP/2 it counts until the first request; then a client that does not
+    /// end a head, or any other frame, cannot answer pings: see
+    /// [`http2_keep_alive_interval`](Self::http2_keep_alive_interval).
+    ///
     /// # Panics
     ///
     /// If it is zero.
     #[track_caller]
     pub fn header_read_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        let timeout = timeout.into();
-        assert!(
-            timeout != Some(Duration::ZERO),
-            "header_read_timeout is zero, which no client can meet: use a longer time"
-        );
-        self.header_read_timeout = timeout.filter(|timeout| *timeout < NO_LIMIT);
+        self.limits.header_read_timeout = limits::time("header_read_timeout", timeout);
         self
     }
 
-    /// Turns each TCP stream into the stream to serve, as a TLS acceptor does. Default the TCP stream itself.
+    /// How long a connection may stay open without a request or a WebSocket. Default 75 s; `None` for no limit.
+    ///
+    /// A connection with an open WebSocket, or with a request that is not answered in full, is not idle. An HTTP/2 connection
+    /// ends with GOAWAY (RFC 9113 section 6.8), and is dropped after 5 s without a stream if the client does not answer.
+    /// Over HTTP/1.1 the shorter of this and [`header_read_timeout`](Self::header_read_timeout) counts.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.limits.idle_timeout = limits::time("idle_timeout", timeout);
+        self
+    }
+
+    /// After how long a silence of the client it is sent a PING of HTTP/2 (RFC 9113 section 6.7), whether it has open streams
+    /// or not. Requests and data that the application has read are what breaks the silence. Default 20 s; `None` for no
+    /// pings.
+    ///
+    /// The pings find clients that vanish, also while no handler reads, and those that stop within a frame, such as half the
+    /// head of a request. They are besides the pings of each WebSocket.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
+    pub fn http2_keep_alive_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.limits.keep_alive_interval = limits::time("http2_keep_alive_interval", interval);
+        self
+    }
+
+    /// How long a client may take to answer such a PING. Then all its streams end, and so does the connection. Default 20 s;
+    /// `None` for no limit.
+    ///
+    /// If the client does not even read, the connection is dropped when it has had no stream for the
+    /// [`idle_timeout`](Self::idle_timeout).
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
+    pub fn http2_keep_alive_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.limits.keep_alive_timeout = limits::time("http2_keep_alive_timeout", timeout);
+        self
+    }
+
+    /// How many requests and WebSockets a client may have open at the same time on one HTTP/2 connection (RFC 9113 section
+    /// 5.1.2). Default 200. More are refused, which clients know beforehand: they wait, or open another connection.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero, or if its product with [`http2_stream_window`](Self::http2_stream_window) is larger than the largest
+    /// window of a connection, 2<sup>31</sup> − 1 bytes.
+    #[track_caller]
+    pub fn http2_max_concurrent_streams(mut self, count: u32) -> Self {
+        self.limits.set_max_streams(count);
+        self
+    }
+
+    /// How many bytes a client may send on one stream of HTTP/2 ahead of what the application reads (RFC 9113 section 5.2).
+    /// Default 64 KiB. More is faster for uploads over long ways: a stream carries one window in each round trip.
+    ///
+    /// The window of the connection is that of all streams together, so a WebSocket that nobody reads never takes the share
+    /// of another. This is also what limits the memory of a connection: by default 200 streams × 64 KiB = 12.5 MiB of data
+    /// that is not read. Besides, h2 keeps account of pieces of less than 256 bytes, with half as much memory again, and may
+    /// keep a small piece in the buffer of 9 KiB that it was read into.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero, or if its product with [`http2_max_concurrent_streams`](Self::http2_max_concurrent_streams) is larger
+    /// than the largest window of a connection, 2<sup>31</sup> − 1 bytes.
+    #[track_caller]
+    pub fn http2_stream_window(mut self, bytes: u32) -> Self {
+        self.limits.set_stream_window(bytes);
+        self
+    }
+
+    /// Puts what `make` makes of the client's address into each request, as an extension. [`PeerAddr`](crate::PeerAddr) is
+    /// always there; this is for code that looks for another type, such as the extractor `ConnectInfo` of axum:
+    ///
+    /// ```no_run
+    /// # use std::net::SocketAddr;
+    /// # #[derive(Clone)]
+    /// # struct ConnectInfo(SocketAddr);
+    /// # fn f<S>(listener: tokio::net::TcpListener, router: S) {
+    /// // `ConnectInfo` is `axum::extract::ConnectInfo`, and `router` an axum `Router`
+    /// let server = ws_hyper::serve(listener, router).connect_info(ConnectInfo);
+    /// # }
+    /// ```
+    pub fn connect_info<T>(mut self, make: impl Fn(SocketAddr) -> T + Send + Sync + 'static) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        self.connect_info = Some(Arc::new(move |peer, extensions| {
+            extensions.insert(make(peer));
+        }));
+        self
+    }
+
+    /// Turns each TCP stream into the stream to serve, as a TLS acceptor does. Default the TCP stream itself, which has
+    /// `TCP_NODELAY` set.
     ///
     /// For HTTP/2 let the acceptor offer `h2` and `http/1.1` by ALPN.
     ///
@@ -141,8 +233,8 @@ impl<S, A> Serve<S, A> {
     /// # }
     /// ```
     pub fn acceptor<F>(self, acceptor: F) -> Serve<S, F> {
-        let Self { listener, service, header_read_timeout, shutdown, .. } = self;
-        Serve { listener, service, acceptor, header_read_timeout, shutdown }
+        let Self { listener, service, limits, connect_info, shutdown, .. } = self;
+        Serve { listener, service, acceptor, limits, connect_info, shutdown }
     }
 
     /// Shuts down when `signal` is ready: drains the WebSockets of `connections` as `drain` says, while new handshakes
@@ -174,68 +266,6 @@ impl Shutdown {
     }
 }
 
-/// The output of `future`; an error if it takes longer than `limit`.
-async fn in_time<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> Result<T, BoxError> {
-    match limit {
-        Some(limit) => Ok(timeout(limit, future).await?),
-        None => Ok(future.await),
-    }
-}
-
-/// What serves one connection.
-#[derive(Clone)]
-struct Connection<S, A> {
-    service: S,
-    acceptor: A,
-    header_read_timeout: Option<Duration>,
-}
-
-impl<S, A, Accepting, Stream, B> Connection<S, A>
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    A: Fn(TcpStream) -> Accepting + Clone + Send + Sync + 'static,
-    Accepting: Future<Output = io::Result<Stream>> + Send + 'static,
-    Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    async fn serve(self, stream: TcpStream, watcher: Watcher) {
-        if let Err(error) = self.try_serve(stream, watcher).await {
-            tracing::debug!(error = error.as_ref() as &dyn StdError, "connection failed");
-        }
-    }
-
-    async fn try_serve(self, stream: TcpStream, watcher: Watcher) -> Result<(), BoxError> {
-        let Self { service, acceptor, header_read_timeout } = self;
-        stream.set_nodelay(true)?;
-        let stream = in_time(header_read_timeout, acceptor(stream)).await??;
-
-        // hyper's own timeout begins when it knows the version of HTTP, and a client may send nothing at all
-        let begun = Arc::new(AtomicBool::new(false));
-        let service = TowerToHyperService::new(service);
-        let service = service_fn({
-            let begun = Arc::clone(&begun);
-            move |request| {
-                begun.store(true, Ordering::Relaxed);
-                service.call(request)
-            }
-        });
-
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(header_read_timeout);
-        builder.http2().timer(TokioTimer::new()).enable_connect_protocol();
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let mut connection = pin!(watcher.watch(connection));
-        if let Ok(result) = in_time(header_read_timeout, &mut connection).await {
-            return result;
-        }
-        if begun.load(Ordering::Relaxed) { connection.await } else { Err("no request in time".into()) }
-    }
-}
-
 impl<S, A, Accepting, Stream, B> IntoFuture for Serve<S, A>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -252,10 +282,10 @@ where
     type IntoFuture = BoxFuture<io::Result<()>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { listener, service, acceptor, header_read_timeout, shutdown } = self;
-        let connection = Connection { service, acceptor, header_read_timeout };
+        let Self { listener, service, acceptor, limits, connect_info, shutdown } = self;
+        let (run, running) = watch::channel(());
+        let connection = Connection { service, acceptor, limits, connect_info, running };
         Box::pin(async move {
-            let graceful = GracefulShutdown::new();
             let mut connections = JoinSet::new();
             let mut drained = pin!(async {
                 match shutdown {
@@ -266,14 +296,15 @@ where
             let rest = loop {
                 select! {
                     rest = &mut drained => break rest,
-                    stream = accept(&listener) => {
-                        connections.spawn(connection.clone().serve(stream, graceful.watcher()));
+                    (stream, peer) = accept(&listener) => {
+                        connections.spawn(connection.clone().serve(stream, peer));
                     }
                     Some(_) = connections.join_next() => {}
                 }
             };
-            drop(listener);
-            Drain::new().timeout(rest).in_time(graceful.shutdown()).await;
+            drop((listener, run));
+            let over = async { while connections.join_next().await.is_some() {} };
+            Drain::new().timeout(rest).in_time(over).await;
             // dropping the set aborts those that are left; waiting has their sockets closed before the server ends
             Drain::new().timeout(GRACE).in_time(connections.shutdown()).await;
             Ok(())
@@ -282,10 +313,10 @@ where
 }
 
 /// The next connection. An error is that of one connection, or a shortage that passes.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) => {
                 let of_one_connection = matches!(
                     error.kind(),

@@ -1,0 +1,142 @@
+//! The address of the client: what a handler and a route know of it, and what below it is set on the socket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ::axum::Router;
+use ::axum::extract::{ConnectInfo, Request as AxumRequest};
+use ::axum::middleware::map_request;
+use ::axum::routing::{any, get};
+use ::axum::serve::{IncomingStream, ListenerExt as _, TapIo};
+use futures_util::StreamExt as _;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio_rustls::server::TlsStream;
+use tokio_tungstenite::client_async;
+use tower::Layer as _;
+use ws_axum::{PeerAddr, WebSocketUpgrade};
+use ws_core::{WebSocket, WebSocketLayer};
+use ws_tests::{Client, Endpoint, Frame, Request, Server, Setup, within};
+
+use crate::listener::{TlsListener, set_nodelay};
+use crate::tls;
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+    let address = listener.local_addr().expect("a listener has an address");
+    (listener, address)
+}
+
+fn acceptor() -> TlsAcceptor {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key.into())
+        .expect("the certificate has this key");
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn tell_peer(mut socket: WebSocket) -> Result<(), ws_core::Error> {
+    let peer = socket.peer_addr();
+    socket.send(format!("{peer:?}")).await
+}
+
+/// Opens a WebSocket over TLS, and returns the own address and the first message.
+async fn told_over_tls(address: SocketAddr) -> (SocketAddr, String) {
+    let stream = within("a connection", TcpStream::connect(address)).await.expect("the server listens");
+    let own = stream.local_addr().expect("a connected socket has an address");
+    let stream = within("TLS", tls::connect(stream)).await;
+    let (mut socket, _) = client_async("wss://localhost/ws", stream).await.expect("a handshake");
+    let message = within("a message", socket.next()).await.expect("a message").expect("no error");
+    (own, message.into_text().expect("a text").to_string())
+}
+
+async fn a_handler_knows_the_address_of_its_client<S: Server>() {
+    let server = S::start(Setup::new(|socket| async { Ok(tell_peer(socket).await?) })).await;
+    let mut client = Client::open(&server).await;
+    assert_eq!(client.frame().await, Frame::text(format!("{:?}", Some(client.local_addr()))));
+    client.closed_with_answer(1000).await;
+}
+
+#[tokio::test]
+async fn a_handler_below_tls_knows_the_address_of_its_client_with_serve() {
+    let (listener, address) = listen().await;
+    let app = WebSocketLayer::new().layer(ws_hyper::service(tell_peer));
+    let tls = acceptor();
+    let server = ws_hyper::serve(listener, app).acceptor(move |stream: TcpStream| {
+        assert!(stream.nodelay().expect("an open socket"), "a small message would wait below TLS");
+        let tls = tls.clone();
+        async move { tls.accept(stream).await }
+    });
+    tokio::spawn(server.into_future());
+    let (own, told) = told_over_tls(address).await;
+    assert_eq!(told, format!("{:?}", Some(own)));
+}
+
+/// What is known of a connection when it has been accepted.
+#[derive(Clone)]
+struct Accepted {
+    peer: SocketAddr,
+    nodelay: bool,
+}
+
+impl<F> ::axum::extract::connect_info::Connected<IncomingStream<'_, TapIo<TlsListener, F>>> for Accepted
+where
+    F: FnMut(&mut TlsStream<TcpStream>) + Send + 'static,
+{
+    fn connect_info(stream: IncomingStream<'_, TapIo<TlsListener, F>>) -> Self {
+        let nodelay = stream.io().get_ref().0.nodelay().expect("an open socket");
+        Self { peer: *stream.remote_addr(), nodelay }
+    }
+}
+
+#[tokio::test]
+async fn the_listener_of_the_example_axum_tls_sets_nodelay_and_tells_the_address() {
+    async fn peer_addr(
+        ConnectInfo(accepted): ConnectInfo<Accepted>,
+        mut request: AxumRequest,
+    ) -> AxumRequest {
+        assert!(accepted.nodelay, "a small message would wait below TLS");
+        request.extensions_mut().insert(PeerAddr(accepted.peer));
+        request
+    }
+
+    let (listener, address) = listen().await;
+    let app = Router::new()
+        .route("/ws", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(tell_peer)))
+        .layer(WebSocketLayer::new())
+        .layer(map_request(peer_addr));
+    let listener = TlsListener::new(listener, acceptor()).tap_io(set_nodelay);
+    let server = ::axum::serve(listener, app.into_make_service_with_connect_info::<Accepted>());
+    tokio::spawn(server.into_future());
+    let (own, told) = told_over_tls(address).await;
+    assert_eq!(told, format!("{:?}", Some(own)));
+}
+
+#[tokio::test]
+async fn the_extractor_connect_info_works_for_a_router_that_serve_serves() {
+    let (listener, address) = listen().await;
+    let router = Router::new()
+        .route("/page", get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string()))
+        .route("/ws", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(tell_peer)))
+        .layer(WebSocketLayer::new());
+    let server = ws_hyper::serve(listener, router).connect_info(ConnectInfo::<SocketAddr>);
+    tokio::spawn(server.into_future());
+    for http2 in [false, true] {
+        let mut client = Client::to(Endpoint { address, http2 }).await;
+        let own = client.local_addr();
+        assert_eq!(client.answer_to(Request::new("GET", "/page")).await.body, own.to_string());
+        let mut client = Client::open(Endpoint { address, http2 }).await;
+        assert_eq!(client.frame().await, Frame::text(format!("{:?}", Some(client.local_addr()))));
+        client.closed_with_answer(1000).await;
+    }
+}
+
+ws_tests::cases! {
+    a_handler_knows_the_address_of_its_client,
+}
