@@ -4,6 +4,7 @@
 //! [`cases!`](ws_tests::cases) at the end of each file makes a test of it for each adapter.
 
 mod abandoned;
+mod answers;
 mod closing;
 mod draining;
 mod endless;
@@ -14,6 +15,7 @@ mod middleware;
 mod observing;
 mod origin;
 mod peers;
+mod routes;
 mod serving;
 mod upgrade;
 mod warp;

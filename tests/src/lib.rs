@@ -40,5 +40,5 @@ pub use outside::Outside;
 pub use path::Path;
 pub use random::Random;
 pub use request::{Request, Response};
-pub use server::{Answer, BoxError, Endpoint, Running, Server, Setup};
+pub use server::{Answer, BoxError, Endpoint, Instead, Running, Server, Setup};
 pub use wait::{until, within};
