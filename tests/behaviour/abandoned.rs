@@ -20,7 +20,7 @@ use tower::Layer as _;
 use ws_core::Connections;
 use ws_hyper::{Body, Drain, Error, FutureWebSocket, Rejection, WebSocket, WebSocketLayer, WebSocketUpgrade};
 use ws_tests::wait::DEADLINE;
-use ws_tests::{Client, Endpoint, Frame, Request, Server, Setup, until, within};
+use ws_tests::{Answer, Client, Endpoint, Frame, Instead, Request, Server, Setup, until, within};
 
 /// The time of a drain that does not wait for what is left.
 const SHORT: Duration = Duration::from_millis(300);
@@ -256,6 +256,40 @@ fn an_upgrade_that_is_kept_does_not_hold_up_a_shutdown() {
 }
 
 #[test]
+fn the_response_of_another_request_opens_nothing() {
+    ws_tests::runtime::run(async {
+        for http2 in [false, true] {
+            let first = Kept::default();
+            let responses: Kept<http::Response<Body>> = Arc::clone(&first);
+            let layer = WebSocketLayer::new().handshake_timeout(None);
+            let server = Running::start(layer, Drain::new(), move |request| {
+                let made = upgrade(request).on_upgrade(async |socket: WebSocket| {
+                    pending::<()>().await;
+                    drop(socket);
+                });
+                let other = responses.lock().expect("no test panics with it").pop();
+                if other.is_none() {
+                    keep(&responses, made);
+                }
+                async { if let Some(other) = other { other } else { pending().await } }
+            });
+            let server = server.await;
+            let endpoint = Endpoint { address: server.address, http2 };
+            let mut client = Client::to(endpoint).await;
+            client.request(Request::upgrade()).await;
+            until("the first response", || first.lock().is_ok_and(|first| !first.is_empty())).await;
+            let mut other = Client::to(endpoint).await;
+            let key = ["AAAAAAAAAAAAAAAAAAAAAA=="];
+            let response = other.answer_to(Request::upgrade().lines("Sec-WebSocket-Key", &key)).await;
+            assert_eq!(response.status, if http2 { 200 } else { 101 });
+            until("the second handshake to end", || server.connections.len() == 1).await;
+            drop(client);
+            until("the first handshake to end", || server.connections.is_empty()).await;
+        }
+    });
+}
+
+#[test]
 fn a_handler_that_blocks_its_thread_does_not_hold_up_a_shutdown() {
     ws_tests::runtime::run(async {
         let (unblock, blocked) = blocked();
@@ -345,6 +379,81 @@ async fn a_drain_tells_of_a_handler_that_blocks_its_thread<S: Server>() {
     drop(client);
 }
 
+/// The upgrade, or what was made of it.
+const KEPT: [fn(Instead) -> Answer; 2] = [Answer::Keep, Answer::KeepParts];
+
+async fn an_upgrade_that_is_kept_behind_another_answer_frees_its_slot<S: Server>() {
+    // where nobody sees the response, nobody sees that it is not the one that was made
+    let kept = if S::SEES_RESPONSES { &KEPT[..] } else { &KEPT[..1] };
+    for keep in kept {
+        let layer = WebSocketLayer::new().max_connections(1).handshake_timeout(None);
+        let server = S::start(Setup::echo().layer(layer).answer(keep(Instead::Unauthorized))).await;
+        for kept in 1..=3 {
+            assert_eq!(Client::ask(&server, Request::upgrade()).await.status, 401);
+            server.until_open(0).await;
+            assert_eq!(server.seen.kept(), kept);
+        }
+        // to use them is an error, and opens nothing
+        server.seen.use_kept();
+        until("the upgrades to fail", || server.seen.failed() == 3).await;
+        assert!(server.seen.take_failed().iter().all(|error| matches!(error, Error::Upgrade { .. })));
+        assert!(server.connections.is_empty());
+    }
+}
+
+async fn an_upgrade_that_is_kept_does_not_keep_the_http_connection<S: Server>() {
+    for keep in KEPT {
+        let server = S::start(Setup::echo().answer(keep(Instead::Unauthorized))).await;
+        let mut client = Client::to(&server).await;
+        assert_eq!(client.answer_to(Request::upgrade()).await.status, 401);
+        client.end().await;
+        assert_eq!(server.seen.kept(), 1);
+    }
+}
+
+async fn an_upgrade_that_is_kept_frees_its_slot_at_the_handshake_timeout<S: Server>() {
+    for keep in KEPT {
+        let layer = WebSocketLayer::new().max_connections(1).handshake_timeout(SHORT);
+        let server = S::start(Setup::echo().layer(layer).answer(keep(Instead::Never))).await;
+        let mut clients = Vec::new();
+        for kept in 1..=2 {
+            let mut client = Client::to(&server).await;
+            client.request(Request::upgrade()).await;
+            clients.push(client);
+            until("the upgrade to be kept", || server.seen.kept() == kept).await;
+            server.until_open(0).await;
+        }
+        server.seen.use_kept();
+        assert!(server.connections.is_empty());
+    }
+}
+
+async fn an_upgrade_that_is_kept_frees_its_slot_when_its_peer_goes<S: Server>() {
+    for keep in KEPT {
+        let layer = WebSocketLayer::new().handshake_timeout(None);
+        let server = S::start(Setup::echo().layer(layer).answer(keep(Instead::Never))).await;
+        for go in [|client: Client| drop(client), Client::reset] {
+            let mut client = Client::to(&server).await;
+            client.request(Request::upgrade()).await;
+            server.until_open(1).await;
+            go(client);
+            server.until_open(0).await;
+        }
+        until("the upgrades to be kept", || server.seen.kept() == 2).await;
+        let drained = server.connections.drain(Drain::new()).await;
+        assert_eq!((drained.aborted, drained.remaining), (0, 0));
+        server.seen.use_kept();
+        until("the upgrades to fail", || server.seen.failed() == 2).await;
+        assert!(server.connections.is_empty());
+    }
+}
+
 ws_tests::cases! {
+    an_upgrade_that_is_kept_behind_another_answer_frees_its_slot,
+    an_upgrade_that_is_kept_frees_its_slot_at_the_handshake_timeout,
+    an_upgrade_that_is_kept_frees_its_slot_when_its_peer_goes,
     a_drain_tells_of_a_handler_that_blocks_its_thread,
+
+    [not http2: "its connection goes on with other streams", not warp: "a filter does not see the response, to close behind it"]
+    an_upgrade_that_is_kept_does_not_keep_the_http_connection,
 }

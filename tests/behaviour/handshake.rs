@@ -334,33 +334,6 @@ async fn every_refusal_is_one_line_that_repeats_nothing_raw<S: Server>() {
     }
 }
 
-async fn another_answer_of_the_service_goes_out_as_it_is<S: Server>() {
-    for answer in [Answer::Unauthorized, Answer::Replace] {
-        let layer = WebSocketLayer::new().max_connections(1);
-        let server = S::start(Setup::echo().layer(layer).answer(answer)).await;
-        let mut client = Client::to(&server).await;
-        // on one connection, which goes on, and in the one slot there is
-        for _ in 0..3 {
-            let response = client.answer_to(Request::upgrade()).await;
-            assert_eq!((response.status, response.body.as_str()), (401, "who are you?"));
-            assert_eq!(response.header("www-authenticate"), Some("Bearer"));
-            assert_eq!(response.header("connection"), None);
-            server.until_open(0).await;
-        }
-        let failed = if answer == Answer::Replace { 3 } else { 0 };
-        until("the upgrades to fail", || server.seen.failed() == failed).await;
-    }
-}
-
-async fn a_route_that_does_not_upgrade_answers_an_upgrade_as_any_request<S: Server>() {
-    let server = S::start(Setup::echo().layer(WebSocketLayer::new().max_connections(1))).await;
-    let mut client = Client::to(&server).await;
-    for (path, status) in [("/plain", 200), ("/nowhere", 404), ("/plain", 200)] {
-        assert_eq!(client.answer_to(Request::upgrade().path(path)).await.status, status, "{path}");
-        server.until_open(0).await;
-    }
-}
-
 async fn a_connection_may_upgrade_after_other_requests<S: Server>() {
     let server = S::start(Setup::echo()).await;
     let mut client = Client::to(&server).await;
@@ -530,12 +503,10 @@ ws_tests::cases! {
     a_required_subprotocol_has_to_be_offered,
     offers_that_cannot_be_read_are_refused_with_400,
     an_extension_that_is_not_wanted_is_declined,
-    another_answer_of_the_service_goes_out_as_it_is,
     an_upgrade_whose_response_never_leaves_ends_at_the_handshake_timeout,
     a_peer_that_goes_before_the_response_frees_its_slot,
     one_connection_more_than_the_limit_is_refused_with_503,
     of_200_handshakes_at_once_exactly_as_many_as_allowed_succeed,
-    a_route_that_does_not_upgrade_answers_an_upgrade_as_any_request,
     a_connection_may_upgrade_after_other_requests,
 
     [not http2: "it is about the request line or headers that HTTP/2 does not have"]

@@ -4,6 +4,7 @@
 //! [`cases!`](ws_tests::cases) at the end of each file makes a test of it for each adapter.
 
 mod abandoned;
+mod answers;
 mod closing;
 mod draining;
 mod endless;
@@ -19,6 +20,7 @@ mod observing;
 mod origin;
 mod peer_addr;
 mod peers;
+mod routes;
 mod serving;
 #[path = "../examples/tls.rs"]
 mod tls;

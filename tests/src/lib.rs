@@ -43,5 +43,5 @@ pub use path::Path;
 pub use random::Random;
 pub use raw_http2::RawHttp2;
 pub use request::{Request, Response};
-pub use server::{Answer, BoxError, Endpoint, Running, Server, Setup};
+pub use server::{Answer, BoxError, Endpoint, Instead, Running, Server, Setup};
 pub use wait::{until, within};

@@ -34,6 +34,9 @@ pub trait Server {
     /// Whether a middleware can stand in front of the layer.
     const HAS_MIDDLEWARE: bool = true;
 
+    /// Whether the layer sees the responses of the service.
+    const SEES_RESPONSES: bool = true;
+
     /// Starts a server on a port of its own.
     fn start(setup: Setup) -> impl Future<Output = Running>;
 }
@@ -52,6 +55,8 @@ pub enum Answer {
     Upgrade,
     /// Upgrades, after it chose the subprotocol again, from these; 500 if one of them is not a token.
     UpgradeWith(&'static [&'static str]),
+    /// Upgrades, with this limit of a message.
+    UpgradeUpTo(usize),
     /// Upgrades, and sends what the adapter's `WebSocketUpgrade` says of the request.
     Describe,
     /// Upgrades without a handler, and serves the socket on a task of its own.
@@ -60,6 +65,29 @@ pub enum Answer {
     Withhold,
     /// Makes the upgrade's response, and then returns 401 in place of it.
     Replace,
+    /// Keeps the upgrade, for [`Seen::use_kept`], and does something else.
+    Keep(Instead),
+    /// Upgrades without a handler, keeps the response and the socket, and does something else.
+    KeepParts(Instead),
+    /// Returns 401, with a challenge and a body.
+    Unauthorized,
+    /// Never returns.
+    Never,
+}
+
+/// What a middleware makes of the head of a response.
+pub type Change = fn(http::response::Parts) -> http::response::Parts;
+
+/// For an adapter: the response, as the middleware leaves it.
+pub fn changed<B>(change: Option<Change>, response: http::Response<B>) -> http::Response<B> {
+    let Some(change) = change else { return response };
+    let (parts, body) = response.into_parts();
+    http::Response::from_parts(change(parts), body)
+}
+
+/// What a service does in place of an upgrade that it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instead {
     /// Returns 401, with a challenge and a body.
     Unauthorized,
     /// Never returns.
@@ -75,6 +103,8 @@ pub struct Setup {
     pub outer: Option<WebSocketLayer>,
     /// What `/ws` does.
     pub answer: Answer,
+    /// What a middleware inside of the layer makes of the head of each response.
+    pub change: Option<Change>,
     /// Whether a middleware around all keeps every response for itself.
     pub withhold: bool,
     /// Whether the HTTP server supports upgrades.
@@ -98,6 +128,7 @@ impl Setup {
             layer: Some(WebSocketLayer::new()),
             outer: None,
             answer: Answer::Upgrade,
+            change: None,
             withhold: false,
             upgrades: true,
             address: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -149,6 +180,12 @@ impl Setup {
         self
     }
 
+    /// With a middleware inside of the layer that changes the head of each response.
+    pub fn changing_responses(mut self, change: Change) -> Self {
+        self.change = Some(change);
+        self
+    }
+
     /// With a middleware that keeps every response for itself.
     pub fn withholding_responses(mut self) -> Self {
         self.withhold = true;
@@ -184,11 +221,12 @@ impl fmt::Debug for Setup {
 }
 
 /// What the service inside of the layer has seen.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Seen {
     calls: AtomicUsize,
     returns: AtomicUsize,
     failed: Mutex<Vec<Error>>,
+    kept: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Seen {
@@ -216,6 +254,25 @@ impl Seen {
         std::mem::take(&mut self.failed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How many upgrades are kept.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Uses the upgrades that are kept, and drops what comes of them.
+    pub fn use_kept(&self) {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        for use_it in kept {
+            use_it();
+        }
+    }
+
+    /// For an adapter: keeps an upgrade, and what uses it.
+    pub fn keep(&self, use_it: impl FnOnce() + Send + 'static) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(use_it));
+    }
+
     /// For an adapter: what is given to `on_failed_upgrade`.
     pub fn on_failed(self: &Arc<Self>) -> impl FnOnce(Error) + Send + use<> {
         let seen = Arc::clone(self);
@@ -226,6 +283,17 @@ impl Seen {
     pub fn call(self: &Arc<Self>) -> Call {
         self.calls.fetch_add(1, Ordering::SeqCst);
         Call(Arc::clone(self))
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seen")
+            .field("calls", &self.calls)
+            .field("returns", &self.returns)
+            .field("failed", &self.failed)
+            .field("kept", &self.kept())
+            .finish()
     }
 }
 

@@ -67,6 +67,20 @@
 //!     .layer(WebSocketLayer::new());
 //! ```
 //!
+//! # One route with other limits
+//!
+//! The settings of a connection are methods of the layer, for all routes, and of [`WebSocketUpgrade`], for one:
+//!
+//! ```
+//! # use axum::response::Response;
+//! # use ws_axum::{WebSocket, WebSocketUpgrade};
+//! # async fn save(_: WebSocket) {}
+//! async fn upload(upgrade: WebSocketUpgrade) -> Response {
+//!     upgrade.max_message_size(64 << 20).on_upgrade(save)
+//! }
+//! # let _: axum::Router = axum::Router::new().route("/", axum::routing::any(upload));
+//! ```
+//!
 //! # Shutting down
 //!
 //! The graceful shutdown of axum does not know WebSockets. Let it begin with a drain:
@@ -93,7 +107,7 @@
 //! |---|---|
 //! | `WebSocketUpgrade` | [`WebSocketUpgrade`], under a [`WebSocketLayer`] |
 //! | `ws.protocols([..])` | [`WebSocketLayer::protocols`] for all routes, [`WebSocketUpgrade::protocols`] for one; the server's order decides, not the client's |
-//! | `ws.max_message_size(n)`, `max_frame_size(n)` | on the layer; 1 MiB in place of 64 MiB and 16 MiB |
+//! | `ws.max_message_size(n)`, `max_frame_size(n)` | the same, or on the layer for all routes; 1 MiB in place of 64 MiB and 16 MiB, and a frame may be as large as a message |
 //! | `ws.read_buffer_size(n)`, `write_buffer_size(n)`, `max_write_buffer_size(n)` | not needed: a connection has buffers only while it uses them; [`WebSocketLayer::outbound_buffer`] says how much may wait to be sent |
 //! | `ws.on_failed_upgrade(f)` | [`WebSocketUpgrade::on_failed_upgrade`] |
 //! | `ws.on_upgrade(f)`, `f` returns `()` | the same, and `f` may return a `Result` |
@@ -113,8 +127,8 @@ use std::fmt;
 
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};
+use http::Version;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Uri, Version};
 #[cfg(feature = "testing")]
 pub use ws_core::testing;
 pub use ws_core::{
@@ -128,6 +142,8 @@ pub use ws_core::{
 pub use ws_core::{Compression, InvalidLevel};
 
 /// An accepted handshake, as an extractor: [`on_upgrade`](Self::on_upgrade) makes it a connection, dropping it does not.
+///
+/// Its methods such as [`max_message_size`](Self::max_message_size) change the layer's settings for this connection alone.
 ///
 /// It needs a [`WebSocketLayer`] around the router. Without one it is rejected with 500. A request that is no upgrade is
 /// rejected with 426 (upgrade required).
@@ -151,69 +167,17 @@ impl WebSocketUpgrade {
         self.0.head()
     }
 
-    /// The URI of the request.
-    #[must_use]
-    pub fn uri(&self) -> &Uri {
-        self.0.uri()
+    ws_core::__upgrade_methods! {
+        /// What earlier middleware put into the request, for example the authenticated user.
     }
 
-    /// The headers of the request.
-    #[must_use]
-    pub fn headers(&self) -> &HeaderMap {
-        self.0.headers()
+    #[expect(clippy::unnecessary_wraps, reason = "another adapter's may have none")]
+    fn accepted(&self) -> Option<&ws_core::WebSocketUpgrade> {
+        Some(&self.0)
     }
 
-    /// The extensions of the request: what earlier middleware put there, such as the user that it authenticated.
-    #[must_use]
-    pub fn extensions(&self) -> &Extensions {
-        self.0.extensions()
-    }
-
-    /// The subprotocol that was chosen, if any.
-    #[must_use]
-    pub fn protocol(&self) -> Option<&str> {
-        self.0.protocol()
-    }
-
-    /// Whether the handshake timeout is over, so that there can be no connection any more. The layer then answers 408 by
-    /// itself.
-    #[must_use]
-    pub fn is_late(&self) -> bool {
-        self.0.is_late()
-    }
-
-    /// Chooses the subprotocol again, for this route: the first of `protocols`, which are in the order of the server's
-    /// preference, that the client offers; none if the client offers none of them. This replaces the choice by the
-    /// [`protocols`](WebSocketLayer::protocols) of the layer.
-    ///
-    /// # Panics
-    ///
-    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only. [`try_protocols`](Self::try_protocols)
-    /// returns an error instead.
-    #[track_caller]
-    pub fn protocols<I>(self, protocols: I) -> Self
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        Self(self.0.protocols(protocols))
-    }
-
-    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
-    ///
-    /// # Errors
-    ///
-    /// If a name is not a token.
-    pub fn try_protocols<I>(self, protocols: I) -> Result<Self, InvalidProtocol>
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        self.0.try_protocols(protocols).map(Self)
-    }
-
-    /// Calls `callback` if there will be no connection after all: the peer disconnected before it had the response, the
-    /// handshake timeout is over, or the response did not reach the layer.
-    pub fn on_failed_upgrade(self, callback: impl FnOnce(Error) + Send + 'static) -> Self {
-        Self(self.0.on_failed_upgrade(callback))
+    fn map(self, change: impl FnOnce(ws_core::WebSocketUpgrade) -> ws_core::WebSocketUpgrade) -> Self {
+        Self(change(self.0))
     }
 
     /// Makes the response, 101 (switching protocols) or, over HTTP/2, 200, and spawns the task of the connection, which

@@ -26,25 +26,41 @@ pub(crate) struct Config {
     pub(crate) connection: Arc<ConnectionConfig>,
 }
 
-/// How a connection behaves once it is open.
+/// How a connection behaves once it is open. It is public for [`__connection_settings`](crate::__connection_settings) only.
 #[derive(Clone)]
-pub(crate) struct ConnectionConfig {
-    pub(crate) ping_interval: Option<Duration>,
-    pub(crate) pong_timeout: Duration,
-    pub(crate) close_timeout: Duration,
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) message_timeout: Option<Duration>,
+#[doc(hidden)]
+pub struct ConnectionConfig {
+    pub ping_interval: Option<Duration>,
+    pub pong_timeout: Duration,
+    pub close_timeout: Duration,
+    pub idle_timeout: Option<Duration>,
+    pub message_timeout: Option<Duration>,
     /// In bytes per second.
-    pub(crate) min_message_rate: NonZeroU32,
-    pub(crate) send_timeout: Option<Duration>,
-    pub(crate) limits: Limits,
-    pub(crate) inbound_messages: usize,
-    pub(crate) inbound_bytes: usize,
-    pub(crate) outbound_bytes: usize,
-    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub min_message_rate: NonZeroU32,
+    pub send_timeout: Option<Duration>,
+    pub limits: Limits,
+    /// Whether the limit of a frame was set, so that it is no longer that of a message.
+    pub has_max_frame_size: bool,
+    pub inbound_messages: usize,
+    pub inbound_bytes: usize,
+    pub outbound_bytes: usize,
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
+#[doc(hidden)]
 impl ConnectionConfig {
+    pub fn set_max_message_size(&mut self, bytes: usize) {
+        self.limits.max_message_size = bytes;
+        if !self.has_max_frame_size {
+            self.limits.max_frame_size = bytes;
+        }
+    }
+
+    pub fn set_max_frame_size(&mut self, bytes: usize) {
+        self.limits.max_frame_size = bytes;
+        self.has_max_frame_size = true;
+    }
+
     /// Calls the observer, if there is one. If it panics, the panic hook logs that, and the connection goes on.
     #[inline]
     pub(crate) fn observe(&self, tell: impl FnOnce(&dyn Observer)) {
@@ -54,9 +70,11 @@ impl ConnectionConfig {
     }
 }
 
-/// The builder methods for the settings of a connection, which a server and a client have in common. The type has a method
-/// `fn set_connection(self, impl FnOnce(&mut ConnectionConfig)) -> Self`.
-macro_rules! connection_knobs {
+/// The builder methods for the settings of a connection, which the layer, a handshake that it has accepted, and a client have
+/// in common. The type has a method `fn set_connection(self, impl FnOnce(&mut ConnectionConfig)) -> Self`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __connection_settings {
     () => {
         /// How long the peer may be silent before it is sent a ping. Default 20 s. Each connection takes up to 10 % more
         /// or less, so that connections that opened together do not ping together. `None` turns keepalive off.
@@ -66,7 +84,7 @@ macro_rules! connection_knobs {
         /// If it is zero.
         #[track_caller]
         pub fn ping_interval(self, interval: impl Into<Option<std::time::Duration>>) -> Self {
-            let interval = $crate::config::checked("ping_interval", interval);
+            let interval = $crate::__checked("ping_interval", interval);
             self.set_connection(|config| config.ping_interval = interval)
         }
 
@@ -86,7 +104,7 @@ macro_rules! connection_knobs {
         /// If it is zero.
         #[track_caller]
         pub fn pong_timeout(self, timeout: std::time::Duration) -> Self {
-            $crate::config::checked("pong_timeout", timeout);
+            $crate::__checked("pong_timeout", timeout);
             self.set_connection(|config| config.pong_timeout = timeout)
         }
 
@@ -99,7 +117,7 @@ macro_rules! connection_knobs {
         /// If it is zero.
         #[track_caller]
         pub fn close_timeout(self, timeout: std::time::Duration) -> Self {
-            $crate::config::checked("close_timeout", timeout);
+            $crate::__checked("close_timeout", timeout);
             self.set_connection(|config| config.close_timeout = timeout)
         }
 
@@ -111,7 +129,7 @@ macro_rules! connection_knobs {
         /// If it is zero.
         #[track_caller]
         pub fn idle_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
-            let timeout = $crate::config::checked("idle_timeout", timeout);
+            let timeout = $crate::__checked("idle_timeout", timeout);
             self.set_connection(|config| config.idle_timeout = timeout)
         }
 
@@ -123,7 +141,7 @@ macro_rules! connection_knobs {
         /// If it is zero.
         #[track_caller]
         pub fn message_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
-            let timeout = $crate::config::checked("message_timeout", timeout);
+            let timeout = $crate::__checked("message_timeout", timeout);
             self.set_connection(|config| config.message_timeout = timeout)
         }
 
@@ -149,7 +167,7 @@ macro_rules! connection_knobs {
         /// If it is zero.
         #[track_caller]
         pub fn send_timeout(self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
-            let timeout = $crate::config::checked("send_timeout", timeout);
+            let timeout = $crate::__checked("send_timeout", timeout);
             self.set_connection(|config| config.send_timeout = timeout)
         }
 
@@ -159,12 +177,13 @@ macro_rules! connection_knobs {
         /// When a message of 32 KiB or more is dropped, its memory is kept for the next ones: at most 48 MiB in the
         /// process, and for about ten seconds, until a connection's timer or another such message frees it.
         pub fn max_message_size(self, bytes: usize) -> Self {
-            self.set_connection(|config| config.limits.max_message_size = bytes)
+            self.set_connection(|config| config.set_max_message_size(bytes))
         }
 
-        /// The largest payload of a frame, in bytes on the wire (before decompression). Default 1 MiB.
+        /// The largest payload of a frame, in bytes on the wire (before decompression). A larger one closes the connection
+        /// with 1009. Default the [`max_message_size`](Self::max_message_size), also if that is set later.
         pub fn max_frame_size(self, bytes: usize) -> Self {
-            self.set_connection(|config| config.limits.max_frame_size = bytes)
+            self.set_connection(|config| config.set_max_frame_size(bytes))
         }
 
         /// How many fragments a message may have. One more closes the connection with 1008. Default 4,096.
@@ -211,16 +230,18 @@ macro_rules! connection_knobs {
         }
 
         /// Tells `observer` what happens on the connections. Default none.
-        pub fn observer(self, observer: impl $crate::observer::Observer) -> Self {
+        pub fn observer(self, observer: impl $crate::Observer) -> Self {
             self.set_connection(|config| config.observer = Some(std::sync::Arc::new(observer)))
         }
     };
 }
-pub(crate) use connection_knobs;
-
 /// A time that is not zero.
+///
+/// # Panics
+///
+/// If it is zero.
 #[track_caller]
-pub(crate) fn checked(name: &str, time: impl Into<Option<Duration>>) -> Option<Duration> {
+pub fn checked(name: &str, time: impl Into<Option<Duration>>) -> Option<Duration> {
     let time = time.into();
     assert!(time != Some(Duration::ZERO), "{name} is zero, which no peer can meet: use a longer time");
     time
@@ -245,12 +266,13 @@ pub(crate) struct Deflate {
 
 /// How much a peer may send in one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
+#[doc(hidden)]
+pub struct Limits {
     /// In bytes, over all fragments, and after decompression.
-    pub(crate) max_message_size: usize,
+    pub max_message_size: usize,
     /// In bytes, as they are on the wire.
-    pub(crate) max_frame_size: usize,
-    pub(crate) max_fragments: usize,
+    pub max_frame_size: usize,
+    pub max_fragments: usize,
 }
 
 impl Default for Config {
@@ -286,6 +308,7 @@ impl Default for ConnectionConfig {
             // a peer may stop reading
             send_timeout: Some(Duration::from_secs(30)),
             limits: Limits::default(),
+            has_max_frame_size: false,
             // enough to keep the transport busy while the handler works, little enough for 10,000 connections
             inbound_messages: 32,
             inbound_bytes: 64 * 1024,

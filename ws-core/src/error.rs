@@ -8,8 +8,12 @@ use crate::message::Message;
 
 /// The value of a setting that is written in the program. A mistake in it panics, at the caller's line, with the text of
 /// the error, which says what to write instead.
+///
+/// # Panics
+///
+/// If it is an error.
 #[track_caller]
-pub(crate) fn expect_valid<T>(result: Result<T, impl Display>) -> T {
+pub fn expect_valid<T>(result: Result<T, impl Display>) -> T {
     match result {
         Ok(value) => value,
         Err(error) => panic!("{error}"),

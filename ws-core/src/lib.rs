@@ -44,12 +44,16 @@
 //! | [`message_timeout`](WebSocketLayer::message_timeout) | 60 s | a peer may send one message for ever, byte by byte |
 //! | [`min_message_rate`](WebSocketLayer::min_message_rate) | 1 KiB/s | a message at this rate may take longer than the `message_timeout` |
 //! | [`send_timeout`](WebSocketLayer::send_timeout) | 30 s | a peer may stop reading |
-//! | [`max_message_size`](WebSocketLayer::max_message_size), [`max_frame_size`](WebSocketLayer::max_frame_size) | 1 MiB | |
+//! | [`max_message_size`](WebSocketLayer::max_message_size) | 1 MiB | |
+//! | [`max_frame_size`](WebSocketLayer::max_frame_size) | as `max_message_size` | |
 //! | [`max_fragments`](WebSocketLayer::max_fragments) | 4,096 | empty fragments cost the peer nothing |
 //! | [`inbound_queue`](WebSocketLayer::inbound_queue) | 32 messages or 64 KiB | |
 //! | [`outbound_buffer`](WebSocketLayer::outbound_buffer) | 64 KiB | `send` waits above it |
 //! | [`max_connections`](WebSocketLayer::max_connections) | no limit | |
 //! | `compression`, with the feature `deflate` | off | memory, and CRIME/BREACH |
+//!
+//! Those from `ping_interval` to `outbound_buffer` are methods of [`WebSocketUpgrade`] as well: a route that sets them has
+//! values of its own, and the count and the drain of the layer.
 //!
 //! There are no sizes of read and write buffers to set. An idle connection has no buffers, and a busy one uses those of its
 //! thread.
@@ -136,3 +140,11 @@ pub use rejection::Rejection;
 pub use tracker::{Connections, Drain, Drained};
 pub use upgrade::{FutureWebSocket, WebSocketUpgrade};
 pub use utf8::{InvalidUtf8, Utf8Bytes};
+
+// for the macros that the adapter crates use; no part of the public API
+#[doc(hidden)]
+pub use config::{ConnectionConfig as __ConnectionConfig, checked as __checked};
+#[doc(hidden)]
+pub use error::expect_valid as __expect_valid;
+#[doc(hidden)]
+pub use handshake::protocol_names as __protocol_names;

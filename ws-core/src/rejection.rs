@@ -6,7 +6,7 @@ use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{Response, StatusCode, Version};
+use http::{HeaderMap, Response, StatusCode, Version};
 
 use crate::body::Body;
 use crate::origin::Denied;
@@ -227,10 +227,8 @@ impl Rejection {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
         let status = self.status();
         *response.status_mut() = if version <= Version::HTTP_11 {
-            // what follows the request may be frames or a body, and must not be read as the next request. RFC 9110
-            // section 7.8: a response with `Upgrade` also lists `upgrade` here
-            let connection = if headers.contains_key(UPGRADE) { "close, upgrade" } else { "close" };
-            headers.insert(CONNECTION, HeaderValue::from_static(connection));
+            // what follows the request may be frames or a body, and must not be read as the next request
+            close_connection(headers);
             status
         } else {
             // HTTP/2 forbids both headers (RFC 9113 section 8.2.2), and 426 needs `Upgrade` (RFC 9110 section 15.5.22)
@@ -242,6 +240,13 @@ impl Rejection {
         *response.body_mut() = Body::text(text);
         response
     }
+}
+
+/// Makes a response over HTTP/1.1 the last one on its connection.
+pub(crate) fn close_connection(headers: &mut HeaderMap) {
+    // RFC 9110 section 7.8: a response with `Upgrade` also lists `upgrade` here
+    let connection = if headers.contains_key(UPGRADE) { "close, upgrade" } else { "close" };
+    headers.insert(CONNECTION, HeaderValue::from_static(connection));
 }
 
 impl From<Denied> for Rejection {

@@ -96,7 +96,7 @@ pub fn pair() -> (WebSocket, WebSocket) {
 /// # Panics
 ///
 /// If the layer has no slot for one more connection.
-pub fn accept<T, F, Fut>(layer: &WebSocketLayer, stream: T, handler: F) -> Task<F, Fut>
+pub fn accept<T, F, Fut>(layer: &WebSocketLayer, stream: T, handler: F) -> Task
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: FnOnce(WebSocket) -> Fut + Send + 'static,
@@ -148,8 +148,8 @@ where
 /// # }
 /// ```
 #[must_use = "the connection does nothing unless its task is polled or spawned"]
-pub struct Task<F, Fut> {
-    driver: Pin<Box<Driver<F, Fut>>>,
+pub struct Task {
+    driver: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The waker of the whole task, and the driver's.
     wakers: Option<(Waker, Waker)>,
 }
@@ -163,11 +163,7 @@ impl Wake for DriverWaker {
     }
 }
 
-impl<F, Fut> Future for Task<F, Fut>
-where
-    F: FnOnce(WebSocket) -> Fut,
-    Fut: Future<Output: Outcome>,
-{
+impl Future for Task {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -181,7 +177,7 @@ where
     }
 }
 
-impl<F, Fut> std::fmt::Debug for Task<F, Fut> {
+impl std::fmt::Debug for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Task").finish_non_exhaustive()
     }

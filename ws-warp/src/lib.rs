@@ -25,7 +25,8 @@
 //!
 //! It does not need warp's own feature `websocket`. [`WebSocketUpgrade`] is warp's own here, because a filter extracts it.
 //! The layer, the socket and all other types are those of [`ws_core`], re-exported. Give clones of one layer to all routes,
-//! so that they share its limit of connections and its drain.
+//! so that they share its limit of connections and its drain. A route with other limits sets them on its clone,
+//! `websocket(layer.clone().max_message_size(64 << 20))`, or on the [`WebSocketUpgrade`].
 //!
 //! # The request beside the socket
 //!
@@ -78,6 +79,9 @@
 //!   instead of the upgrade. Status, headers and text are those of the other frameworks.
 //!   [`WebSocketUpgrade::rejection`] tells the route beforehand.
 //! - The handshake timeout does not cancel a route that does not answer. An answer that comes too late is 408.
+//! - A filter does not see the reply of its route. After any reply but the upgrade, an HTTP/1.1 connection stays open, as
+//!   warp keeps it. A route that makes the reply of an upgrade has to return it: if it returns another one in its place, the
+//!   connection may open when the peer is already gone.
 //! - A filter does not see the HTTP version. An upgrade that warp's server does not support counts as HTTP/1.0, and is
 //!   refused with 505.
 //! - A filter does not see a host in the target of a request (`GET http://example.com/chat HTTP/1.1`) if `Host` names another
@@ -95,7 +99,7 @@ use std::fmt;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use warp::filters::path::FullPath;
@@ -223,6 +227,8 @@ fn upgrade(layer: &WebSocketLayer, mut head: Parts) -> Option<WebSocketUpgrade> 
 /// A handshake that passed the filter [`websocket`]: [`on_upgrade`](Self::on_upgrade) makes it a connection, or replies
 /// that it is refused.
 ///
+/// Its methods such as [`max_message_size`](Self::max_message_size) change the layer's settings for this connection alone.
+///
 /// ```
 /// use warp::{Filter, Reply};
 /// use ws_warp::{WebSocketLayer, WebSocketUpgrade, websocket};
@@ -254,75 +260,17 @@ impl WebSocketUpgrade {
         &self.head
     }
 
-    /// The URI of the request: the path and the query.
-    #[must_use]
-    pub fn uri(&self) -> &Uri {
-        &self.head.uri
+    ws_core::__upgrade_methods! {
+        /// The extensions of the request, as far as a filter sees them: those of other middleware are not there. Extract them
+        /// with `warp::ext`.
     }
 
-    /// The headers of the request.
-    #[must_use]
-    pub fn headers(&self) -> &HeaderMap {
-        &self.head.headers
+    fn accepted(&self) -> Option<&ws_core::WebSocketUpgrade> {
+        self.result.as_ref().ok()
     }
 
-    /// The extensions of the request, as far as a filter sees them: those of other middleware are not there. Extract them
-    /// with `warp::ext`.
-    #[must_use]
-    pub fn extensions(&self) -> &Extensions {
-        &self.head.extensions
-    }
-
-    /// The subprotocol that was chosen, if any. `None` if the handshake is refused.
-    #[must_use]
-    pub fn protocol(&self) -> Option<&str> {
-        self.result.as_ref().ok()?.protocol()
-    }
-
-    /// Whether the handshake timeout is over, so that there can be no connection any more. The reply is then 408.
-    #[must_use]
-    pub fn is_late(&self) -> bool {
-        self.result.as_ref().is_ok_and(ws_core::WebSocketUpgrade::is_late)
-    }
-
-    /// Chooses the subprotocol again, for this route: the first of `protocols`, which are in the order of the server's
-    /// preference, that the client offers; none if the client offers none of them. This replaces the choice by the
-    /// [`protocols`](WebSocketLayer::protocols) of the layer.
-    ///
-    /// # Panics
-    ///
-    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only. [`try_protocols`](Self::try_protocols)
-    /// returns an error instead.
-    #[track_caller]
-    pub fn protocols<I>(self, protocols: I) -> Self
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        match self.result {
-            Ok(upgrade) => Self { result: Ok(upgrade.protocols(protocols)), ..self },
-            Err(_) => self,
-        }
-    }
-
-    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
-    ///
-    /// # Errors
-    ///
-    /// If a name is not a token. The names are not looked at if the handshake is refused.
-    pub fn try_protocols<I>(self, protocols: I) -> Result<Self, InvalidProtocol>
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        match self.result {
-            Ok(upgrade) => Ok(Self { result: Ok(upgrade.try_protocols(protocols)?), ..self }),
-            Err(_) => Ok(self),
-        }
-    }
-
-    /// Calls `callback` if there will be no connection after all: the peer disconnected before it had the reply, or the
-    /// handshake timeout is over. It is not called for a handshake that is refused.
-    pub fn on_failed_upgrade(self, callback: impl FnOnce(Error) + Send + 'static) -> Self {
-        Self { result: self.result.map(|upgrade| upgrade.on_failed_upgrade(callback)), ..self }
+    fn map(self, change: impl FnOnce(ws_core::WebSocketUpgrade) -> ws_core::WebSocketUpgrade) -> Self {
+        Self { result: self.result.map(change), ..self }
     }
 
     /// Makes the reply, 101 (switching protocols) or, over HTTP/2, 200, and spawns the task of the connection, which runs
@@ -339,7 +287,7 @@ impl WebSocketUpgrade {
         F: FnOnce(WebSocket) -> Fut + Send + 'static,
         Fut: Future<Output: Outcome> + Send + 'static,
     {
-        let response = match self.accepted() {
+        let response = match self.into_accepted() {
             Ok(upgrade) => upgrade.on_upgrade(handler),
             Err(refusal) => refusal,
         };
@@ -372,7 +320,7 @@ impl WebSocketUpgrade {
     /// ```
     #[must_use = "the reply opens the WebSocket, and the future is the socket"]
     pub fn into_parts(self) -> (UpgradeReply, Option<FutureWebSocket>) {
-        let (response, socket) = match self.accepted() {
+        let (response, socket) = match self.into_accepted() {
             Ok(upgrade) => {
                 let (response, socket) = upgrade.into_parts();
                 (response, Some(socket))
@@ -384,7 +332,7 @@ impl WebSocketUpgrade {
 
     /// The handshake, or the response that refuses it.
     #[expect(clippy::result_large_err, reason = "it is used at once")]
-    fn accepted(self) -> Result<ws_core::WebSocketUpgrade, http::Response<Body>> {
+    fn into_accepted(self) -> Result<ws_core::WebSocketUpgrade, http::Response<Body>> {
         let rejection = match self.result {
             Ok(upgrade) if !upgrade.is_late() => return Ok(upgrade),
             Ok(_) => Rejection::Timeout,

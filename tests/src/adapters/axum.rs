@@ -1,22 +1,22 @@
 //! axum: the extractor, under a router with the layer on it.
 
-use std::future::pending;
+use std::future::{pending, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequestParts as _, Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn, map_request};
+use axum::middleware::{Next, from_fn, map_request, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::serve::ListenerExt as _;
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
-use ws_axum::{PeerAddr, WebSocketUpgrade};
+use ws_axum::{FutureWebSocket, PeerAddr, WebSocketUpgrade};
 
-use super::serve_without_upgrades;
-use crate::server::{Answer, Handler, Running, Seen, Server, Setup, Shutdown, TAG, Tag};
+use super::{App, serve_without_upgrades};
+use crate::server::{Answer, Instead, Running, Seen, Server, Setup, Shutdown, TAG, Tag, changed};
 
 /// The server of `ws-axum`.
 #[derive(Debug)]
@@ -28,13 +28,6 @@ impl Server for Axum {
     }
 }
 
-#[derive(Clone)]
-struct App {
-    answer: Answer,
-    handler: Handler,
-    seen: Arc<Seen>,
-}
-
 async fn serve(setup: Setup, seen: Arc<Seen>, listener: TcpListener, shutdown: Shutdown) {
     let state = App { answer: setup.answer, handler: setup.handler, seen };
     let mut app = Router::new()
@@ -42,6 +35,9 @@ async fn serve(setup: Setup, seen: Arc<Seen>, listener: TcpListener, shutdown: S
         .route("/ws/{name}", any(websocket))
         .route("/plain", any(plain))
         .with_state(state);
+    if let Some(change) = setup.change {
+        app = app.layer(map_response(move |response: Response| ready(changed(Some(change), response))));
+    }
     for layer in [setup.layer, setup.outer].into_iter().flatten() {
         app = app.layer(layer);
     }
@@ -69,35 +65,18 @@ async fn websocket(State(app): State<App>, request: Request) -> Response {
         _ => {}
     }
     let (mut parts, _) = request.into_parts();
-    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => upgrade.on_failed_upgrade(app.seen.on_failed()),
-        Err(rejection) => return rejection.into_response(),
-    };
-    let upgrade = match app.answer {
-        // the last choice counts
-        Answer::UpgradeWith(protocols) => match upgrade.protocols(["unknown"]).try_protocols(protocols) {
-            Ok(upgrade) => upgrade,
-            Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-        },
-        _ => upgrade,
-    };
-    let response = match app.answer {
-        Answer::Describe => {
-            let text = description!(upgrade);
-            upgrade.on_upgrade(async move |mut socket| socket.send(text).await)
-        }
-        Answer::IntoParts => {
-            let (response, socket) = upgrade.into_parts();
-            tokio::spawn(async move { (app.handler)(socket.await?).await });
-            response
-        }
-        _ => upgrade.on_upgrade(move |socket| (app.handler)(socket)),
-    };
-    match app.answer {
-        Answer::Withhold => pending().await,
-        Answer::Replace => unauthorized(),
-        _ => response,
+    match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => answer!(app, upgrade),
+        Err(rejection) => rejection.into_response(),
     }
+}
+
+fn respond(status: StatusCode, text: String) -> Response {
+    (status, text).into_response()
+}
+
+fn made(response: Response) -> Response {
+    response
 }
 
 fn unauthorized() -> Response {

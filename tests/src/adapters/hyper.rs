@@ -14,10 +14,10 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tower::util::BoxCloneService;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
-use ws_hyper::WebSocketUpgrade;
+use ws_hyper::{FutureWebSocket, WebSocketUpgrade};
 
-use super::serve_without_upgrades;
-use crate::server::{Answer, BoxError, Handler, Running, Seen, Server, Setup, Shutdown, TAG, Tag};
+use super::{App, serve_without_upgrades};
+use crate::server::{Answer, BoxError, Instead, Running, Seen, Server, Setup, Shutdown, TAG, Tag, changed};
 
 /// The server of `ws-hyper`.
 #[derive(Debug)]
@@ -27,13 +27,6 @@ impl Server for Hyper {
     async fn start(setup: Setup) -> Running {
         Running::spawn(setup, serve).await
     }
-}
-
-#[derive(Clone)]
-struct App {
-    answer: Answer,
-    handler: Handler,
-    seen: Arc<Seen>,
 }
 
 type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -55,6 +48,7 @@ where
 async fn serve(setup: Setup, seen: Arc<Seen>, listener: TcpListener, shutdown: Shutdown) {
     let app = App { answer: setup.answer, handler: setup.handler, seen };
     let mut stack = boxed(service_fn(move |request| app.clone().respond(request)));
+    stack = boxed(stack.map_response(move |response| changed(setup.change, response)));
     for layer in [setup.layer, setup.outer].into_iter().flatten() {
         stack = boxed(layer.layer(stack));
     }
@@ -95,34 +89,9 @@ impl App {
             _ => {}
         }
         let (mut parts, _) = request.into_parts();
-        let upgrade = match WebSocketUpgrade::from_parts(&mut parts) {
-            Ok(upgrade) => upgrade.on_failed_upgrade(self.seen.on_failed()),
-            Err(rejection) => return full(rejection.into_response(parts.version)),
-        };
-        let upgrade = match self.answer {
-            // the last choice counts
-            Answer::UpgradeWith(protocols) => match upgrade.protocols(["unknown"]).try_protocols(protocols) {
-                Ok(upgrade) => upgrade,
-                Err(error) => return respond(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-            },
-            _ => upgrade,
-        };
-        let response = match self.answer {
-            Answer::Describe => {
-                let text = description!(upgrade);
-                upgrade.on_upgrade(async move |mut socket| socket.send(text).await)
-            }
-            Answer::IntoParts => {
-                let (response, socket) = upgrade.into_parts();
-                tokio::spawn(async move { (self.handler)(socket.await?).await });
-                response
-            }
-            _ => upgrade.on_upgrade(move |socket| (self.handler)(socket)),
-        };
-        match self.answer {
-            Answer::Withhold => pending().await,
-            Answer::Replace => unauthorized(),
-            _ => full(response),
+        match WebSocketUpgrade::from_parts(&mut parts) {
+            Ok(upgrade) => answer!(self, upgrade),
+            Err(rejection) => made(rejection.into_response(parts.version)),
         }
     }
 
@@ -144,7 +113,7 @@ fn respond(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> 
     response
 }
 
-fn full(response: Response<ws_hyper::Body>) -> Response<Full<Bytes>> {
+fn made(response: Response<ws_hyper::Body>) -> Response<Full<Bytes>> {
     response.map(|body| Full::new(body.into_bytes()))
 }
 

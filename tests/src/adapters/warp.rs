@@ -10,10 +10,10 @@ use tokio::net::TcpListener;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response, with_header, with_status};
 use warp::{Filter, path};
-use ws_warp::{WebSocketUpgrade, websocket};
+use ws_warp::{FutureWebSocket, UpgradeReply, WebSocketUpgrade, websocket};
 
-use super::serve_without_upgrades;
-use crate::server::{Answer, Handler, Running, Seen, Server, Setup, Shutdown};
+use super::{App, serve_without_upgrades};
+use crate::server::{Answer, Instead, Running, Seen, Server, Setup, Shutdown, changed};
 
 /// The server of `ws-warp`.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub enum Warp {}
 impl Server for Warp {
     const KEEPS_REFUSED_AWAY: bool = false;
     const HAS_MIDDLEWARE: bool = false;
+    const SEES_RESPONSES: bool = false;
 
     async fn start(setup: Setup) -> Running {
         assert!(setup.outer.is_none(), "warp's own server has no middleware");
@@ -42,11 +43,12 @@ fn serve(setup: Setup, seen: Arc<Seen>, listener: TcpListener, shutdown: Shutdow
 }
 
 fn routes(setup: Setup, seen: Arc<Seen>) -> BoxedFilter<(Response,)> {
-    let Setup { layer, answer, handler, withhold, .. } = setup;
+    let Setup { layer, answer, handler, change, withhold, .. } = setup;
     let layer = layer.expect("on warp, the filter is the layer");
-    let app = Arc::clone(&seen);
+    let app = App { answer, handler, seen: Arc::clone(&seen) };
     let upgrade = websocket(layer)
-        .then(move |upgrade| respond(upgrade, answer, Arc::clone(&handler), Arc::clone(&app)));
+        .then(move |upgrade| route(upgrade, app.clone()))
+        .map(move |response| changed(change, response));
     let name = path::param().map(|_: String| ()).untuple_one();
     let at_ws = path("ws").and(name.or(warp::any()).unify()).and(path::end());
     let plain = path!("plain").and(warp::body::bytes()).map(move |body: Bytes| {
@@ -57,43 +59,21 @@ fn routes(setup: Setup, seen: Arc<Seen>) -> BoxedFilter<(Response,)> {
     routes.then(move |reply| async move { if withhold { pending().await } else { reply } }).boxed()
 }
 
-async fn respond(upgrade: WebSocketUpgrade, answer: Answer, handler: Handler, seen: Arc<Seen>) -> Response {
-    let _call = seen.call();
-    match answer {
-        Answer::Unauthorized => return unauthorized(),
+async fn route(upgrade: WebSocketUpgrade, app: App) -> Response {
+    let _call = app.seen.call();
+    match app.answer {
+        Answer::Unauthorized => unauthorized(),
         Answer::Never => pending().await,
-        _ => {}
+        _ => answer!(app, upgrade),
     }
-    let upgrade = upgrade.on_failed_upgrade(seen.on_failed());
-    let upgrade = match answer {
-        // the last choice counts
-        Answer::UpgradeWith(protocols) => match upgrade.protocols(["unknown"]).try_protocols(protocols) {
-            Ok(upgrade) => upgrade,
-            Err(error) => {
-                return with_status(error.to_string(), StatusCode::INTERNAL_SERVER_ERROR).into_response();
-            }
-        },
-        _ => upgrade,
-    };
-    let reply = match answer {
-        Answer::Describe => {
-            let text = description!(upgrade);
-            upgrade.on_upgrade(async move |mut socket| socket.send(text).await)
-        }
-        Answer::IntoParts => {
-            let (reply, socket) = upgrade.into_parts();
-            if let Some(socket) = socket {
-                tokio::spawn(async move { handler(socket.await?).await });
-            }
-            reply
-        }
-        _ => upgrade.on_upgrade(move |socket| handler(socket)),
-    };
-    match answer {
-        Answer::Withhold => pending().await,
-        Answer::Replace => unauthorized(),
-        _ => reply.into_response(),
-    }
+}
+
+fn respond(status: StatusCode, text: String) -> Response {
+    with_status(text, status).into_response()
+}
+
+fn made(reply: UpgradeReply) -> Response {
+    reply.into_response()
 }
 
 fn unauthorized() -> Response {

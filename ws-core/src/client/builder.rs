@@ -12,9 +12,9 @@ use super::config::Config;
 use super::error::InvalidHeader;
 #[cfg(feature = "deflate")]
 use crate::compression::Compression;
-use crate::config::{ConnectionConfig, checked, connection_knobs};
+use crate::config::{ConnectionConfig, checked};
 use crate::error::expect_valid;
-use crate::handshake::{InvalidProtocol, protocol_names};
+use crate::handshake::InvalidProtocol;
 use crate::origin::{InvalidOrigin, Origin};
 
 /// Opens connections. Make one, and clone it: a clone is cheap.
@@ -128,32 +128,14 @@ impl Client {
         Ok(self.set(|config| config.headers.extend(value.map(|value| (ORIGIN, value)))))
     }
 
-    /// The offered subprotocols, in the order of preference (RFC 6455 section 1.9). Default none.
-    ///
-    /// [`WebSocket::protocol`](crate::WebSocket::protocol) is the one that the server has chosen.
-    ///
-    /// # Panics
-    ///
-    /// If a name is not a token (letters, digits and ``!#$%&'*+-.^_`|~`` only), or is in the list twice.
-    /// [`try_protocols`](Self::try_protocols) returns an error instead.
-    #[track_caller]
-    pub fn protocols<I>(self, protocols: I) -> Self
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        expect_valid(self.try_protocols(protocols))
+    crate::__protocols! {
+        /// The offered subprotocols, in the order of preference (RFC 6455 section 1.9). Default none.
+        ///
+        /// [`WebSocket::protocol`](crate::WebSocket::protocol) is the one that the server has chosen.
+        panics "If a name is not a token (letters, digits and ``!#$%&'*+-.^_`|~`` only), or is in the list twice."
     }
 
-    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
-    ///
-    /// # Errors
-    ///
-    /// If a name is not a token, or is in the list twice.
-    pub fn try_protocols<I>(self, protocols: I) -> Result<Self, InvalidProtocol>
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        let offered = protocol_names(protocols)?;
+    fn set_protocols(self, offered: Vec<Arc<str>>) -> Result<Self, InvalidProtocol> {
         let is_repeated = |&(at, name): &(usize, &Arc<str>)| offered[..at].contains(name);
         if let Some((_, name)) = offered.iter().enumerate().find(is_repeated) {
             return Err(InvalidProtocol::Twice(name.to_string()));
@@ -178,7 +160,7 @@ impl Client {
         self.set(|config| config.connect_timeout = timeout)
     }
 
-    connection_knobs!();
+    crate::__connection_settings!();
 
     /// Offers to compress messages (permessage-deflate, RFC 7692), each one by itself, and compresses if the server agrees.
     /// Default off: see [`Compression`] for its cost, and for what must not be compressed.

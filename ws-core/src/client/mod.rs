@@ -83,7 +83,8 @@
 //! | [`message_timeout`](Client::message_timeout) | 60 s | a server may send one message for ever, byte by byte |
 //! | [`min_message_rate`](Client::min_message_rate) | 1 KiB/s | a message at this rate may take longer than the `message_timeout` |
 //! | [`send_timeout`](Client::send_timeout) | 30 s | a server may stop reading |
-//! | [`max_message_size`](Client::max_message_size), [`max_frame_size`](Client::max_frame_size) | 1 MiB | |
+//! | [`max_message_size`](Client::max_message_size) | 1 MiB | |
+//! | [`max_frame_size`](Client::max_frame_size) | as `max_message_size` | |
 //! | [`max_fragments`](Client::max_fragments) | 4,096 | |
 //! | [`inbound_queue`](Client::inbound_queue) | 32 messages or 64 KiB | |
 //! | [`outbound_buffer`](Client::outbound_buffer) | 64 KiB | `send` waits above it |

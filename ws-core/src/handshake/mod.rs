@@ -29,8 +29,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::config::{Config, Negotiated};
 use crate::origin::Requested;
 use crate::rejection::Rejection;
-pub use subprotocol::InvalidProtocol;
-pub(crate) use subprotocol::{choose as choose_protocol, names as protocol_names};
+pub(crate) use subprotocol::choose as choose_protocol;
+pub use subprotocol::{InvalidProtocol, names as protocol_names};
 
 /// What the response to a valid request says.
 #[derive(Debug)]

@@ -37,7 +37,11 @@ pub enum InvalidProtocol {
 }
 
 /// The names of subprotocols, as a server knows them or a client offers them.
-pub(crate) fn names<I>(protocols: I) -> Result<Vec<Arc<str>>, InvalidProtocol>
+///
+/// # Errors
+///
+/// If a name is not a token.
+pub fn names<I>(protocols: I) -> Result<Vec<Arc<str>>, InvalidProtocol>
 where
     I: IntoIterator<Item: AsRef<str>>,
 {
@@ -50,6 +54,40 @@ where
         }
     });
     names.collect()
+}
+
+/// The builder method `protocols` and its twin `try_protocols`, with the docs of the first one. The type has a method
+/// `fn set_protocols(self, Vec<Arc<str>>) -> Result<Self, InvalidProtocol>`; `$problem` is when that or a name is not valid.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __protocols {
+    ($(#[$doc:meta])+ panics $problem:literal) => {
+        $(#[$doc])+
+        ///
+        /// # Panics
+        ///
+        #[doc = $problem]
+        /// [`try_protocols`](Self::try_protocols) returns an error instead.
+        #[track_caller]
+        pub fn protocols<I>(self, protocols: I) -> Self
+        where
+            I: IntoIterator<Item: AsRef<str>>,
+        {
+            $crate::__expect_valid(self.try_protocols(protocols))
+        }
+
+        /// As [`protocols`](Self::protocols), for names that come from outside of the program.
+        ///
+        /// # Errors
+        ///
+        #[doc = $problem]
+        pub fn try_protocols<I>(self, protocols: I) -> Result<Self, $crate::InvalidProtocol>
+        where
+            I: IntoIterator<Item: AsRef<str>>,
+        {
+            self.set_protocols($crate::__protocol_names(protocols)?)
+        }
+    };
 }
 
 /// Chooses the first of `known` that the client offers. `known` is in the server's order of preference.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use pin_project::pin_project;
 
@@ -16,9 +16,9 @@ use super::builder::WebSocketLayer;
 use crate::body::{Body, ResponseBody};
 use crate::deadline::{self, Deadline};
 use crate::handshake;
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, close_connection};
 use crate::tracker::NoSlot;
-use crate::upgrade::{Accepted, Rendezvous, WebSocketUpgrade};
+use crate::upgrade::{Accepted, Rendezvous, Terms, WebSocketUpgrade};
 
 /// Answers a request. `call` calls the inner service.
 pub(super) fn answer<B, F>(
@@ -35,8 +35,8 @@ pub(super) fn answer<B, F>(
         Ok(accepted) => accepted,
         Err(rejection) => return ResponseFuture(State::Own(Some(rejection.into_response(version)))),
     };
-    let deadline = Deadline::new(accepted.deadline);
-    // the handler takes the handshake out of the request, and puts the rendezvous into its response
+    let deadline = Deadline::new(accepted.terms.deadline);
+    // the handler takes the handshake out of it
     let rendezvous = Rendezvous::new(accepted);
     parts.extensions.insert(rendezvous.clone());
     let awaited = Awaited { rendezvous, deadline, layer: layer.clone(), version };
@@ -60,11 +60,13 @@ fn accept(layer: &WebSocketLayer, parts: &Parts) -> Result<Accepted, Rejection> 
         }
         let deadline = config.handshake_timeout.and_then(deadline::after);
         let handshake = handshake::check(parts, config)?;
-        let slot = connections.acquire().map_err(no_slot)?;
+        // that of a layer around this one, if they share their connections: the handshake is one
+        let outer = parts.extensions.get::<Rendezvous>().and_then(|outer| outer.take_slot(connections));
+        let slot = outer.map_or_else(|| connections.acquire(), Ok).map_err(no_slot)?;
         if parts.extensions.get::<OnUpgrade>().is_none() {
             return Err(Rejection::NotUpgradable);
         }
-        Ok(Accepted { handshake, slot, deadline, config: Arc::clone(&config.connection) })
+        Ok(Accepted { slot, terms: Terms { handshake, deadline, config: Arc::clone(&config.connection) } })
     };
     check().inspect_err(|rejection| refused(layer, rejection))
 }
@@ -99,13 +101,22 @@ enum State<F> {
 
 /// An accepted handshake whose response is awaited.
 ///
-/// Dropping it drops the handshake, with its slot, if the handler has not taken it. If the handler has taken it and the
-/// layer has not seen the response, the connection ends.
+/// Dropping it gives the handshake up, with its slot, unless the layer has seen the response that opens the connection.
 struct Awaited {
     rendezvous: Rendezvous,
     deadline: Deadline,
     layer: WebSocketLayer,
     version: Version,
+}
+
+impl Awaited {
+    fn answered<B>(&self, response: &mut Response<B>) {
+        self.rendezvous.answered(response, self.version);
+        // a peer that takes the connection for a WebSocket sends frames next, which must not be read as requests
+        if handshake::is_http_1(self.version) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            close_connection(response.headers_mut());
+        }
+    }
 }
 
 impl Drop for Awaited {
@@ -127,11 +138,11 @@ where
                 inner.poll(cx).map_ok(|response| response.map(ResponseBody::inner))
             }
             StateProjection::Upgrade(inner, awaited) => {
-                if let Poll::Ready(result) = inner.poll(cx) {
-                    if let Ok(response) = &result {
-                        awaited.rendezvous.answered(response);
+                if let Poll::Ready(mut result) = inner.poll(cx) {
+                    if let Ok(response) = &mut result {
+                        awaited.answered(response);
                     }
-                    // frees the slot of a handshake that was not taken, before this future is dropped
+                    // gives the handshake up if this was another response, before this future is dropped
                     state.set(State::Own(None));
                     return Poll::Ready(result.map(|response| response.map(ResponseBody::inner)));
                 }
@@ -163,11 +174,18 @@ impl WebSocketLayer {
     /// Checks a request like the layer does, for code that has no service to put the layer around.
     ///
     /// The handshake timeout starts with this call. The caller sends the response of [`WebSocketUpgrade::on_upgrade`]. If it
-    /// is not sent, the connection is given up after the handshake timeout.
+    /// is not sent, the handshake is given up, with its slot, when the HTTP server is done with the request, and at the
+    /// latest after the handshake timeout. Any other response over HTTP/1.1 needs the header `Connection: close`, so that
+    /// what the peer sends next is not read as a request. Nothing but the HTTP server sees which response is sent: whoever
+    /// makes the response of [`WebSocketUpgrade::on_upgrade`] has to send it, and no other in its place.
     ///
     /// # Errors
     ///
     /// Why the handshake is refused. [`Rejection::NotAnUpgrade`] if the request is no upgrade.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     ///
     /// ```
     /// use http::{Request, Response};
@@ -186,6 +204,6 @@ impl WebSocketLayer {
             return Err(Rejection::NotAnUpgrade);
         }
         let accepted = accept(self, parts)?;
-        WebSocketUpgrade::new(accepted, None, parts)
+        WebSocketUpgrade::without_layer(accepted, parts)
     }
 }

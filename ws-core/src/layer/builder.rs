@@ -11,9 +11,8 @@ use crate::compression::Compression;
 use crate::config::Deflate;
 #[cfg(feature = "testing")]
 use crate::config::Negotiated;
-use crate::config::{Config, ConnectionConfig, checked, connection_knobs};
-use crate::error::expect_valid;
-use crate::handshake::{InvalidProtocol, protocol_names};
+use crate::config::{Config, ConnectionConfig, checked};
+use crate::handshake::InvalidProtocol;
 use crate::origin::OriginPolicy;
 use crate::tracker::Connections;
 
@@ -23,8 +22,13 @@ use crate::tracker::Connections;
 /// that router is validated, checked for its origin, timed, kept alive, bounded and drainable. Requests that are no
 /// upgrades pass unchanged.
 ///
-/// A layer and its clones share their [`Connections`]. If several layers are around one route, each of them checks the
-/// handshake, and the innermost serves the connection.
+/// A layer and its clones share their [`Connections`].
+///
+/// For a route with other settings of a connection, the methods of [`WebSocketUpgrade`](crate::WebSocketUpgrade) are the
+/// shortest way. A route without one, as of [`service`](crate::service()), gets a clone of the layer:
+/// `layer.clone().max_message_size(64 << 20).layer(service(upload))`. If several layers are around one route, each of them
+/// checks the handshake, and the innermost serves the connection. It counts and drains the connection, too: a clone of the
+/// layer around it does so with that layer, and takes one slot in all.
 ///
 /// Every duration is checked when it is set: zero panics, and `None` switches a time limit off where that is possible.
 ///
@@ -83,32 +87,15 @@ impl WebSocketLayer {
         self.set(|config| config.origin = policy)
     }
 
-    /// The subprotocols that the server knows, in its order of preference. Default none.
-    ///
-    /// The server chooses the first of this list that the client offers (RFC 6455 section 4.2.2).
-    ///
-    /// # Panics
-    ///
-    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only. [`try_protocols`](Self::try_protocols)
-    /// returns an error instead.
-    #[track_caller]
-    pub fn protocols<I>(self, protocols: I) -> Self
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        expect_valid(self.try_protocols(protocols))
+    crate::__protocols! {
+        /// The subprotocols that the server knows, in its order of preference. Default none.
+        ///
+        /// The server chooses the first of this list that the client offers (RFC 6455 section 4.2.2).
+        panics "If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only."
     }
 
-    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
-    ///
-    /// # Errors
-    ///
-    /// If a name is not a token.
-    pub fn try_protocols<I>(self, protocols: I) -> Result<Self, InvalidProtocol>
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        let known = protocol_names(protocols)?;
+    #[expect(clippy::unnecessary_wraps, reason = "a client has more to check")]
+    fn set_protocols(self, known: Vec<Arc<str>>) -> Result<Self, InvalidProtocol> {
         Ok(self.set(|config| config.protocols = known))
     }
 
@@ -143,7 +130,7 @@ impl WebSocketLayer {
         self.set(|config| config.handshake_timeout = timeout)
     }
 
-    connection_knobs!();
+    crate::__connection_settings!();
 
     /// Compresses messages with peers that offer permessage-deflate (RFC 7692), as browsers do. Default off: see
     /// [`Compression`] for its cost, and for what must not be compressed.
@@ -217,6 +204,15 @@ mod tests {
     #[should_panic(expected = "min_message_rate is 0")]
     fn a_rate_of_zero_is_refused_when_it_is_set() {
         let _ = WebSocketLayer::new().min_message_rate(0);
+    }
+
+    #[test]
+    fn the_limit_of_a_frame_is_that_of_a_message_until_it_is_set() {
+        let limits = |layer: WebSocketLayer| layer.inner.config.connection.limits;
+        let layer = WebSocketLayer::new().max_message_size(5);
+        assert_eq!(limits(layer.clone()).max_frame_size, 5);
+        assert_eq!(limits(layer.clone().max_message_size(6)).max_frame_size, 6);
+        assert_eq!(limits(layer.max_frame_size(3).max_message_size(7)).max_frame_size, 3);
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Connections {
     /// | what | takes a slot from | until |
     /// |---|---|---|
     /// | a handshake | the moment it is accepted | its response, or its failure; at the latest the handshake timeout |
-    /// | a [`WebSocketUpgrade`](crate::WebSocketUpgrade) | the same moment | it is used or dropped |
+    /// | a [`WebSocketUpgrade`](crate::WebSocketUpgrade) | the same moment | it is used or dropped, or its request has ended |
     /// | a connection | its response | the end of the connection, even if its handler still runs |
     #[must_use]
     pub fn len(&self) -> usize {
@@ -74,6 +74,11 @@ impl Connections {
     /// Takes a slot, if there is one; no two can take the last one.
     pub(crate) fn acquire(&self) -> Result<Slot, NoSlot> {
         Slot::acquire(&self.inner)
+    }
+
+    /// Whether a slot is one of these.
+    pub(crate) fn includes(&self, slot: &Slot) -> bool {
+        Arc::ptr_eq(&slot.inner, &self.inner)
     }
 
     /// After how many seconds a client that is refused may come back: random, so that not all come at once.

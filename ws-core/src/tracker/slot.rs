@@ -71,7 +71,7 @@ pub(crate) enum NoSlot {
 /// One of the connections that there may be; free again when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     is_taken: bool,
     /// It counts as a handshake until it is registered.
     in_handshake: bool,

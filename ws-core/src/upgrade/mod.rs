@@ -3,34 +3,47 @@
 //! Differs from hyper's `OnUpgrade` in that the handshake is already checked, the response is made here, and the
 //! connection is driven, timed and counted.
 
+mod methods;
 mod rendezvous;
 mod task;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use tracing::Span;
 
 use crate::body::Body;
+use crate::config::ConnectionConfig;
 use crate::connection::WebSocket;
-use crate::error::{Error, expect_valid};
-use crate::handshake::{self, Handshake, InvalidProtocol};
+use crate::error::Error;
+use crate::handshake::{self, Handshake};
 use crate::observer::{ConnectionId, ConnectionInfo};
 use crate::outcome::Outcome;
 use crate::peer::PeerAddr;
 use crate::rejection::Rejection;
-pub(crate) use rendezvous::{Accepted, Rendezvous};
+pub(crate) use rendezvous::{Accepted, Rendezvous, Terms};
+use rendezvous::{Claim, Taken};
 pub use task::FutureWebSocket;
-use task::{ConnectionParts, FailedCallback, Task, Upgrading};
+use task::{Claimed, ConnectionParts, FailedCallback, Task, Upgrading};
 
 /// An accepted handshake: [`on_upgrade`](Self::on_upgrade) makes a connection of it. Dropping it frees its slot.
 ///
+/// It has the layer's settings of a connection. Its methods of the same names change them for this connection alone, as
+/// `upgrade.max_message_size(16 << 20).on_upgrade(handler)`. The connection is counted and drained with the others of the
+/// layer.
+///
 /// [`WebSocketLayer`](crate::WebSocketLayer) puts it into the request. The adapter crates have extractors and filters
 /// for it. Without one, [`from_parts`](Self::from_parts) takes it out.
+///
+/// It is of use as long as its request is under way. When the request has another response, or is given up, the slot is
+/// free, whoever still has the `WebSocketUpgrade`. Then [`on_upgrade`](Self::on_upgrade) and
+/// [`into_parts`](Self::into_parts) open nothing, and report [`Error::Upgrade`], or [`Error::Timeout`] after the handshake
+/// timeout.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -55,9 +68,8 @@ use task::{ConnectionParts, FailedCallback, Task, Upgrading};
 /// ```
 #[must_use = "the WebSocket opens when `on_upgrade` is called and its response returned"]
 pub struct WebSocketUpgrade {
-    accepted: Accepted,
-    rendezvous: Option<Rendezvous>,
-    on_upgrade: OnUpgrade,
+    taken: Taken,
+    terms: Terms,
     head: Parts,
     on_failed: Option<FailedCallback>,
 }
@@ -77,18 +89,16 @@ impl WebSocketUpgrade {
             let is_upgrade = handshake::is_upgrade(parts);
             return Err(if is_upgrade { Rejection::MissingLayer } else { Rejection::NotAnUpgrade });
         };
-        let accepted = rendezvous.take().ok_or(Rejection::MissingLayer)?;
-        Self::new(accepted, Some(rendezvous), parts)
+        let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(Rejection::NotUpgradable)?;
+        let (taken, terms) = rendezvous.take(on_upgrade).ok_or(Rejection::MissingLayer)?;
+        Ok(Self { taken, terms, head: parts.clone(), on_failed: None })
     }
 
-    /// `rendezvous` is `None` if no layer will see the response.
-    pub(crate) fn new(
-        accepted: Accepted,
-        rendezvous: Option<Rendezvous>,
-        parts: &mut Parts,
-    ) -> Result<Self, Rejection> {
+    /// A handshake whose response no layer will see.
+    pub(crate) fn without_layer(accepted: Accepted, parts: &mut Parts) -> Result<Self, Rejection> {
         let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(Rejection::NotUpgradable)?;
-        Ok(Self { accepted, rendezvous, on_upgrade, head: parts.clone(), on_failed: None })
+        let (taken, terms) = Taken::without_layer(accepted, on_upgrade);
+        Ok(Self { taken, terms, head: parts.clone(), on_failed: None })
     }
 
     /// The head of the request. The connection does not keep it: take what the handler needs.
@@ -97,72 +107,8 @@ impl WebSocketUpgrade {
         &self.head
     }
 
-    /// The URI of the request.
-    #[must_use]
-    pub fn uri(&self) -> &Uri {
-        &self.head.uri
-    }
-
-    /// The headers of the request.
-    #[must_use]
-    pub fn headers(&self) -> &HeaderMap {
-        &self.head.headers
-    }
-
-    /// What earlier middleware put into the request, for example the authenticated user.
-    #[must_use]
-    pub fn extensions(&self) -> &Extensions {
-        &self.head.extensions
-    }
-
-    /// The chosen subprotocol, if any.
-    #[must_use]
-    pub fn protocol(&self) -> Option<&str> {
-        self.accepted.handshake.protocol.as_deref()
-    }
-
-    /// Whether the handshake timeout is over, so that no connection can open any more. Behind a layer there is no need to
-    /// ask: it answers 408 by itself.
-    #[must_use]
-    pub fn is_late(&self) -> bool {
-        self.accepted.deadline.is_some_and(|deadline| deadline <= Instant::now())
-    }
-
-    /// Chooses the subprotocol for this route, instead of the layer's
-    /// [`protocols`](crate::WebSocketLayer::protocols): the first of `protocols` that the client offers, or none.
-    /// `protocols` are in the order of the server's preference.
-    ///
-    /// # Panics
-    ///
-    /// If a name is not a token: letters, digits and ``!#$%&'*+-.^_`|~`` only. [`try_protocols`](Self::try_protocols)
-    /// returns an error instead.
-    #[track_caller]
-    pub fn protocols<I>(self, protocols: I) -> Self
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        expect_valid(self.try_protocols(protocols))
-    }
-
-    /// As [`protocols`](Self::protocols), for names that come from outside of the program.
-    ///
-    /// # Errors
-    ///
-    /// If a name is not a token.
-    pub fn try_protocols<I>(mut self, protocols: I) -> Result<Self, InvalidProtocol>
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        let known = handshake::protocol_names(protocols)?;
-        self.accepted.handshake.protocol = handshake::choose_protocol(&self.head.headers, &known);
-        Ok(self)
-    }
-
-    /// Calls `callback` if the connection does not open: the peer disconnected before the response was sent, the handshake
-    /// timeout is over, or the response did not reach the layer.
-    pub fn on_failed_upgrade(mut self, callback: impl FnOnce(Error) + Send + 'static) -> Self {
-        self.on_failed = Some(Box::new(callback));
-        self
+    crate::__upgrade_methods! {
+        /// What earlier middleware put into the request, for example the authenticated user.
     }
 
     /// Makes the response: 101 (switching protocols), or 200 over HTTP/2. Spawns the task of the connection, which runs
@@ -220,15 +166,20 @@ impl WebSocketUpgrade {
 
     /// The response, and the wait for the connection that it opens.
     fn split(self) -> (Response<Body>, Upgrading, Option<FailedCallback>) {
-        let Self { accepted, rendezvous, on_upgrade, head, on_failed } = self;
-        let Accepted { handshake, slot, deadline, config } = accepted;
+        let Self { taken, terms: Terms { handshake, deadline, config }, head, on_failed } = self;
+        let id = ConnectionId::next();
         let mut response = response(&handshake);
-        if let Some(rendezvous) = &rendezvous {
-            response.extensions_mut().insert(rendezvous.clone());
+        if handshake.accept.is_none() && taken.has_layer() {
+            // by which the layer knows the response, and which it removes
+            response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, u64::from(id).into());
         }
+        let claimed = taken.start(&response).map(|(rendezvous, Claim { slot, on_upgrade })| Claimed {
+            unanswered: Some(rendezvous),
+            on_upgrade,
+            registration: slot.register(),
+        });
         let Handshake { protocol, negotiated, .. } = handshake;
 
-        let id = ConnectionId::next();
         // as a child it would keep the span of the request open as long as the connection
         let span = tracing::info_span!(
             parent: None,
@@ -241,9 +192,46 @@ impl WebSocketUpgrade {
         span.follows_from(Span::current());
         let peer = head.extensions.get().map(|PeerAddr(peer)| *peer);
         let info = ConnectionInfo { id, peer, protocol };
-        let parts = ConnectionParts { info, config, negotiated, span, registration: slot.register() };
-        let upgrading = Upgrading::new(rendezvous, on_upgrade, deadline, parts);
+        let upgrading = Upgrading::new(claimed, deadline, ConnectionParts { info, config, negotiated, span });
         (response, upgrading, on_failed)
+    }
+}
+
+/// For the macro `__upgrade_methods`, here and in the adapter crates.
+#[doc(hidden)]
+impl WebSocketUpgrade {
+    #[expect(clippy::unnecessary_wraps, reason = "an adapter's may have none")]
+    fn accepted(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn map(self, change: impl FnOnce(Self) -> Self) -> Self {
+        change(self)
+    }
+
+    #[must_use]
+    pub fn __protocol(&self) -> Option<&str> {
+        self.terms.handshake.protocol.as_deref()
+    }
+
+    #[must_use]
+    pub fn __is_late(&self) -> bool {
+        self.terms.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    pub fn __set_protocols(mut self, known: &[Arc<str>]) -> Self {
+        self.terms.handshake.protocol = handshake::choose_protocol(&self.head.headers, known);
+        self
+    }
+
+    pub fn __set_on_failed(mut self, callback: impl FnOnce(Error) + Send + 'static) -> Self {
+        self.on_failed = Some(Box::new(callback));
+        self
+    }
+
+    pub fn __set_connection(mut self, set: impl FnOnce(&mut ConnectionConfig)) -> Self {
+        set(Arc::make_mut(&mut self.terms.config));
+        self
     }
 }
 

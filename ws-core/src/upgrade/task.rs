@@ -160,12 +160,19 @@ impl fmt::Debug for FutureWebSocket {
 
 /// The wait for the upgraded stream. It is not generic, so it is compiled once.
 pub(super) struct Upgrading {
-    /// Set until the layer has seen the response; `None` from the start if there is no layer.
-    unanswered: Option<Rendezvous>,
-    on_upgrade: OnUpgrade,
+    /// `None` once it is ready, and from the start if the handshake was given up.
+    claimed: Option<Claimed>,
     deadline: Deadline,
     /// `None` once it is ready.
     parts: Option<ConnectionParts>,
+}
+
+/// What the connection takes up, and what it waits for.
+pub(super) struct Claimed {
+    /// `None` once the layer has seen the response.
+    pub(super) unanswered: Option<Rendezvous>,
+    pub(super) on_upgrade: OnUpgrade,
+    pub(super) registration: Registration,
 }
 
 /// What the connection is made of, besides its stream.
@@ -174,25 +181,23 @@ pub(super) struct ConnectionParts {
     pub(super) config: Arc<ConnectionConfig>,
     pub(super) negotiated: Negotiated,
     pub(super) span: Span,
-    pub(super) registration: Registration,
 }
 
 impl Upgrading {
-    pub(super) fn new(
-        rendezvous: Option<Rendezvous>,
-        on_upgrade: OnUpgrade,
-        deadline: Option<Instant>,
-        parts: ConnectionParts,
-    ) -> Self {
-        Self { unanswered: rendezvous, on_upgrade, deadline: Deadline::new(deadline), parts: Some(parts) }
+    pub(super) fn new(claimed: Option<Claimed>, deadline: Option<Instant>, parts: ConnectionParts) -> Self {
+        Self { claimed, deadline: Deadline::new(deadline), parts: Some(parts) }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Link, Error>> {
         let result = ready!(self.poll_upgraded(cx));
+        let claimed = self.claimed.take();
         let Some(parts) = self.parts.take() else { return Poll::Ready(Err(Error::Closed)) };
-        Poll::Ready(match result {
-            Ok((transport, read)) => Ok(parts.connect(transport, &read)),
-            Err(error) => {
+        Poll::Ready(match (result, claimed) {
+            (Ok((transport, read)), Some(Claimed { registration, .. })) => {
+                Ok(parts.connect(transport, registration, &read))
+            }
+            (Ok(_), None) => Err(Error::Closed),
+            (Err(error), _) => {
                 parts.failed(&error);
                 Err(error)
             }
@@ -201,28 +206,34 @@ impl Upgrading {
 
     /// Waits for the upgraded stream and the bytes that hyper has read from it, until the deadline.
     fn poll_upgraded(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Transport, Bytes), Error>> {
-        if self.parts.as_ref().is_some_and(|parts| parts.registration.poll_aborted(cx.waker()).is_ready()) {
+        if self
+            .claimed
+            .as_ref()
+            .is_some_and(|claimed| claimed.registration.poll_aborted(cx.waker()).is_ready())
+        {
             return Poll::Ready(Err(Error::Closed));
         }
         // also if the stream is there: after the deadline the handshake has failed
         if self.deadline.is_past() {
             return Poll::Ready(Err(Timeout::Handshake.into()));
         }
-        if let Poll::Ready(result) = self.poll_stream(cx) {
-            return Poll::Ready(result);
+        let stream =
+            self.claimed.as_mut().map_or(Poll::Ready(Err(lost())), |claimed| claimed.poll_stream(cx));
+        if stream.is_ready() {
+            return stream;
         }
         self.deadline.poll(cx).map(|()| Err(Timeout::Handshake.into()))
     }
+}
 
-    /// As `poll_upgraded`, without the deadline.
+impl Claimed {
+    /// Waits for the upgraded stream, without the deadline.
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Transport, Bytes), Error>> {
         if let Some(rendezvous) = &self.unanswered {
-            let answered = ready!(rendezvous.poll_answered(cx));
-            self.unanswered = None;
-            if !answered {
-                let reason = "the response did not reach the layer";
-                return Poll::Ready(Err(Error::Upgrade { reason, source: None }));
+            if !ready!(rendezvous.poll_answered(cx)) {
+                return Poll::Ready(Err(lost()));
             }
+            self.unanswered = None;
         }
         Poll::Ready(match ready!(Pin::new(&mut self.on_upgrade).poll(cx)) {
             Ok(upgraded) => Ok(Transport::from_upgraded(upgraded)),
@@ -243,14 +254,19 @@ impl Upgrading {
     }
 }
 
+/// The error of a handshake that was given up.
+fn lost() -> Error {
+    Error::Upgrade { reason: "the response did not reach the layer", source: None }
+}
+
 impl ConnectionParts {
-    fn connect(mut self, transport: Transport, read: &[u8]) -> Link {
+    fn connect(mut self, transport: Transport, registration: Registration, read: &[u8]) -> Link {
         self.info.peer = self.info.peer.or_else(|| transport.peer());
         if let Some(peer) = self.info.peer {
             self.span.record("peer", tracing::field::display(peer));
         }
         let shared = Shared::new(Role::Server, self.info, self.config, self.negotiated, read);
-        Link::new(shared, transport, Some(self.registration), self.span)
+        Link::new(shared, transport, Some(registration), self.span)
     }
 
     fn failed(self, error: &Error) {
