@@ -98,6 +98,9 @@ mod config;
 mod connect;
 mod error;
 mod handshake;
+mod head;
+mod proxy;
+mod proxy_error;
 mod reconnect;
 mod target;
 mod tcp;
@@ -107,6 +110,7 @@ mod tls;
 pub use builder::Client;
 pub use connect::connect;
 pub use error::{ConnectError, InvalidHeader, Refusal};
+pub use proxy_error::{InvalidProxy, ProxyError};
 pub use reconnect::{
     Backoff, Interruption, Reconnect, ReconnectState, ReconnectingSender, ReconnectingWebSocket, SendError,
     States,

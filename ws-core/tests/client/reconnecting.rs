@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpListener;
@@ -14,7 +14,7 @@ use ws_core::client::{
 };
 use ws_core::{CloseFrame, Error, Message, WebSocket, WebSocketLayer, testing};
 
-use crate::support::{SECOND, URL, accept, pipe, read_head};
+use crate::support::{SECOND, URL, accept, opening, pipe, read_head};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -270,20 +270,78 @@ async fn refusals_that_may_pass_are_tried_again_and_others_are_not() {
     }
 }
 
+/// Whether the wait is as long as the server asked for, and at most a quarter longer.
+fn is_asked_for(delay: Duration, seconds: u32) -> bool {
+    (seconds * SECOND..=seconds * SECOND * 5 / 4).contains(&delay)
+}
+
+fn refused(retry_after: &str) -> String {
+    format!("HTTP/1.1 503 X\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\n\r\n")
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_wait_is_as_long_as_the_server_asks_for_but_not_absurd() {
-    let refused =
-        |seconds: &str| format!("HTTP/1.1 503 X\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n");
     let (socket, mut servers) = start(|reconnect| reconnect);
     let mut states = socket.states();
     for (seconds, expected) in [("7", 7), ("120", 120), ("999999999", 300)] {
         servers.answer(&refused(seconds)).await;
-        assert_eq!(waiting(&mut states).await.1, expected * SECOND);
+        let delay = waiting(&mut states).await.1;
+        assert!(is_asked_for(delay, expected), "{seconds}: {delay:?}");
     }
     for (seconds, expected) in [(60, 60), (1_000_000, 300)] {
         servers.accept().await.close(1012, format!("retry-after={seconds}")).await.unwrap();
-        assert_eq!(waiting(&mut states).await.1, expected * SECOND);
+        let delay = waiting(&mut states).await.1;
+        assert!(is_asked_for(delay, expected), "{seconds}: {delay:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_are_told_the_same_time_do_not_come_back_together() {
+    let in_a_minute = SystemTime::now() + 60 * SECOND;
+    for (value, earliest) in
+        [("30".to_owned(), None), (httpdate::fmt_http_date(in_a_minute), Some(in_a_minute))]
+    {
+        let mut delays = Vec::new();
+        for _ in 0..20 {
+            let (socket, mut servers) = start(|reconnect| reconnect);
+            let mut states = socket.states();
+            servers.answer(&refused(&value)).await;
+            let (_, delay, _) = waiting(&mut states).await;
+            let is_in_time = match earliest {
+                None => is_asked_for(delay, 30),
+                // a date has whole seconds
+                Some(earliest) => SystemTime::now() + delay > earliest - SECOND && delay <= 75 * SECOND,
+            };
+            assert!(is_in_time, "{value}: {delay:?}");
+            delays.push(delay);
+        }
+        let (first, last) = (delays.iter().min().unwrap(), delays.iter().max().unwrap());
+        // that twenty random times are within a tenth of their range has a chance of less than 10⁻¹⁶
+        assert!(*last - *first > Duration::from_millis(750), "{value}: {delays:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_each_handshake_is_seen_before_the_connection_is() {
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let to_hook = sender.clone();
+    let (socket, mut servers) = start(|reconnect| {
+        let reconnect = reconnect.on_response(move |response| {
+            sender.send(response.headers()["x-node"].to_str().unwrap().to_owned()).unwrap();
+        });
+        reconnect.on_connect(move |socket: WebSocket| {
+            to_hook.send("connected".to_owned()).unwrap();
+            async { Ok::<_, Error>(socket) }
+        })
+    });
+    for node in ["a", "b"] {
+        let mut stream = servers.next().await;
+        let head = read_head(&mut stream).await;
+        stream.write_all(opening(&head, &format!("X-Node: {node}\r\n")).as_bytes()).await.unwrap();
+        assert_eq!(seen.recv().await.as_deref(), Some(node));
+        assert_eq!(seen.recv().await.as_deref(), Some("connected"));
+    }
+    drop(socket);
 }
 
 #[tokio::test(start_paused = true)]
