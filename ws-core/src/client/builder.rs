@@ -175,8 +175,8 @@ impl Client {
         self.set(|config| config.require_protocol = true)
     }
 
-    /// How long it may take to open a connection: DNS, TCP, TLS and the handshake together. Default 10 s; `None` for no
-    /// limit.
+    /// How long it may take to open a connection: DNS, TCP, the proxy, TLS and the handshake together. Default 10 s; `None`
+    /// for no limit.
     ///
     /// # Panics
     ///
@@ -217,6 +217,24 @@ impl Client {
     /// let client = Client::new().tls_config(Arc::new(config));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// With a client certificate, for a server that asks for one (mutual TLS):
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+    /// use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    /// use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+    /// use ws_core::client::Client;
+    ///
+    /// let mut roots = RootCertStore::empty();
+    /// roots.add(CertificateDer::from_pem_file("authority.pem")?)?;
+    /// let chain = CertificateDer::pem_file_iter("client.pem")?.collect::<Result<Vec<_>, _>>()?;
+    /// let key = PrivateKeyDer::from_pem_file("client.key")?;
+    /// let config = ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?;
+    /// let client = Client::new().tls_config(Arc::new(config));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "rustls")]
     pub fn tls_config(self, config: Arc<ClientConfig>) -> Self {
         self.set(|own| own.tls = Some(config))
@@ -229,7 +247,7 @@ impl Client {
     /// section 9.3.6). Replaces an earlier proxy, and [`proxy_from_env`](Self::proxy_from_env). Default none.
     ///
     /// The URL is `http://host:port`, or `https://host:port` for TLS to the proxy, with the feature `rustls` and the same
-    /// [`tls_config`](Self::tls_config) as for servers. Without a port it is 80 or 443, without a scheme `http`. User and
+    /// `tls_config` as for servers. Without a port it is 80 or 443, without a scheme `http`. User and
     /// password are sent to the proxy as Basic authentication (RFC 7617): `http://user:password@host:port`, percent-encoded.
     ///
     /// The proxy resolves the name of the server. Its answer has the limits of a server's: the head is bounded, and the

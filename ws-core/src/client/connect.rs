@@ -42,7 +42,8 @@ pub async fn connect(url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
 
 impl Client {
     /// Opens a connection to the server of `url` (`ws://host:port/path?query`), over TCP, or over TLS for `wss`. All
-    /// addresses of the host are tried in order, each one 250 ms after the one before, or when that has failed (RFC 8305).
+    /// addresses of the host are tried in order, each one 250 ms after the one before, or when that has failed (RFC 8305). If
+    /// there is a [`proxy`](Self::proxy), it connects to the server.
     ///
     /// The future is ready when the task of the connection has been spawned. The connection closes when the socket is
     /// dropped, or its [`Receiver`](crate::Receiver) if it was split.
@@ -62,8 +63,7 @@ impl Client {
         Ok(self.connect_with_response(url).await?.0)
     }
 
-    /// As [`connect`](Self::connect), with the server's answer: the status 101, and the headers, such as a cookie, or
-    /// those that a version of an API is told by.
+    /// As [`connect`](Self::connect), with the server's answer: the status 101 and the headers, such as a cookie.
     ///
     /// # Errors
     ///
