@@ -29,6 +29,8 @@ usage: client [options] URL
   -H, --header 'a: b'  send this header, such as 'Cookie: session=…'; may be repeated
   -o, --origin URL     say that this page asks, as a browser does
   -p, --protocol NAME  offer this subprotocol; may be repeated, the preferred one first
+  -x, --proxy URL      connect through this HTTP proxy; 'env' for those of HTTP_PROXY,
+                       HTTPS_PROXY, ALL_PROXY and NO_PROXY
   -1, --once           do not come back when the connection ends
 
 A line is sent as a text message. These are commands:
@@ -97,6 +99,12 @@ fn start(current: &Current) -> Result<Option<ReconnectingWebSocket>, BoxError> {
             }
             Short('o') | Long("origin") => client = client.try_origin(arguments.value()?.string()?)?,
             Short('p') | Long("protocol") => protocols.push(arguments.value()?.string()?),
+            Short('x') | Long("proxy") => {
+                client = match arguments.value()?.string()?.as_str() {
+                    "env" => client.proxy_from_env(),
+                    proxy => client.try_proxy(proxy)?,
+                };
+            }
             Short('1') | Long("once") => once = true,
             Short('h') | Long("help") => return Ok(None),
             Value(value) if url.is_none() => url = Some(value.string()?),

@@ -1,6 +1,7 @@
 //! The example `client`, in a pipe: what it prints for what it is given.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -17,8 +18,21 @@ struct Client {
 
 impl Client {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_in(&[], arguments)
+    }
+
+    /// As `start`, with these environment variables.
+    fn start_in(variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         let mut command = Command::new(executable("client"));
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
+            command.env_remove(name);
+        }
+        command
+            .envs(variables.iter().copied())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let output: ChildStdout = child.stdout.take().expect("it is piped");
         let (messages, notes) = (lines(output), lines(child.stderr.take().expect("it is piped")));
@@ -112,6 +126,45 @@ fn it_comes_back_when_the_server_does() {
     assert!(client.finish());
 }
 
+/// A proxy that refuses one client, with its URL and what it will have been asked.
+fn refusing_proxy() -> (String, thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://ada:secret@{}", listener.local_addr().expect("it is bound"));
+    let asked = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut head = String::new();
+        let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+        while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).expect("text") > 0 {}
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\n\r\n").expect("a client that reads");
+        head
+    });
+    (url, asked)
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_used_only_if_it_is_asked_for() {
+    let echo = Example::start("echo");
+    let nowhere = ("HTTP_PROXY", "http://127.0.0.1:1");
+    let without = [(&[][..], &[nowhere][..]), (&["--proxy", "env"], &[nowhere, ("NO_PROXY", "127.0.0.0/8")])];
+    for (options, variables) in without {
+        let client = Client::start_in(variables, &[options, &["--once", echo.socket()]].concat());
+        client.wait_for_note("connected");
+        assert!(client.finish());
+    }
+    for named in [false, true] {
+        let (url, asked) = refusing_proxy();
+        let (proxy, variables) =
+            if named { (url.as_str(), vec![]) } else { ("env", vec![("HTTP_PROXY", &*url)]) };
+        let client = Client::start_in(&variables, &["--proxy", proxy, "ws://server.example/"]);
+        let note = client.wait_for_note("403 Forbidden");
+        assert!(note.contains(&url.replace("ada:secret@", "")) && !note.contains("secret"), "{note}");
+        assert!(!client.finish());
+        let asked = asked.join().expect("a client that asks");
+        assert!(asked.starts_with("CONNECT server.example:80 HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("\r\nProxy-Authorization: Basic YWRhOnNlY3JldA==\r\n"), "{asked}");
+    }
+}
+
 #[test]
 fn what_cannot_work_is_said_and_ends_it() {
     let echo = Example::start("echo");
@@ -124,6 +177,7 @@ fn what_cannot_work_is_said_and_ends_it() {
         (&[&with_password], "password"),
         (&["-H", "no colon", echo.socket()], "'name: value'"),
         (&["-H", "upgrade: h2c", echo.socket()], "belongs to the handshake"),
+        (&["--proxy", "socks5://127.0.0.1", echo.socket()], "not a proxy"),
         (&["--frobnicate", echo.socket()], "--frobnicate"),
         (&[], "which URL"),
     ] {

@@ -69,7 +69,7 @@
 //!   `try_` in front of the name. It returns an error with the same message. There is one for each setting that is a text
 //!   or has a range: [`try_protocols`](WebSocketLayer::try_protocols), [`OriginPolicy::try_allow`],
 //!   [`OriginPolicy::try_allowed_hosts`], [`Drain::try_code`], `Compression::try_level`, and `try_header`, `try_origin`,
-//!   `try_protocols` and `try_reconnecting` of `client::Client`. [`Origin`] implements `FromStr`.
+//!   `try_protocols`, `try_proxy` and `try_reconnecting` of `client::Client`. [`Origin`] implements `FromStr`.
 //! - **A time, a size or a rate** has no such method: the only value that is not valid is zero. A program that reads one from
 //!   outside compares it with zero first.
 //! - **A call on a connection** does not panic for a bad value. `close` returns an error for a code that may not be sent,

@@ -10,6 +10,8 @@ use tokio_rustls::rustls::ClientConfig;
 
 use super::config::Config;
 use super::error::InvalidHeader;
+use super::proxy::{Proxies, Proxy};
+use super::proxy_error::InvalidProxy;
 #[cfg(feature = "deflate")]
 use crate::compression::Compression;
 use crate::config::{ConnectionConfig, checked};
@@ -59,7 +61,8 @@ impl Client {
     ///
     /// If the name or the value is not valid in a header, or if the handshake sets this header: `Host` (from the URL),
     /// `Origin` (see [`origin`](Self::origin)), `Upgrade`, `Connection`, `Sec-WebSocket-…`, `Content-Length`,
-    /// `Transfer-Encoding`. [`try_header`](Self::try_header) returns an error instead.
+    /// `Transfer-Encoding`; or if it is `Proxy-Authorization` (see [`proxy`](Self::proxy)).
+    /// [`try_header`](Self::try_header) returns an error instead.
     ///
     /// ```
     /// use ws_core::client::Client;
@@ -92,7 +95,8 @@ impl Client {
         Ok(self.set(|config| drop(config.headers.insert(name, value))))
     }
 
-    /// Sends the header `Origin`, as a browser does for a page (RFC 6454). Default none: servers see no browser.
+    /// Sends the header `Origin`, as a browser does for a page (RFC 6454). Replaces an earlier one. Default none: servers see
+    /// no browser.
     ///
     /// # Panics
     ///
@@ -125,11 +129,16 @@ impl Client {
         let origin: Origin = origin.as_ref().parse()?;
         // the text of an origin is always valid in a header
         let value = HeaderValue::try_from(origin.to_string()).ok();
-        Ok(self.set(|config| config.headers.extend(value.map(|value| (ORIGIN, value)))))
+        Ok(self.set(|config| {
+            if let Some(value) = value {
+                config.headers.insert(ORIGIN, value);
+            }
+        }))
     }
 
     crate::__protocols! {
-        /// The offered subprotocols, in the order of preference (RFC 6455 section 1.9). Default none.
+        /// The offered subprotocols, in the order of preference (RFC 6455 section 1.9). Replaces those of an
+        /// earlier call. Default none.
         ///
         /// [`WebSocket::protocol`](crate::WebSocket::protocol) is the one that the server has chosen.
         panics "If a name is not a token (letters, digits and ``!#$%&'*+-.^_`|~`` only), or is in the list twice."
@@ -148,8 +157,8 @@ impl Client {
         self.set(|config| config.require_protocol = true)
     }
 
-    /// How long it may take to open a connection: DNS, TCP, TLS and the handshake together. Default 10 s; `None` for no
-    /// limit.
+    /// How long it may take to open a connection: DNS, TCP, the proxy, TLS and the handshake together. Default 10 s; `None`
+    /// for no limit.
     ///
     /// # Panics
     ///
@@ -190,9 +199,102 @@ impl Client {
     /// let client = Client::new().tls_config(Arc::new(config));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// With a client certificate, for a server that asks for one (mutual TLS):
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+    /// use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    /// use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+    /// use ws_core::client::Client;
+    ///
+    /// let mut roots = RootCertStore::empty();
+    /// roots.add(CertificateDer::from_pem_file("authority.pem")?)?;
+    /// let chain = CertificateDer::pem_file_iter("client.pem")?.collect::<Result<Vec<_>, _>>()?;
+    /// let key = PrivateKeyDer::from_pem_file("client.key")?;
+    /// let config = ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?;
+    /// let client = Client::new().tls_config(Arc::new(config));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "rustls")]
     pub fn tls_config(self, config: Arc<ClientConfig>) -> Self {
         self.set(|own| own.tls = Some(config))
+    }
+}
+
+/// Proxies.
+impl Client {
+    /// Connects through this HTTP proxy, for `ws` as for `wss`: asks it with `CONNECT` for a tunnel to the server (RFC 9110
+    /// section 9.3.6). Replaces an earlier proxy, and [`proxy_from_env`](Self::proxy_from_env). Default none.
+    ///
+    /// The URL is `http://host:port`, or `https://host:port` for TLS to the proxy, with the feature `rustls` and the same
+    /// `tls_config` as for servers. Without a port it is 80 or 443, without a scheme `http`. User and
+    /// password are sent to the proxy as Basic authentication (RFC 7617): `http://user:password@host:port`, percent-encoded.
+    ///
+    /// The proxy resolves the name of the server. Its answer has the limits of a server's: the head is bounded, and the
+    /// [`connect_timeout`](Self::connect_timeout) includes it. Many proxies allow `CONNECT` to port 443 only, which means
+    /// `wss`.
+    ///
+    /// [`connect_over`](Self::connect_over) and [`Reconnect::over`](crate::client::Reconnect::over) use no proxy. With them,
+    /// connect through a proxy of another kind, such as SOCKS.
+    ///
+    /// # Panics
+    ///
+    /// If it is not the URL of a proxy. [`try_proxy`](Self::try_proxy) returns an error instead.
+    ///
+    /// ```
+    /// use ws_core::client::Client;
+    ///
+    /// let client = Client::new().proxy("http://proxy.example:3128");
+    /// ```
+    #[track_caller]
+    pub fn proxy(self, url: impl AsRef<str>) -> Self {
+        expect_valid(self.try_proxy(url))
+    }
+
+    /// As [`proxy`](Self::proxy), for a URL that comes from outside of the program.
+    ///
+    /// # Errors
+    ///
+    /// If it is not the URL of a proxy.
+    ///
+    /// ```
+    /// use ws_core::client::Client;
+    ///
+    /// assert!(Client::new().try_proxy("http://ada:secret@proxy.example:3128").is_ok());
+    /// assert!(Client::new().try_proxy("ftp://proxy.example").is_err());
+    /// ```
+    pub fn try_proxy(self, url: impl AsRef<str>) -> Result<Self, InvalidProxy> {
+        let proxy = Proxy::parse(url.as_ref())?;
+        Ok(self.set(|config| config.proxies = Proxies::All(proxy)))
+    }
+
+    /// Connects through the proxies that the environment variables name now. Replaces an earlier
+    /// [`proxy`](Self::proxy). Default off: the variables have no effect.
+    ///
+    /// | variable | for |
+    /// |---|---|
+    /// | `http_proxy`, `HTTP_PROXY` | `ws` |
+    /// | `https_proxy`, `HTTPS_PROXY` | `wss` |
+    /// | `all_proxy`, `ALL_PROXY` | both, if the variable above is not set |
+    /// | `no_proxy`, `NO_PROXY` | servers to connect to without a proxy |
+    ///
+    /// The name in lower case comes first, and an empty value counts as none. The values are URLs as for
+    /// [`proxy`](Self::proxy). If the one that a connection needs is not valid, connecting fails.
+    ///
+    /// `NO_PROXY` is a list, with commas: names of hosts (`example.com` and `.example.com` name that host and all below it),
+    /// IP addresses, networks (`10.0.0.0/8`, `fd00::/8`), or `*` for all. Names are not resolved.
+    ///
+    /// In a CGI program (`REQUEST_METHOD` is set), `HTTP_PROXY` is ignored: its value may be a header of the request.
+    ///
+    /// ```
+    /// use ws_core::client::Client;
+    ///
+    /// let client = Client::new().proxy_from_env();
+    /// ```
+    pub fn proxy_from_env(self) -> Self {
+        self.set(|config| config.proxies = Proxies::from_env())
     }
 }
 

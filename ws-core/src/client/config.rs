@@ -7,6 +7,7 @@ use http::header::HeaderMap;
 #[cfg(feature = "rustls")]
 use tokio_rustls::rustls::ClientConfig;
 
+use super::proxy::Proxies;
 #[cfg(feature = "deflate")]
 use crate::compression::Compression;
 use crate::config::ConnectionConfig;
@@ -20,6 +21,7 @@ pub(super) struct Config {
     pub(super) protocols: Vec<Arc<str>>,
     pub(super) require_protocol: bool,
     pub(super) connect_timeout: Option<Duration>,
+    pub(super) proxies: Proxies,
     #[cfg(feature = "deflate")]
     pub(super) compression: Option<Compression>,
     #[cfg(feature = "rustls")]
@@ -35,6 +37,7 @@ impl Default for Config {
             require_protocol: false,
             // like the handshake timeout of a server
             connect_timeout: Some(Duration::from_secs(10)),
+            proxies: Proxies::None,
             #[cfg(feature = "deflate")]
             compression: None,
             #[cfg(feature = "rustls")]

@@ -3,15 +3,18 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::builder::Client;
-use super::error::ConnectError;
+use super::error::{ConnectError, is_tls_error};
+use super::handshake::{self, Accepted};
+use super::proxy::Proxy;
 use super::target::Target;
+use super::tcp;
 #[cfg(feature = "rustls")]
 use super::tls;
-use super::{handshake, tcp};
 use crate::connection::{Driver, Link, Shared, Transport, WebSocket};
 use crate::observer::{ConnectionId, ConnectionInfo};
 use crate::protocol::Role;
@@ -39,7 +42,8 @@ pub async fn connect(url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
 
 impl Client {
     /// Opens a connection to the server of `url` (`ws://host:port/path?query`), over TCP, or over TLS for `wss`. All
-    /// addresses of the host are tried in order, each one 250 ms after the one before, or when that has failed (RFC 8305).
+    /// addresses of the host are tried in order, each one 250 ms after the one before, or when that has failed (RFC 8305). If
+    /// there is a [`proxy`](Self::proxy), it connects to the server.
     ///
     /// The future is ready when the task of the connection has been spawned. The connection closes when the socket is
     /// dropped, or its [`Receiver`](crate::Receiver) if it was split.
@@ -56,6 +60,36 @@ impl Client {
     ///
     /// If the future is dropped before it is ready, there is no connection.
     pub async fn connect(&self, url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
+        Ok(self.connect_with_response(url).await?.0)
+    }
+
+    /// As [`connect`](Self::connect), with the server's answer: the status 101 and the headers, such as a cookie.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Panics
+    ///
+    /// As [`connect`](Self::connect): outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`connect`](Self::connect): if the future is dropped before it is ready, there is no connection.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use ws_core::client::Client;
+    ///
+    /// let (socket, response) = Client::new().connect_with_response("ws://localhost:3000/chat").await?;
+    /// println!("served by {:?}", response.headers().get("server"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn connect_with_response(
+        &self,
+        url: impl AsRef<str>,
+    ) -> Result<(WebSocket, Response<()>), ConnectError> {
         self.connect_to(&Target::parse(url.as_ref())?).await
     }
 
@@ -91,17 +125,71 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        Ok(self.connect_over_with_response(url, stream).await?.0)
+    }
+
+    /// As [`connect_over`](Self::connect_over), with the server's answer.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`connect_over`](Self::connect_over): if the future is dropped before it is ready, there is no connection.
+    pub async fn connect_over_with_response<S>(
+        &self,
+        url: impl AsRef<str>,
+        stream: S,
+    ) -> Result<(WebSocket, Response<()>), ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let target = Target::parse(url.as_ref())?;
-        let stream: Transport = Transport::Other(Box::new(stream));
+        let stream = Transport::Other(Box::new(stream));
         self.in_time(self.open(&target, stream)).await
     }
 
-    pub(super) async fn connect_to(&self, target: &Target) -> Result<WebSocket, ConnectError> {
+    pub(super) async fn connect_to(
+        &self,
+        target: &Target,
+    ) -> Result<(WebSocket, Response<()>), ConnectError> {
         self.in_time(async {
-            let stream = tcp::connect(&target.host, target.port).await;
-            self.open(target, Transport::from_tcp(stream.map_err(ConnectError::Connect)?)).await
+            let transport = match self.config.proxies.find(target)? {
+                None => dial(target).await?,
+                Some(proxy) => self.tunnel(proxy, target).await?,
+            };
+            self.open(target, transport).await
         })
         .await
+    }
+
+    /// Connects to the server through the proxy.
+    async fn tunnel(&self, proxy: &Proxy, target: &Target) -> Result<Transport, ConnectError> {
+        let to_proxy = async { self.secure(&proxy.target, dial(&proxy.target).await?).await };
+        let mut transport = to_proxy.await.map_err(|error| proxy.blame(error))?;
+        proxy.tunnel(&mut transport, target).await?;
+        Ok(transport)
+    }
+
+    /// Starts TLS over the transport, if the target has it.
+    #[cfg(feature = "rustls")]
+    async fn secure(&self, target: &Target, transport: Transport) -> Result<Transport, ConnectError> {
+        if !target.secure {
+            return Ok(transport);
+        }
+        let stream = tls::connect(transport, &target.host, self.config.tls.clone()).await?;
+        Ok(Transport::Tls(Box::new(stream)))
+    }
+
+    #[cfg(not(feature = "rustls"))]
+    #[expect(clippy::unused_async, clippy::unused_self, reason = "as with TLS")]
+    async fn secure(&self, _: &Target, transport: Transport) -> Result<Transport, ConnectError> {
+        Ok(transport)
     }
 
     /// The output of `open`, unless the `connect_timeout` is over before.
@@ -119,16 +207,13 @@ impl Client {
     pub(super) async fn open(
         &self,
         target: &Target,
-        mut transport: Transport,
-    ) -> Result<WebSocket, ConnectError> {
+        transport: Transport,
+    ) -> Result<(WebSocket, Response<()>), ConnectError> {
         let config = &self.config;
         let peer = transport.peer();
-        #[cfg(feature = "rustls")]
-        if target.secure {
-            let stream = tls::connect(transport, &target.host, config.tls.clone()).await?;
-            transport = Transport::Tls(Box::new(stream));
-        }
-        let (agreed, read) = handshake::exchange(&mut transport, target, config).await?;
+        let mut transport = self.secure(target, transport).await?;
+        let Accepted { agreed, response, read } =
+            handshake::exchange(&mut transport, target, config).await.map_err(|error| late(error, target))?;
 
         let id = ConnectionId::next();
         // as a child it would keep the span of the caller open as long as the connection
@@ -148,6 +233,22 @@ impl Client {
         let link = Link::new(shared, transport, None, span);
         let (driver, socket) = Driver::without_handler(link);
         tokio::spawn(driver);
-        Ok(socket)
+        Ok((socket, response))
     }
+}
+
+/// A server of TLS 1.3 refuses the certificate of a client after the client's handshake is over.
+fn late(error: ConnectError, target: &Target) -> ConnectError {
+    match error {
+        ConnectError::Disconnected(Some(error)) if target.secure && is_tls_error(&error) => {
+            ConnectError::Tls(error)
+        }
+        error => error,
+    }
+}
+
+/// Connects to the host, by TCP.
+async fn dial(target: &Target) -> Result<Transport, ConnectError> {
+    let stream = tcp::connect(&target.resolvable_host(), target.port).await;
+    Ok(Transport::from_tcp(stream.map_err(ConnectError::Connect)?))
 }

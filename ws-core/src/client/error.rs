@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::proxy_error::{ProxyError, ProxyFailure};
 
 /// How much of the text of a refusal is in the message of the error, in characters.
 const SHOWN: usize = 200;
@@ -62,6 +64,9 @@ pub enum ConnectError {
     /// The connection ended or broke before the answer was complete.
     #[error("the server disconnected before its answer was complete")]
     Disconnected(#[source] Option<io::Error>),
+    /// The proxy cannot be reached, or has not opened a tunnel to the server.
+    #[error(transparent)]
+    Proxy(Box<ProxyError>),
 }
 
 impl ConnectError {
@@ -110,16 +115,29 @@ impl ConnectError {
         }
     }
 
-    /// The status of that answer.
+    /// Why a proxy did not lead to the server.
+    #[must_use]
+    pub fn proxy(&self) -> Option<&ProxyError> {
+        match self {
+            Self::Proxy(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The status of the server's [refusal](Self::refusal). That of a proxy is in [`proxy`](Self::proxy).
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         self.refusal().map(Refusal::status)
     }
 
-    /// How long the server asks the client to wait, in a refusal.
+    /// How long the server, or the proxy, asks the client to wait, in a refusal.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.refusal().and_then(Refusal::retry_after)
+        match self {
+            Self::Refused(refusal) => refusal.retry_after(),
+            Self::Proxy(error) => retry_after(error.response().map(Response::headers)?),
+            _ => None,
+        }
     }
 
     /// Whether a retry may succeed without a change:
@@ -130,17 +148,20 @@ impl ConnectError {
     /// | [`Tls`](Self::Tls) | if the connection broke; not if certificate or parameters are wrong |
     /// | [`Refused`](Self::Refused) with 408, 425, 429, 5xx | yes |
     /// | [`Refused`](Self::Refused) with another status, such as 401, 404 or a redirect | no |
+    /// | [`Proxy`](Self::Proxy) | as for the same error of a server |
     /// | [`InvalidUrl`](Self::InvalidUrl), [`InvalidResponse`](Self::InvalidResponse), [`HeadTooLarge`](Self::HeadTooLarge) | no |
     #[must_use]
     pub fn should_retry(&self) -> bool {
         match self {
             Self::Connect(_) | Self::Disconnected(_) | Self::Timeout => true,
-            // the errors of rustls itself have this kind
-            Self::Tls(error) => error.kind() != io::ErrorKind::InvalidData,
-            Self::Refused(refusal) => {
-                let status = refusal.status();
-                matches!(status.as_u16(), 408 | 425 | 429) || status.is_server_error()
-            }
+            Self::Tls(error) => !is_tls_error(error),
+            Self::Refused(refusal) => is_passing_status(refusal.status()),
+            Self::Proxy(error) => match &error.failure {
+                ProxyFailure::Connect(_) | ProxyFailure::Disconnected(_) => true,
+                ProxyFailure::Tls(error) => !is_tls_error(error),
+                ProxyFailure::Refused(response) => is_passing_status(response.status()),
+                ProxyFailure::Unusable(_) | ProxyFailure::InvalidResponse(_) => false,
+            },
             Self::InvalidUrl { .. } | Self::InvalidResponse { .. } | Self::HeadTooLarge => false,
         }
     }
@@ -148,6 +169,27 @@ impl ConnectError {
     pub(super) fn invalid_response(why: impl Into<Cow<'static, str>>) -> Self {
         Self::InvalidResponse { why: why.into() }
     }
+}
+
+/// Whether a retry may get another answer.
+fn is_passing_status(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429) || status.is_server_error()
+}
+
+/// Whether this is an error of TLS itself, not of the connection below.
+pub(super) fn is_tls_error(error: &io::Error) -> bool {
+    // rustls gives its errors this kind
+    error.kind() == io::ErrorKind::InvalidData
+}
+
+/// The header `Retry-After` (RFC 9110 section 10.2.3), as the time from now.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// The answer of a server that refused the handshake.
@@ -189,12 +231,7 @@ impl Refusal {
     /// passed.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        let value = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        if let Ok(seconds) = value.parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let date = httpdate::parse_http_date(value).ok()?;
-        Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+        retry_after(&self.headers)
     }
 
     /// The target of a redirect. It is never followed, because the request has headers that another server must not see.
@@ -262,6 +299,9 @@ impl InvalidHeader {
         let why = match name.as_str() {
             "host" => Some("it is that of the URL; `connect_over` reaches it at another address"),
             "origin" => Some("use the method `origin`"),
+            "proxy-authorization" => {
+                Some("the server must not see it; write user and password in the URL for `proxy`")
+            }
             "content-length" | "transfer-encoding" => Some("a handshake has no body"),
             "upgrade" | "connection" => Some("it belongs to the handshake"),
             other if other.starts_with("sec-websocket-") => Some("it belongs to the handshake"),
@@ -352,6 +392,7 @@ mod tests {
             "Content-Length",
             "Transfer-Encoding",
             "Origin",
+            "Proxy-Authorization",
         ] {
             let error = InvalidHeader::check(name, b"x").unwrap_err();
             assert!(matches!(error, InvalidHeader::Reserved { .. }), "{name}: {error}");

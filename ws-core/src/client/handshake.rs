@@ -1,40 +1,43 @@
 //! The opening handshake of a client (RFC 6455 section 4.1): the head of the request, and the check of the answer.
 //!
-//! The parser and the keys are those of tungstenite. Its `ClientHandshake` is not used: it fails if a server chooses none of
-//! the subprotocols, which is allowed, and it does not check extensions.
+//! The keys are those of tungstenite. Its `ClientHandshake` is not used: it fails if a server chooses none of the
+//! subprotocols, which is allowed, and it does not check extensions.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL,
     TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::handshake::client::{Response, generate_key};
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
 
 use super::config::Config;
 use super::error::{ConnectError, Refusal};
+use super::head::{READ_SIZE, read_head};
 use super::target::Target;
 use crate::config::Negotiated;
 #[cfg(feature = "deflate")]
 use crate::handshake::deflate;
 use crate::handshake::headers::{has_token, items, only};
 
-/// The largest head of a response, in bytes, and with how many headers.
-const MAX_HEAD: usize = 16 * 1024;
-const MAX_HEADERS: usize = 100;
 /// How much of the body of a refusal is kept, in bytes, and how long to wait for it.
 const MAX_BODY: usize = 4 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(1);
-/// The space for one read, in bytes.
-const READ_SIZE: usize = 2 * 1024;
+
+/// A handshake that the server has accepted.
+pub(super) struct Accepted {
+    pub(super) agreed: Agreed,
+    pub(super) response: Response<()>,
+    /// The bytes that follow the response.
+    pub(super) read: BytesMut,
+}
 
 /// What the server has agreed to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,12 +46,12 @@ pub(super) struct Agreed {
     pub(super) negotiated: Negotiated,
 }
 
-/// Sends the request, and checks the answer. Returns what was agreed, and the bytes that follow the head.
+/// Sends the request, and checks the answer.
 pub(super) async fn exchange<S>(
     stream: &mut S,
     target: &Target,
     config: &Config,
-) -> Result<(Agreed, BytesMut), ConnectError>
+) -> Result<Accepted, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -58,15 +61,18 @@ where
     stream.flush().await.map_err(broken)?;
 
     let (response, read) = read_head(stream).await?;
-    let (head, _) = response.into_parts();
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (head, ()) = response.into_parts();
         let body = read_body(stream, head.status, &head.headers, read).await;
         let refusal = Refusal { status: head.status, headers: head.headers, body };
         return Err(ConnectError::Refused(Box::new(refusal)));
     }
-    let agreed = verify(&head.headers, &derive_accept_key(key.as_bytes()), config)
+    if response.version() != Version::HTTP_11 {
+        return Err(ConnectError::invalid_response("it is HTTP/1.0, which has no upgrade"));
+    }
+    let agreed = verify(response.headers(), &derive_accept_key(key.as_bytes()), config)
         .map_err(|why| ConnectError::InvalidResponse { why })?;
-    Ok((agreed, read))
+    Ok(Accepted { agreed, response, read })
 }
 
 /// The head of the request. Its parts were checked when they were set.
@@ -99,48 +105,6 @@ fn request(target: &Target, config: &Config, key: &str) -> Vec<u8> {
     }
     head.extend_from_slice(b"\r\n");
     head
-}
-
-/// Reads the head of the response. Returns it with the bytes that were read after it.
-async fn read_head<S>(stream: &mut S) -> Result<(Response, BytesMut), ConnectError>
-where
-    S: AsyncRead + Unpin,
-{
-    let mut read = BytesMut::new();
-    // the bytes of informational answers count, too
-    let mut skipped = 0;
-    loop {
-        if let Some((length, response)) = parse_head(&read, MAX_HEAD - skipped)? {
-            read.advance(length);
-            let status = response.status();
-            // informational answers may precede the final one (RFC 9110 section 15.2)
-            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-                return Ok((response, read));
-            }
-            skipped += length;
-            continue;
-        }
-        read.reserve(READ_SIZE);
-        match stream.read_buf(&mut read).await {
-            Ok(0) => return Err(ConnectError::Disconnected(None)),
-            Ok(_) => {}
-            Err(error) => return Err(ConnectError::Disconnected(Some(error))),
-        }
-    }
-}
-
-/// The head at the front of `read`, and its length; `None` if it is not complete.
-fn parse_head(read: &[u8], limit: usize) -> Result<Option<(usize, Response)>, ConnectError> {
-    match Response::try_parse(read) {
-        Ok(Some((length, response))) if length <= limit && response.headers().len() <= MAX_HEADERS => {
-            Ok(Some((length, response)))
-        }
-        Ok(None) if read.len() < limit => Ok(None),
-        Ok(_) => Err(ConnectError::HeadTooLarge),
-        // the parser has its own limit of headers, and no error of its own for it
-        Err(_) if read.split(|&byte| byte == b'\n').count() > MAX_HEADERS => Err(ConnectError::HeadTooLarge),
-        Err(error) => Err(ConnectError::invalid_response(format!("it is not HTTP/1.1 ({error})"))),
-    }
 }
 
 /// Checks the headers of a response with the status 101.
@@ -399,24 +363,6 @@ mod tests {
         assert!(deflate(&[deflate::OFFER, deflate::OFFER]).is_err());
         assert!(deflate(&["permessage-deflate"]).is_err());
         assert!(deflate(&["x-other"]).is_err());
-    }
-
-    #[test]
-    fn a_head_is_bounded_in_bytes_and_lines() {
-        let head = |lines: usize, length: usize| {
-            let lines = "x: y\r\n".repeat(lines);
-            let filler = "z".repeat(length - lines.len() - "HTTP/1.1 101 OK\r\nf: \r\n\r\n".len());
-            format!("HTTP/1.1 101 OK\r\n{lines}f: {filler}\r\n\r\n").into_bytes()
-        };
-        let parsed = |head: &[u8]| parse_head(head, MAX_HEAD).map(|parsed| parsed.map(|(length, _)| length));
-        assert!(matches!(parsed(&head(0, MAX_HEAD)), Ok(Some(MAX_HEAD))));
-        assert!(matches!(parsed(&head(0, MAX_HEAD)[..MAX_HEAD - 1]), Ok(None)));
-        assert!(matches!(parsed(&head(0, MAX_HEAD + 1)), Err(ConnectError::HeadTooLarge)));
-        assert!(matches!(parsed(&head(0, MAX_HEAD + 1)[..MAX_HEAD]), Err(ConnectError::HeadTooLarge)));
-        assert!(matches!(parsed(&head(99, 4000)), Ok(Some(4000))));
-        for lines in [100, 123, 124, 500] {
-            assert!(matches!(parsed(&head(lines, 4000)), Err(ConnectError::HeadTooLarge)), "{lines}");
-        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! keepalive, pongs, the closing handshake and the time limits work without the code that holds the socket, memory is
 //! bounded, an idle connection holds no buffers. It differs from tokio-tungstenite's `connect_async` in these points:
 //!
-//! - One time limit covers DNS, TCP, TLS and the handshake.
+//! - One time limit covers DNS, TCP, the proxy, TLS and the handshake.
 //! - Pings find a server that is gone, and a time limit finds a server that does not read.
 //! - The answer is checked by all rules of RFC 6455 section 4.1, extensions included. A server may choose none of the
 //!   subprotocols, unless [`require_protocol`](Client::require_protocol) is called.
@@ -32,11 +32,43 @@
 //! # }
 //! ```
 //!
+//! [`connect_with_response`](Client::connect_with_response) gives the server's answer with its headers, too.
+//!
+//! # The URL
+//!
+//! `ws://host:port/path?query`, or `wss`. The host is a name, or an IP address: `ws://[::1]:3000/`. A link-local IPv6 address
+//! needs a zone, which names the network of this host that it is in: `ws://[fe80::1%25eth0]/` (RFC 6874; on Windows it is a
+//! number). The `%` is written as `%25`. The zone has a meaning on this host only, so it is not in the header `Host`, and not
+//! for a proxy.
+//!
 //! # TLS
 //!
 //! `wss` needs the feature `rustls`. By default the roots are those that the operating system trusts. `Client::tls_config`
-//! takes another configuration, with other roots or with a client certificate. To use another TLS library, connect over its
-//! stream: [`Client::connect_over`] with a URL of `ws`.
+//! takes another configuration of rustls, with roots of one's own or a client certificate: its examples show both. To use
+//! another TLS library, connect over its stream: [`Client::connect_over`] with a URL of `ws`.
+//!
+//! # Proxies
+//!
+//! [`Client::proxy`] connects through an HTTP proxy, and [`Client::proxy_from_env`] through those that `HTTP_PROXY`,
+//! `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name. Without them the environment has no effect. [`ConnectError::proxy`] says
+//! why a proxy did not lead to the server.
+//!
+//! ```no_run
+//! use ws_core::client::Client;
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new().proxy("http://user:password@proxy.example:3128");
+//! let socket = client.connect("ws://server.example/chat").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # HTTP/2
+//!
+//! The client speaks HTTP/1.1 only, also with a server that accepts WebSockets over HTTP/2 (RFC 8441): nearly all of them
+//! accept HTTP/1.1 as well. Over HTTP/2, the WebSockets to one server could share a TCP connection, and would share its lost
+//! packets and its flow control. Before each first handshake the client would wait for the server's
+//! `SETTINGS_ENABLE_CONNECT_PROTOCOL`, and it would need HTTP/1.1 where that is missing.
 //!
 //! # Reconnecting
 //!
@@ -46,11 +78,12 @@
 //! - It reconnects after a close if [`CloseCode::should_reconnect`](crate::CloseCode::should_reconnect) says so, and after a
 //!   failed attempt if [`ConnectError::should_retry`] says so. [`Reconnect::reconnect_if`] replaces both.
 //! - The waiting times are random and grow: [`Backoff`]. The server can ask for longer ones:
-//!   [`Interruption::retry_after`].
+//!   [`Interruption::retry_after`]. A random time is added to these, too.
 //! - Messages that are sent between two connections wait in a bounded queue. They are sent once, in order, after
 //!   [`Reconnect::on_connect`] has restored the state of the session. If a connection breaks, the messages that it had taken
 //!   may be lost: if that matters, let the other side acknowledge them.
-//! - [`ReconnectingWebSocket::states`] shows what it is doing.
+//! - [`ReconnectingWebSocket::states`] shows what it is doing. [`Reconnect::on_response`] gets the server's answer to each
+//!   handshake.
 //!
 //! ```no_run
 //! use ws_core::client::Client;
@@ -88,8 +121,9 @@
 //! | [`max_fragments`](Client::max_fragments) | 4,096 | |
 //! | [`inbound_queue`](Client::inbound_queue) | 32 messages or 64 KiB | |
 //! | [`outbound_buffer`](Client::outbound_buffer) | 64 KiB | `send` waits above it |
+//! | [`proxy`](Client::proxy), [`proxy_from_env`](Client::proxy_from_env) | none | the environment of a program is not always its user's |
 //! | `compression`, with the feature `deflate` | off | memory, and CRIME/BREACH |
-//! | the head of the answer | 16 KiB, 100 headers | fixed |
+//! | the head of the answer, of the server and of a proxy | 16 KiB, 100 headers | fixed |
 //! | the body of a refusal | 4 KiB, 1 s | fixed |
 //!
 //! The defaults of reconnecting are [at `Reconnect`](Reconnect).
@@ -99,6 +133,9 @@ mod config;
 mod connect;
 mod error;
 mod handshake;
+mod head;
+mod proxy;
+mod proxy_error;
 mod reconnect;
 mod target;
 mod tcp;
@@ -108,6 +145,7 @@ mod tls;
 pub use builder::Client;
 pub use connect::connect;
 pub use error::{ConnectError, InvalidHeader, Refusal};
+pub use proxy_error::{InvalidProxy, ProxyError};
 pub use reconnect::{
     Backoff, Interruption, Reconnect, ReconnectState, ReconnectingSender, ReconnectingWebSocket, SendError,
     States,

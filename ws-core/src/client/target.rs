@@ -2,6 +2,7 @@
 //!
 //! `http::Uri` is less strict: it drops a fragment, ignores a port that is not valid, and accepts a user and a password.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use http::Uri;
@@ -15,8 +16,10 @@ pub(super) struct Target {
     pub(super) secure: bool,
     /// A name or an address; an IPv6 address without brackets.
     pub(super) host: String,
+    /// The zone of an IPv6 address: which network of this host it is in (RFC 4007). It is never sent.
+    pub(super) zone: Option<String>,
     pub(super) port: u16,
-    /// The value of `Host`: without the port if it is the default of the scheme.
+    /// The value of `Host`: without the port if it is the default of the scheme, and without the zone.
     pub(super) authority: String,
     /// The path, with the query.
     pub(super) path_and_query: String,
@@ -27,7 +30,7 @@ impl Target {
         Self::check(url).map_err(|why| ConnectError::InvalidUrl { why })
     }
 
-    fn check(url: &str) -> Result<Self, &'static str> {
+    pub(super) fn check(url: &str) -> Result<Self, &'static str> {
         if !url.is_ascii() {
             return Err(
                 "it has characters beyond ASCII: percent-encode the path and the query, and write the host \
@@ -48,6 +51,7 @@ impl Target {
             "https" => return Err("its scheme is https: write wss"),
             _ => return Err("its scheme is not one of WebSockets: write ws, or wss for TLS"),
         };
+        let (url, zone) = split_zone(url)?;
         let uri: Uri = url
             .parse()
             .map_err(|_| "it has no host, or a character, such as a space, that has to be percent-encoded")?;
@@ -74,13 +78,46 @@ impl Target {
         let authority = if port == default { written.to_owned() } else { format!("{written}:{port}") };
         let query = uri.query().map(|query| format!("?{query}"));
         let path_and_query = format!("{}{}", uri.path(), query.unwrap_or_default());
-        Ok(Self { secure, host: host.to_owned(), port, authority, path_and_query })
+        let (host, zone) = (host.to_owned(), zone.map(str::to_owned));
+        Ok(Self { secure, host, zone, port, authority, path_and_query })
+    }
+
+    /// The host as the system's resolver reads it: with the zone.
+    pub(super) fn resolvable_host(&self) -> Cow<'_, str> {
+        match &self.zone {
+            Some(zone) => format!("{}%{zone}", self.host).into(),
+            None => self.host.as_str().into(),
+        }
+    }
+
+    /// The host as in a URL: an IPv6 address in brackets, without the zone.
+    pub(super) fn written_host(&self) -> Cow<'_, str> {
+        if self.host.contains(':') { format!("[{}]", self.host).into() } else { self.host.as_str().into() }
     }
 
     /// The path without the query, which may contain a secret.
     pub(super) fn path(&self) -> &str {
         self.path_and_query.split('?').next().unwrap_or_default()
     }
+}
+
+/// Takes the zone out of a URL whose host is an IPv6 address: `ws://[fe80::1%25eth0]/` (RFC 6874).
+fn split_zone(url: &str) -> Result<(Cow<'_, str>, Option<&str>), &'static str> {
+    let literal = url.split_once("://[").and_then(|(scheme, rest)| Some((scheme, rest.split_once(']')?)));
+    let Some((scheme, (literal, rest))) = literal else { return Ok((url.into(), None)) };
+    let Some((address, zone)) = literal.split_once('%') else { return Ok((url.into(), None)) };
+    if !scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        // this is in the path
+        return Ok((url.into(), None));
+    }
+    let zone = zone.strip_prefix("25").ok_or(
+        "the zone of its IPv6 address has a bare `%`: percent-encode it, as in ws://[fe80::1%25eth0]/",
+    )?;
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if zone.is_empty() || !zone.bytes().all(is_unreserved) {
+        return Err("the zone of its IPv6 address is not one: use letters, digits and -._~ only");
+    }
+    Ok((format!("{scheme}://[{address}]{rest}").into(), Some(zone)))
 }
 
 #[cfg(test)]
@@ -114,6 +151,7 @@ mod tests {
             let expected = Target {
                 secure,
                 host: host.into(),
+                zone: None,
                 port,
                 authority: authority.into(),
                 path_and_query: path.into(),
@@ -121,6 +159,21 @@ mod tests {
             assert_eq!(Target::check(url), Ok(expected), "{url}");
         }
         assert_eq!(Target::check("ws://h/a/b?secret").unwrap().path(), "/a/b");
+    }
+
+    #[test]
+    fn the_zone_of_an_address_is_for_the_resolver_alone() {
+        for (url, host, resolvable, authority) in [
+            ("ws://[fe80::1%25eth0]/", "fe80::1", "fe80::1%eth0", "[fe80::1]"),
+            ("ws://[fe80::1%253]:8080/", "fe80::1", "fe80::1%3", "[fe80::1]:8080"),
+            ("ws://[fe80::1%25br-lan.7]", "fe80::1", "fe80::1%br-lan.7", "[fe80::1]"),
+        ] {
+            let target = Target::check(url).expect(url);
+            assert_eq!((&*target.host, &*target.resolvable_host()), (host, resolvable), "{url}");
+            assert_eq!((&*target.authority, target.path()), (authority, "/"), "{url}");
+        }
+        let target = Target::check("ws://h/?at=ws://[fe80::1%eth0]/").unwrap();
+        assert_eq!((target.zone, &*target.path_and_query), (None, "/?at=ws://[fe80::1%eth0]/"));
     }
 
     #[test]
@@ -150,6 +203,12 @@ mod tests {
             ("ws://[::1/", ""),
             ("ws://[::g]/", ""),
             ("ws://[example.com]/", ""),
+            ("ws://[fe80::1%eth0]/", "percent-encode it"),
+            ("ws://[fe80::1%25]/", "zone"),
+            ("ws://[fe80::1%25eth0%0d%0a]/", "zone"),
+            ("ws://[fe80::1%25eth0/", ""),
+            ("ws://[example.com%25eth0]/", "not an IPv6 address"),
+            ("ws://example.com%25eth0/", ""),
         ] {
             let why = Target::check(url).expect_err(url);
             assert!(why.contains(expected), "{url}: {why}");

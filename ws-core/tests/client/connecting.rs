@@ -36,6 +36,37 @@ async fn the_request_is_what_was_asked_for_byte_for_byte() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_answer_of_the_server_is_there_with_its_headers() {
+    let (mut server, stream) = pipe();
+    tokio::spawn(async move {
+        let head = read_head(&mut server).await;
+        let lines = "Set-Cookie: a=1\r\nX-Node: 7\r\nset-cookie: b=2\r\n";
+        server.write_all(opening(&head, lines).as_bytes()).await.unwrap();
+        sleep(SECOND).await;
+    });
+    let (socket, response) = Client::new().connect_over_with_response(URL, stream).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.version()), (101, http::Version::HTTP_11));
+    assert_eq!(response.headers()["x-node"], "7");
+    let cookies: Vec<_> = response.headers().get_all("set-cookie").iter().collect();
+    assert_eq!(cookies, ["a=1", "b=2"]);
+    assert_eq!(response.headers()["upgrade"], "websocket");
+    drop(socket);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_that_is_set_twice_is_sent_once() {
+    let (mut server, stream) = pipe();
+    let client = Client::new().origin("https://a.example").origin("https://b.example");
+    let client = client.protocols(["a"]).protocols(["b"]).header("X-Token", "1").header("x-token", "2");
+    let (socket, head) = tokio::join!(client.connect_over(URL, stream), accept(&mut server));
+    assert!(socket.is_ok());
+    let (_, set) = head.split_once("Sec-WebSocket-Version: 13\r\n").unwrap();
+    let mut lines: Vec<_> = set.trim_end().lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["Sec-WebSocket-Protocol: b", "origin: https://b.example", "x-token: 2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_is_none_is_refused() {
     let without = |line: &str| OPENING.replace(line, "") + "\r\n";
     for response in [
@@ -338,6 +369,29 @@ async fn over_tcp_the_observer_knows_the_peer() {
     drop(socket);
     let head = server.await.unwrap();
     assert!(head.contains(&format!("\r\nHost: localhost:{}\r\n", address.port())), "{head}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_zone_of_an_address_is_resolved_and_not_sent() {
+    let listener = match TcpListener::bind("[::1]:0").await {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("not run: this system has no IPv6 ({error})");
+            return;
+        }
+    };
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move { accept(&mut listener.accept().await.unwrap().0).await });
+    // of an address that is not link-local, the resolver takes a number only
+    let url = format!("ws://[::1%251]:{port}/");
+    let socket = client::connect(&url).await;
+    assert!(socket.is_ok(), "{socket:?}");
+    let head = server.await.unwrap();
+    assert!(head.contains(&format!("\r\nHost: [::1]:{port}\r\n")), "{head}");
+
+    let error = client::connect(format!("ws://[fe80::1%25nowhere0]:{port}/")).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Connect(_)), "{error:?}");
 }
 
 #[tokio::test]

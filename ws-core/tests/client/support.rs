@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use ws_core::WebSocket;
 use ws_core::client::{Client, ConnectError};
+use ws_core::{Error, WebSocket};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -72,4 +72,12 @@ pub(crate) async fn answered(client: &Client, response: &str) -> Result<WebSocke
         let _ = server.write_all(response.as_bytes()).await;
     })
     .await
+}
+
+/// A handler that sends back what it receives.
+pub(crate) async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+    while let Some(message) = socket.recv().await {
+        socket.send(message?).await?;
+    }
+    Ok(())
 }

@@ -15,6 +15,8 @@ use crate::config::checked;
 /// | [`max`](Self::max), the largest bound | 30 s |
 /// | [`reset_after`](Self::reset_after) | 10 s |
 ///
+/// If the server asks for a wait, the random time is added to it, and its bound is at least a quarter of that wait.
+///
 /// ```
 /// use std::time::Duration;
 /// use ws_core::client::Backoff;
@@ -74,11 +76,11 @@ impl Backoff {
         self.base.saturating_mul(1 << doublings).min(self.max)
     }
 
-    /// A random time to wait after this many failed attempts in a row.
-    pub(super) fn delay(&self, failures: u32) -> Duration {
-        let bound = self.bound(failures);
+    /// A random time to wait after this many failed attempts in a row, if the server asks for at least `hint`.
+    pub(super) fn delay(&self, failures: u32, hint: Duration) -> Duration {
+        let bound = self.bound(failures).max(hint / 4);
         let part = rand::rng().random_range(0.0..1.0);
-        Duration::try_from_secs_f64(bound.as_secs_f64() * part).unwrap_or(bound)
+        hint.saturating_add(Duration::try_from_secs_f64(bound.as_secs_f64() * part).unwrap_or(bound))
     }
 }
 
@@ -99,7 +101,7 @@ mod tests {
         assert_eq!(Backoff::new().bound(u32::MAX), Duration::from_secs(30));
         let endless = Backoff::new().max(Duration::MAX).base(Duration::MAX);
         assert_eq!(endless.bound(5), Duration::MAX);
-        assert!(endless.delay(5) <= Duration::MAX);
+        assert!(endless.delay(5, Duration::ZERO) <= Duration::MAX);
         assert_eq!(Backoff::new().max(Duration::from_millis(1)).bound(1), Duration::from_millis(1));
     }
 
@@ -107,7 +109,7 @@ mod tests {
     fn a_delay_is_anywhere_below_its_bound() {
         let backoff = Backoff::new();
         let bound = backoff.bound(4);
-        let delays: Vec<_> = (0..1000).map(|_| backoff.delay(4)).collect();
+        let delays: Vec<_> = (0..1000).map(|_| backoff.delay(4, Duration::ZERO)).collect();
         assert!(delays.iter().all(|delay| *delay <= bound));
         // each tenth of the range has some of a thousand, but for a chance of less than 10⁻⁴⁴
         for tenth in 0..10 {

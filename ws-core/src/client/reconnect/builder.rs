@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
+use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::backoff::Backoff;
@@ -20,6 +21,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Hook<T> = Box<dyn FnMut(T) -> BoxFuture<Result<T, BoxError>> + Send>;
 type Connector = Box<dyn FnMut() -> BoxFuture<io::Result<Box<dyn Stream>>> + Send>;
+type Witness = Box<dyn FnMut(&Response<()>) + Send>;
 type Judge = Box<dyn FnMut(&Interruption) -> bool + Send>;
 
 /// The settings of a [`ReconnectingWebSocket`](super::ReconnectingWebSocket), made by [`Client::reconnecting`];
@@ -33,7 +35,8 @@ type Judge = Box<dyn FnMut(&Interruption) -> bool + Send>;
 /// | [`queue`](Self::queue) | 100 messages and 1 MiB |
 ///
 /// The server may ask for a longer wait, by the header `Retry-After` of a refusal, or by `retry-after=N` (seconds) in the
-/// reason of a Close frame. Up to 5 minutes are accepted.
+/// reason of a Close frame. Up to 5 minutes are accepted. It is never shorter than that, and a random time longer, so that
+/// clients that were told the same time do not return together: see [`Backoff`].
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -72,6 +75,7 @@ pub struct Reconnect {
     pub(super) keeps: bool,
     pub(super) judge: Judge,
     pub(super) on_attempt: Option<Hook<Client>>,
+    pub(super) on_response: Option<Witness>,
     pub(super) on_connect: Option<Hook<WebSocket>>,
     /// Opens the streams instead of TCP.
     pub(super) connector: Option<Connector>,
@@ -111,6 +115,7 @@ impl Reconnect {
             keeps: true,
             judge: Box::new(Interruption::should_reconnect),
             on_attempt: None,
+            on_response: None,
             on_connect: None,
             connector: None,
         }
@@ -182,6 +187,23 @@ impl Reconnect {
         E: Into<BoxError>,
     {
         Self { on_attempt: Some(Box::new(move |client| boxed(hook(client)))), ..self }
+    }
+
+    /// Gets the server's answer to each handshake, with the status 101, before [`on_connect`](Self::on_connect) gets the
+    /// connection: to keep a header, such as a cookie for the next attempt.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use ws_core::client::Client;
+    ///
+    /// let node = Arc::new(Mutex::new(None));
+    /// let reconnect = Client::new().reconnecting("ws://localhost:3000/chat").on_response({
+    ///     let node = Arc::clone(&node);
+    ///     move |response| *node.lock().unwrap() = response.headers().get("x-node").cloned()
+    /// });
+    /// ```
+    pub fn on_response(self, hook: impl FnMut(&Response<()>) + Send + 'static) -> Self {
+        Self { on_response: Some(Box::new(hook)), ..self }
     }
 
     /// Gets each new connection before queued messages are sent, and returns it: to restore the state of the session, for

@@ -2,7 +2,7 @@
 
 use crate::message::Message;
 
-/// Why a message was not queued. Contains the message.
+/// Why a message was not queued. Contains the message, if there is one.
 ///
 /// ```
 /// use ws_core::client::{ReconnectingWebSocket, SendError};
@@ -28,14 +28,25 @@ pub enum SendError {
     /// The socket has ended, and does not reconnect.
     #[error("the connection has ended for good")]
     Ended(Message),
+    /// A [`Sink`](futures_sink::Sink) was flushed or closed, and queued messages have been dropped since its last flush,
+    /// because the socket has ended, or without a queue, because a connection has.
+    #[error("queued messages were dropped before a connection took them")]
+    Dropped,
+    /// The value cannot be written as JSON.
+    #[cfg(feature = "json")]
+    #[error("invalid JSON: {0}")]
+    Json(#[from] serde_json::Error),
 }
 
 impl SendError {
-    /// The message that was not sent.
+    /// The message that was not sent. `None` for `Dropped` and `Json`.
     #[must_use]
-    pub fn into_message(self) -> Message {
+    pub fn into_message(self) -> Option<Message> {
         match self {
-            Self::Full(message) | Self::NotConnected(message) | Self::Ended(message) => message,
+            Self::Full(message) | Self::NotConnected(message) | Self::Ended(message) => Some(message),
+            Self::Dropped => None,
+            #[cfg(feature = "json")]
+            Self::Json(_) => None,
         }
     }
 

@@ -1,14 +1,21 @@
 //! [`ReconnectingWebSocket`] and [`ReconnectingSender`]: what the user holds of a connection that reconnects.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use futures_core::Stream;
+use futures_sink::Sink;
 use tokio::sync::watch;
 
 use super::error::SendError;
-use super::queue::{Phase, Queue};
+use super::queue::{Phase, Queue, Unflushed, Wait};
 use super::state::{ReconnectState, States};
 use crate::close::{CloseCode, CloseFrame, InvalidClose};
+#[cfg(feature = "json")]
+use crate::error::Error;
 use crate::message::Message;
 use crate::utf8::Utf8Bytes;
 
@@ -74,7 +81,7 @@ impl Shared {
 /// [`Reconnect::start`](super::Reconnect::start).
 ///
 /// [`recv`](Self::recv) and [`send`](Self::send) work across its connections, and [`states`](Self::states) shows the changes.
-/// Its task ends after [`close`](Self::close), or closes with 1000 when the socket is dropped. A [`ReconnectingSender`] does
+/// It is a [`Stream`], and a [`Sink`] as its [`ReconnectingSender`] is. Its task ends after [`close`](Self::close), or closes with 1000 when the socket is dropped. A [`ReconnectingSender`] does
 /// not keep it open.
 ///
 /// ```no_run
@@ -93,9 +100,14 @@ impl Shared {
 #[must_use = "it ends when it is dropped"]
 pub struct ReconnectingWebSocket {
     sender: ReconnectingSender,
+    receiving: Wait,
 }
 
 /// Sends over a [`ReconnectingWebSocket`]. Clone it for other tasks.
+///
+/// It is also a [`Sink`], which differs from [`send`](Self::send): if the queue is full, it waits for space also while there
+/// is no connection. Flushing it waits until a connection has taken what it has queued, and fails with
+/// [`SendError::Dropped`] if queued messages were dropped instead. Closing it closes the socket with 1000.
 ///
 /// ```
 /// use ws_core::client::{ReconnectingSender, ReconnectingWebSocket};
@@ -110,12 +122,19 @@ pub struct ReconnectingWebSocket {
 ///     tokio::spawn(report(socket.sender()));
 /// }
 /// ```
-#[derive(Clone)]
 pub struct ReconnectingSender {
     shared: Arc<Shared>,
+    /// For its use as a `Sink`.
+    unflushed: Option<Unflushed>,
+    sending: Wait,
+    closing: Wait,
 }
 
 impl ReconnectingSender {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, unflushed: None, sending: None, closing: None }
+    }
+
     /// Queues a message for this connection or the next one.
     ///
     /// While there is a connection, it waits for space in the queue. While there is none, it fails if the queue is full.
@@ -141,6 +160,21 @@ impl ReconnectingSender {
     /// [`SendError`], which contains the message. It is [`SendError::Full`] also while there is a connection.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         self.shared.outbound.try_push(message.into())
+    }
+
+    /// Queues a value as JSON, in a text message, as [`send`](Self::send) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send); [`SendError::Json`] if the value cannot be written as JSON.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send): if the future is dropped before it is ready, nothing was queued.
+    #[cfg(feature = "json")]
+    pub async fn send_json<T: serde::Serialize + ?Sized>(&self, value: &T) -> Result<(), SendError> {
+        let message = Message::text(serde_json::to_string(value)?);
+        self.send(message).await
     }
 
     /// The current state.
@@ -194,7 +228,7 @@ impl ReconnectingSender {
 
 impl ReconnectingWebSocket {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { sender: ReconnectingSender { shared } }
+        Self { sender: ReconnectingSender::new(shared), receiving: None }
     }
 
     /// Receives the next message, of any of its connections; `None` after it has ended. Why it has ended is in
@@ -207,7 +241,22 @@ impl ReconnectingWebSocket {
     ///
     /// If the future is dropped before it is ready, no message is lost. It works in `tokio::select!`.
     pub async fn recv(&mut self) -> Option<Message> {
-        self.sender.shared.inbound.pop().await
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// Receives the next message as JSON, of a text or a binary message; `None` after it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Json`] if the message is not JSON of a `T`. The next call receives the next message.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`recv`](Self::recv): if the future is dropped before it is ready, no message is lost.
+    #[cfg(feature = "json")]
+    pub async fn recv_json<T: serde::de::DeserializeOwned>(&mut self) -> Option<Result<T, Error>> {
+        let message = self.recv().await?;
+        Some(message.to_json())
     }
 
     /// A handle to send from other tasks. It does not keep the socket open.
@@ -236,6 +285,20 @@ impl ReconnectingWebSocket {
     /// [`SendError`], which contains the message.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         self.sender.try_send(message)
+    }
+
+    /// Queues a value as JSON: see [`ReconnectingSender::send_json`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ReconnectingSender::send_json`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send): if the future is dropped before it is ready, nothing was queued.
+    #[cfg(feature = "json")]
+    pub async fn send_json<T: serde::Serialize + ?Sized>(&self, value: &T) -> Result<(), SendError> {
+        self.sender.send_json(value).await
     }
 
     /// The current state.
@@ -283,6 +346,69 @@ impl ReconnectingWebSocket {
 impl Drop for ReconnectingWebSocket {
     fn drop(&mut self) {
         self.sender.shared.close(CloseFrame::new(CloseCode::NORMAL_CLOSURE, ""));
+    }
+}
+
+impl Stream for ReconnectingWebSocket {
+    type Item = Message;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        let this = self.get_mut();
+        this.sender.shared.inbound.poll_pop(cx, &mut this.receiving)
+    }
+}
+
+impl Sink<Message> for ReconnectingWebSocket {
+    type Error = SendError;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Pin::new(&mut self.get_mut().sender).poll_ready(cx)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SendError> {
+        Pin::new(&mut self.get_mut().sender).start_send(message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Pin::new(&mut self.get_mut().sender).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Pin::new(&mut self.get_mut().sender).poll_close(cx)
+    }
+}
+
+impl Clone for ReconnectingSender {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.shared))
+    }
+}
+
+impl Sink<Message> for ReconnectingSender {
+    type Error = SendError;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let this = self.get_mut();
+        this.shared.outbound.poll_space(cx, &mut this.sending).map(Ok)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SendError> {
+        let this = self.get_mut();
+        this.shared.outbound.push_unflushed(message, &mut this.unflushed)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let this = self.get_mut();
+        this.shared.outbound.poll_flush(cx, &mut this.sending, &mut this.unflushed)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let this = self.get_mut();
+        this.shared.close(CloseFrame::new(CloseCode::NORMAL_CLOSURE, ""));
+        // the queue of the receiver is the last to end
+        ready!(this.shared.inbound.poll_end(cx, &mut this.closing));
+        // everything is sent or dropped by now
+        this.shared.outbound.poll_flush(cx, &mut this.sending, &mut this.unflushed)
     }
 }
 

@@ -89,7 +89,7 @@ async fn repeat(reconnect: &mut Reconnect, shared: &Shared) -> Option<Interrupti
             return Some(why);
         }
         let hint = why.retry_after().unwrap_or_default().min(MAX_RETRY_AFTER);
-        let delay = reconnect.backoff.delay(failures).max(hint);
+        let delay = reconnect.backoff.delay(failures, hint);
         tracing::debug!(%why, failures, ?delay, "reconnecting");
         shared.set_state(ReconnectState::Waiting { attempt: failures.saturating_add(1), delay, why });
         tokio::select! {
@@ -102,13 +102,13 @@ async fn repeat(reconnect: &mut Reconnect, shared: &Shared) -> Option<Interrupti
 
 /// Opens one connection, and calls the hooks. Each step has the client's `connect_timeout`.
 async fn attempt(reconnect: &mut Reconnect) -> Result<WebSocket, Interruption> {
-    let Reconnect { target, on_attempt, connector, on_connect, .. } = reconnect;
+    let Reconnect { target, on_attempt, connector, on_response, on_connect, .. } = reconnect;
     let mut client = reconnect.client.clone();
     if let Some(hook) = on_attempt {
         let original = client.clone();
         client = original.in_time(async { Ok(hook(client).await) }).await?.map_err(Interruption::hook)?;
     }
-    let mut socket = match connector {
+    let (mut socket, response) = match connector {
         None => client.connect_to(target).await?,
         Some(connector) => {
             let open = async {
@@ -118,6 +118,9 @@ async fn attempt(reconnect: &mut Reconnect) -> Result<WebSocket, Interruption> {
             client.in_time(open).await?
         }
     };
+    if let Some(hook) = on_response {
+        hook(&response);
+    }
     if let Some(hook) = on_connect {
         socket = client.in_time(async { Ok(hook(socket).await) }).await?.map_err(Interruption::hook)?;
     }
