@@ -13,3 +13,4 @@ mod conversation;
 mod long_way;
 mod network;
 mod proxies;
+mod proxy;
