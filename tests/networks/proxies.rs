@@ -1,4 +1,4 @@
-//! nginx and haproxy in front of the server, with the settings of `docs/proxies.md`, and TLS from the client to them.
+//! nginx, haproxy and Caddy in front of the server, with the settings of `docs/proxies.md`, and TLS from the client to them.
 //!
 //! What goes through a proxy is the same for every adapter, so there is one here.
 
@@ -17,7 +17,7 @@ use ws_core::{
 use ws_tests::adapters::Axum;
 use ws_tests::{Frame, Request, Running, Server as _, Setup, runtime, until, within};
 
-use crate::proxy::{HAPROXY, Kind, NGINX, Proxy};
+use crate::proxy::{CADDY, HAPROXY, Kind, NGINX, Proxy};
 
 /// How long the proxies of some cases let a connection be silent.
 const CUT: Duration = Duration::from_secs(1);
@@ -237,16 +237,37 @@ async fn a_shutdown_comes_through(kind: Kind) {
     within("the server to end", stopped).await.expect("it does not panic");
 }
 
-/// Makes a test of each function, for each proxy.
+/// Makes a test of each function, for a proxy.
+macro_rules! for_proxy {
+    ($module:ident, $kind:ident, $($case:ident,)*) => {
+        mod $module {
+            $(#[test] fn $case() { super::runtime::run(super::$case(super::Kind::$kind)); })*
+        }
+    };
+}
+
+/// Makes a test of each function, for each proxy; Caddy does not cut what is idle.
 macro_rules! for_each_proxy {
     ($($case:ident,)*) => {
-        mod nginx {
-            $(#[test] fn $case() { super::runtime::run(super::$case(super::Kind::Nginx)); })*
+        for_proxy! {
+            nginx, Nginx,
+            $($case,)*
+            without_pings_the_proxy_cuts_what_is_idle_and_both_sides_see_it,
+            pings_of_either_side_keep_what_is_idle,
         }
-
-        mod haproxy {
-            $(#[test] fn $case() { super::runtime::run(super::$case(super::Kind::Haproxy)); })*
+        for_proxy! {
+            haproxy, Haproxy,
+            $($case,)*
+            without_pings_the_proxy_cuts_what_is_idle_and_both_sides_see_it,
+            pings_of_either_side_keep_what_is_idle,
         }
+        for_proxy! {
+            haproxy_over_http2, HaproxyOverHttp2,
+            $($case,)*
+            without_pings_the_proxy_cuts_what_is_idle_and_both_sides_see_it,
+            pings_of_either_side_keep_what_is_idle,
+        }
+        for_proxy! { caddy, Caddy, $($case,)* }
     };
 }
 
@@ -254,11 +275,20 @@ for_each_proxy! {
     messages_of_every_size_and_the_subprotocol_come_through,
     close_codes_come_through_both_ways,
     a_client_that_goes_on_sending_sees_in_every_try_that_its_message_is_too_big,
-    without_pings_the_proxy_cuts_what_is_idle_and_both_sides_see_it,
-    pings_of_either_side_keep_what_is_idle,
     the_origin_is_judged_by_what_the_proxy_says,
     a_full_server_says_through_it_when_to_come_back,
     a_shutdown_comes_through,
+}
+
+#[test]
+fn a_caddy_that_speaks_http2_to_the_server_hands_no_upgrade_on() {
+    runtime::run(async {
+        let server = echo(WebSocketLayer::new()).await;
+        let proxy = Proxy::start(Kind::CaddyOverHttp2, &server).await;
+        let error = proxy.connect(&Client::new()).await.expect_err("the answer is Caddy's own");
+        assert_eq!(error.status().expect("it is an answer"), 502);
+        assert_eq!(server.seen.calls(), 0);
+    });
 }
 
 #[test]
@@ -274,7 +304,7 @@ fn an_nginx_that_is_not_told_to_hands_no_upgrade_on() {
 #[test]
 fn the_settings_that_the_documentation_shows_are_these() {
     let page = include_str!("../../docs/proxies.md");
-    for settings in [NGINX, HAPROXY] {
+    for settings in [NGINX, HAPROXY, CADDY] {
         assert!(page.contains(settings), "docs/proxies.md does not show\n{settings}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +20,7 @@ use ws_tests::{Running, within};
 
 pub(crate) const NGINX: &str = include_str!("nginx.conf");
 pub(crate) const HAPROXY: &str = include_str!("haproxy.cfg");
+pub(crate) const CADDY: &str = include_str!("Caddyfile");
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -27,6 +28,69 @@ pub(crate) enum Kind {
     /// As it is where nobody has thought of WebSockets.
     PlainNginx,
     Haproxy,
+    /// With HTTP/2 to the server.
+    HaproxyOverHttp2,
+    Caddy,
+    /// With HTTP/2 to the server.
+    CaddyOverHttp2,
+}
+
+impl Kind {
+    /// The settings of its site, which listens there and cuts a connection after such a silence.
+    fn site(self, address: SocketAddr, silence: Duration) -> String {
+        let port = |settings, port| replaced(settings, port, &address.to_string());
+        let cut = |settings: String| replaced(&settings, "60s", &format!("{}s", silence.as_secs()));
+        match self {
+            Self::Nginx => cut(port(NGINX, "443")),
+            Self::PlainNginx => {
+                let site = replaced(NGINX, "proxy_set_header Upgrade", "# proxy_set_header Upgrade");
+                let site = replaced(&site, "proxy_set_header Connection", "# proxy_set_header Connection");
+                cut(port(&site, "443"))
+            }
+            Self::Haproxy => cut(port(HAPROXY, ":443")),
+            Self::HaproxyOverHttp2 => {
+                let site =
+                    replaced(HAPROXY, "server app 127.0.0.1:3000", "server app 127.0.0.1:3000 proto h2");
+                cut(port(&site, ":443"))
+            }
+            Self::Caddy => {
+                let (host, port) = (address.ip(), address.port());
+                replaced(CADDY, "example.com {", &format!("example.com:{port} {{\n\tbind {host}"))
+            }
+            Self::CaddyOverHttp2 => {
+                let upstream = "{\n\t\ttransport http {\n\t\t\tversions h2c\n\t\t}\n\t}";
+                let site = Self::Caddy.site(address, silence);
+                replaced(&site, "127.0.0.1:3000", &format!("127.0.0.1:3000 {upstream}"))
+            }
+        }
+    }
+
+    /// Runs it with the settings of a site, and with all other files in a directory.
+    fn command(self, directory: &Path, site: &Path) -> Command {
+        let main = directory.join("main");
+        match self {
+            Self::Nginx | Self::PlainNginx => {
+                fs::write(&main, around(site)).expect("the directory is new");
+                let mut command = Command::new("nginx");
+                command.arg("-p").arg(directory).arg("-e").arg("stderr").arg("-c").arg(main);
+                command
+            }
+            Self::Haproxy | Self::HaproxyOverHttp2 => {
+                let mut command = Command::new("haproxy");
+                command.arg("-db").arg("-f").arg(site);
+                command
+            }
+            Self::Caddy | Self::CaddyOverHttp2 => {
+                // it would open a port to be told more, and another one to redirect from
+                let options = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n";
+                fs::write(&main, format!("{options}import {}\n", path(site))).expect("the directory is new");
+                let mut command = Command::new("caddy");
+                command.args(["run", "--adapter", "caddyfile", "--config"]).arg(main);
+                command.env("HOME", directory).env_remove("XDG_DATA_HOME").env_remove("XDG_CONFIG_HOME");
+                command
+            }
+        }
+    }
 }
 
 /// A running proxy, of a site of its own; it ends when it is dropped, and its files are removed.
@@ -74,35 +138,11 @@ impl Proxy {
         let address = free.local_addr().expect("a listener has an address");
         drop(free);
 
-        let site = match kind {
-            Kind::Nginx => replaced(NGINX, "443", &address.to_string()),
-            Kind::PlainNginx => {
-                let site = replaced(NGINX, "proxy_set_header Upgrade", "# proxy_set_header Upgrade");
-                let site = replaced(&site, "proxy_set_header Connection", "# proxy_set_header Connection");
-                replaced(&site, "443", &address.to_string())
-            }
-            Kind::Haproxy => replaced(HAPROXY, ":443", &address.to_string()),
-        };
-        let site = replaced(&site, "/etc/ssl/example.com.pem", pem.to_str().expect("a path in UTF-8"));
+        let site = replaced(&kind.site(address, silence), "/etc/ssl/example.com.pem", &path(&pem));
         let site = replaced(&site, "127.0.0.1:3000", &server.to_string());
-        let site = replaced(&site, "60s", &format!("{}s", silence.as_secs()));
         let file = directory.join("site");
         fs::write(&file, site).expect("the directory is new");
-
-        let mut command = match kind {
-            Kind::Nginx | Kind::PlainNginx => {
-                let main = directory.join("nginx.conf");
-                fs::write(&main, around(&file)).expect("the directory is new");
-                let mut command = Command::new("nginx");
-                command.arg("-p").arg(&directory).arg("-e").arg("stderr").arg("-c").arg(main);
-                command
-            }
-            Kind::Haproxy => {
-                let mut command = Command::new("haproxy");
-                command.arg("-db").arg("-f").arg(file);
-                command
-            }
-        };
+        let mut command = kind.command(&directory, &file);
         let log = fs::File::create(directory.join("log")).expect("the directory is new");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
@@ -182,14 +222,18 @@ fn replaced(text: &str, place: &str, with: &str) -> String {
     text.replace(place, with)
 }
 
+fn path(path: &Path) -> String {
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
 /// What nginx needs around the settings of a site: one process, and all of its files in its own directory.
-fn around(site: &std::path::Path) -> String {
+fn around(site: &Path) -> String {
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary = temporary.map(|name| format!("{name}_temp_path temporary;"));
     format!(
         "daemon off; master_process off; pid nginx.pid; events {{}}
          http {{ access_log off; {} include {}; }}",
         temporary.concat(),
-        site.display(),
+        path(site),
     )
 }
