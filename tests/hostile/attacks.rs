@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use flate2::FlushCompress;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use ws_tests::outside::{Counters, Limits};
-use ws_tests::{Client, Frame, within};
+use ws_tests::{Client, Frame, Request, within};
 
-use crate::neighbour;
+use crate::neighbour::{self, Times};
 use crate::scene::{Case, KIB, MIB, Scene};
 
 const fn ms(milliseconds: u64) -> Duration {
@@ -88,6 +89,15 @@ pub(crate) const ALL: &[Case] = &[
         attackers: 3,
         memory: BUFFERS,
         attack: floods_with_messages,
+    },
+    Case {
+        name: "floods_with_compressed_messages",
+        adapters: EACH_HTTP,
+        limits: PATIENT,
+        attackers: 4,
+        // a message grows by doubling, while the handler has another; and the process keeps the memory of long ones
+        memory: BUFFERS + 8 * MIB + 48 * MIB / 4,
+        attack: neighbours_of_a_compressed_flood_feel_no_more_than_of_plain_bytes,
     },
     Case {
         name: "never_answers_our_close_or_goes_on_sending",
@@ -286,6 +296,56 @@ fn floods_with_messages(scene: &mut Scene) -> BoxFuture<'_, String> {
         format!("held back after {} KiB each, then all {COUNT} in order", held / scene.attackers)
     }
     .boxed()
+}
+
+/// The neighbours of a compressed flood feel no more than those of a flood of the same bytes that are not compressed.
+fn neighbours_of_a_compressed_flood_feel_no_more_than_of_plain_bytes(
+    scene: &mut Scene,
+) -> BoxFuture<'_, String> {
+    async {
+        let plain = Frame::binary(deflated(&vec![0; MIB]));
+        // the same frame, with the bit that says what it is (RFC 7692 section 6)
+        let compressed = plain.clone().with_bits(0x40);
+        // plain before and after, so that what else the machine does is in both
+        let mut plain_felt = felt_of_messages(scene, &plain).await;
+        let felt = felt_of_messages(scene, &compressed).await;
+        plain_felt.append(&felt_of_messages(scene, &plain).await);
+        let [plain_wait, wait] = [plain_felt, felt].map(|times| times.longest_half());
+        assert!(wait <= 2 * plain_wait + ms(100), "{wait:?}, and {plain_wait:?} if they are not compressed");
+        let size = plain.payload().len();
+        format!("{size} bytes for 1 MiB; others wait {plain_wait:.1?} (plain) → {wait:.1?} (compressed)")
+    }
+    .boxed()
+}
+
+/// The payload of a compressed message (RFC 7692 section 7.2.1).
+fn deflated(payload: &[u8]) -> Vec<u8> {
+    let mut deflated = Vec::with_capacity(payload.len());
+    let mut compressor = flate2::Compress::new(flate2::Compression::best(), false);
+    compressor.compress_vec(payload, &mut deflated, FlushCompress::Sync).expect("there is room");
+    // the tail of an empty block, which is not sent
+    deflated.truncate(deflated.len() - 4);
+    deflated
+}
+
+/// Has every attacker send a message many times, and returns how long the neighbours' echoes took meanwhile.
+async fn felt_of_messages(scene: &Scene, message: &Frame) -> Times {
+    const COUNT: usize = 4_000;
+    let message = message.masked();
+    let echoes = scene.neighbours.echoes();
+    join_all((0..scene.attackers).map(async |_| {
+        let offer = Request::upgrade().with("Sec-WebSocket-Extensions", "permessage-deflate");
+        let mut client = Client::open_with(scene.server.endpoint(), offer).await;
+        client.write(Frame::text("count")).await;
+        for _ in 0..COUNT {
+            client.write(&*message).await;
+        }
+        client.write(Frame::text("end")).await;
+        assert_eq!(client.frame().await, Frame::close(4000, COUNT.to_string()));
+        client.leave().await;
+    }))
+    .await;
+    scene.neighbours.since(echoes)
 }
 
 fn never_answers_a_close(scene: &mut Scene) -> BoxFuture<'_, String> {

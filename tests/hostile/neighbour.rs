@@ -39,13 +39,18 @@ impl Neighbours {
         Self { times, stop, thread: Some(thread) }
     }
 
-    /// How long the echoes took since the last time this was asked.
-    pub(crate) fn take(&self) -> Times {
+    /// How many echoes there have been.
+    pub(crate) fn echoes(&self) -> usize {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How long the echoes took that came after so many others.
+    pub(crate) fn since(&self, echoes: usize) -> Times {
         let lives = self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
         assert!(lives, "a well-behaved connection has failed");
-        let mut times = std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner));
-        times.sort_unstable();
-        Times(times)
+        let mut times = Times::default();
+        times.add(&self.times.lock().unwrap_or_else(PoisonError::into_inner)[echoes..]);
+        times
     }
 
     /// Ends them in order.
@@ -76,16 +81,38 @@ async fn echo(server: Endpoint, times: &Mutex<Vec<Duration>>, stop: &AtomicBool)
 }
 
 /// Times in order, shortest first.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Times(Vec<Duration>);
 
 impl Times {
+    fn add(&mut self, times: &[Duration]) {
+        self.0.extend(times);
+        self.0.sort_unstable();
+    }
+
+    /// These and `others`.
+    pub(crate) fn append(&mut self, others: &Self) {
+        self.add(&others.0);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     pub(crate) fn max(&self) -> Duration {
         self.percentile(100)
+    }
+
+    /// The least time of the longest, which together are half of all the time. Of those who wait for an echo at any one
+    /// moment, half wait that long: the few that are held up for long count for more than the many in between.
+    pub(crate) fn longest_half(&self) -> Duration {
+        let half = self.0.iter().sum::<Duration>() / 2;
+        let mut sum = Duration::ZERO;
+        let longest = self.0.iter().rev().find(|time| {
+            sum += **time;
+            sum >= half
+        });
+        longest.copied().unwrap_or_default()
     }
 
     pub(crate) fn percentile(&self, percent: usize) -> Duration {

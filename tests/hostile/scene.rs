@@ -42,6 +42,7 @@ pub(crate) struct Case {
 /// Where an attack takes place.
 pub(crate) struct Scene {
     pub(crate) server: Outside,
+    pub(crate) neighbours: Neighbours,
     pub(crate) attackers: usize,
     pub(crate) limits: Limits,
 }
@@ -150,24 +151,26 @@ pub(crate) fn play(adapter: &str, case: &Case) -> Row {
 async fn act(name: String, adapter: &str, case: &Case) -> Row {
     let server = Outside::start(env!("CARGO_BIN_EXE_ws-tests-server"), adapter, case.limits).await;
     let (process, endpoint) = (server.process(), server.endpoint());
-    let mut scene = Scene { server, attackers: case.attackers, limits: case.limits };
     // what is made once, and what an allocator keeps of it, is there before anything is measured
     for _ in 0..30 {
-        let mut client = scene.open("echo").await;
+        let mut client = Client::open(endpoint).await;
+        client.write(Frame::text("echo")).await;
         let message = Frame::binary(vec![0; 64 * KIB]);
         client.write(message.clone()).await;
         assert_eq!(client.frame().await, message);
         client.close().await;
     }
     let neighbours = Neighbours::start(endpoint);
+    let mut scene = Scene { server, neighbours, attackers: case.attackers, limits: case.limits };
     let calm = |counters: Counters| counters.connections == neighbour::COUNT;
     let counted = scene.server.until("the well-behaved connections", calm).await;
-    neighbours.take();
+    let warm = scene.neighbours.echoes();
     sleep(Duration::from_millis(300)).await;
-    let before = neighbours.take();
+    let before = scene.neighbours.since(warm);
 
     let (memory, files, cpu) = (process.memory(), process.files(), process.cpu());
     let peaks = Peaks::start(process);
+    let echoes = scene.neighbours.echoes();
     let start = Instant::now();
     let verdict = (case.attack)(&mut scene).await;
     let time = start.elapsed();
@@ -175,7 +178,7 @@ async fn act(name: String, adapter: &str, case: &Case) -> Row {
     let none_left = |counters: Counters| counters.tasks <= counted.tasks;
     let after = scene.server.until("the attackers' tasks to end", none_left).await;
     ws_tests::until("the attackers' file descriptors to be closed", || process.files() <= files).await;
-    let during = neighbours.take();
+    let during = scene.neighbours.since(echoes);
     let row = Row {
         name,
         verdict,
@@ -187,7 +190,7 @@ async fn act(name: String, adapter: &str, case: &Case) -> Row {
         during,
     };
     drop(peaks);
-    neighbours.stop();
+    scene.neighbours.stop();
     check(&row, case, endpoint.http2);
     assert_eq!(after.panics, 0, "the server panicked");
     row

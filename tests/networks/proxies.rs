@@ -1,194 +1,26 @@
-//! nginx and haproxy in front of the server, with the settings of `docs/proxies.md`, and TLS from the client to them.
+//! nginx, haproxy and Caddy in front of the server, with the settings of `docs/proxies.md`, and TLS from the client to them.
 //!
 //! What goes through a proxy is the same for every adapter, so there is one here.
 
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::process::{self, Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io;
 use std::time::{Duration, Instant};
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use tokio::net::{TcpListener, TcpStream};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::unbounded_channel;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use ws_core::client::{Client, ConnectError};
+use tokio_rustls::client::TlsStream;
+use ws_core::client::Client;
 use ws_core::{
     CloseFrame, Compression, Drain, Error, Message, OriginPolicy, Side, WebSocket, WebSocketLayer,
 };
 use ws_tests::adapters::Axum;
-use ws_tests::{Running, Server as _, Setup, runtime, until, within};
+use ws_tests::{Frame, Request, Running, Server as _, Setup, runtime, until, within};
 
-const NGINX: &str = include_str!("nginx.conf");
-const HAPROXY: &str = include_str!("haproxy.cfg");
+use crate::proxy::{CADDY, HAPROXY, Kind, NGINX, Proxy};
 
 /// How long the proxies of some cases let a connection be silent.
 const CUT: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Nginx,
-    /// As it is where nobody has thought of WebSockets.
-    PlainNginx,
-    Haproxy,
-}
-
-/// A running proxy, of a site of its own; it ends when it is dropped, and its files are removed.
-struct Proxy {
-    child: Child,
-    address: SocketAddr,
-    directory: PathBuf,
-    certificate: CertificateDer<'static>,
-}
-
-impl Proxy {
-    /// Starts a proxy in front of `server`.
-    async fn start(kind: Kind, server: &Running) -> Self {
-        Self::start_with(kind, server, Duration::from_secs(60)).await
-    }
-
-    /// Starts a proxy that cuts a connection after such a silence.
-    async fn start_with(kind: Kind, server: &Running, silence: Duration) -> Self {
-        // between the choice of a port and its use by the proxy, somebody else may take it
-        for _ in 0..5 {
-            let mut proxy = Self::spawn(kind, server.address, silence).await;
-            if within("the proxy to listen", proxy.listens()).await {
-                return proxy;
-            }
-        }
-        panic!("{kind:?} does not start");
-    }
-
-    async fn spawn(kind: Kind, server: SocketAddr, silence: Duration) -> Self {
-        static STARTED: AtomicUsize = AtomicUsize::new(0);
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let directory =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("proxy-{}-{number}", process::id()));
-        fs::create_dir_all(&directory).expect("the directory is cargo's, and there");
-
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["example.com".to_owned()]).expect("it is a name");
-        let pem = directory.join("example.com.pem");
-        fs::write(
-            &pem,
-            pem_of("CERTIFICATE", cert.der()) + &pem_of("PRIVATE KEY", &signing_key.serialize_der()),
-        )
-        .expect("the directory is new");
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("there is a free port");
-        let address = free.local_addr().expect("a listener has an address");
-        drop(free);
-
-        let site = match kind {
-            Kind::Nginx => replaced(NGINX, "443", &address.to_string()),
-            Kind::PlainNginx => {
-                let site = replaced(NGINX, "proxy_set_header Upgrade", "# proxy_set_header Upgrade");
-                let site = replaced(&site, "proxy_set_header Connection", "# proxy_set_header Connection");
-                replaced(&site, "443", &address.to_string())
-            }
-            Kind::Haproxy => replaced(HAPROXY, ":443", &address.to_string()),
-        };
-        let site = replaced(&site, "/etc/ssl/example.com.pem", pem.to_str().expect("a path in UTF-8"));
-        let site = replaced(&site, "127.0.0.1:3000", &server.to_string());
-        let site = replaced(&site, "60s", &format!("{}s", silence.as_secs()));
-        let file = directory.join("site");
-        fs::write(&file, site).expect("the directory is new");
-
-        let mut command = match kind {
-            Kind::Nginx | Kind::PlainNginx => {
-                let main = directory.join("nginx.conf");
-                fs::write(&main, around(&file)).expect("the directory is new");
-                let mut command = Command::new("nginx");
-                command.arg("-p").arg(&directory).arg("-e").arg("stderr").arg("-c").arg(main);
-                command
-            }
-            Kind::Haproxy => {
-                let mut command = Command::new("haproxy");
-                command.arg("-db").arg("-f").arg(file);
-                command
-            }
-        };
-        let log = fs::File::create(directory.join("log")).expect("the directory is new");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Self { child, address, directory, certificate: cert.der().clone() }
-    }
-
-    /// Waits until it listens, or has ended.
-    async fn listens(&mut self) -> bool {
-        while TcpStream::connect(self.address).await.is_err() {
-            if self.child.try_wait().expect("it is our child").is_some() {
-                return false;
-            }
-            tokio::task::yield_now().await;
-        }
-        true
-    }
-
-    /// Connects through it, to the site that it serves.
-    async fn connect(&self, client: &Client) -> Result<WebSocket, ConnectError> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).expect("it is a certificate");
-        let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let stream = TcpStream::connect(self.address).await.map_err(ConnectError::Connect)?;
-        let client = client.clone().tls_config(Arc::new(tls));
-        within("an answer", client.connect_over("wss://example.com/ws", stream)).await
-    }
-
-    async fn open(&self, client: &Client) -> WebSocket {
-        self.connect(client).await.expect("the handshake comes through")
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // both fail only if it has ended and been waited for
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-            eprintln!("the proxy said: {log}");
-        }
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// A certificate or key as both proxies read it (RFC 7468).
-fn pem_of(label: &str, der: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut pem = format!("-----BEGIN {label}-----");
-    for (number, three) in der.chunks(3).enumerate() {
-        if number % 16 == 0 {
-            pem.push('\n');
-        }
-        let bits =
-            (0..3).fold(0, |bits, at| bits << 8 | usize::from(three.get(at).copied().unwrap_or_default()));
-        let digits = [18, 12, 6, 0].map(|shift| char::from(DIGITS[bits >> shift & 0x3f]));
-        pem.extend(&digits[..=three.len()]);
-        pem.extend(std::iter::repeat_n('=', 3 - three.len()));
-    }
-    format!("{pem}\n-----END {label}-----\n")
-}
-
-/// `text` with something else in a place that has to be there.
-fn replaced(text: &str, place: &str, with: &str) -> String {
-    assert!(text.contains(place), "nothing says {place}");
-    text.replace(place, with)
-}
-
-/// What nginx needs around the settings of a site: one process, and all of its files in its own directory.
-fn around(site: &std::path::Path) -> String {
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary = temporary.map(|name| format!("{name}_temp_path temporary;"));
-    format!(
-        "daemon off; master_process off; pid nginx.pid; events {{}}
-         http {{ access_log off; {} include {}; }}",
-        temporary.concat(),
-        site.display(),
-    )
-}
 
 async fn echo(layer: WebSocketLayer) -> Running {
     Axum::start(Setup::echo().layer(layer)).await
@@ -259,6 +91,49 @@ async fn close_codes_come_through_both_ways(kind: Kind) {
         assert!(reason.is_empty() || closed.reason() == reason, "{closed:?}");
     }
     until("all connections to end", || server.connections.is_empty()).await;
+}
+
+/// A client takes an error of its socket for 1006, so the whole message has to go out, and nothing may be reset.
+async fn a_client_that_goes_on_sending_sees_in_every_try_that_its_message_is_too_big(kind: Kind) {
+    const SIZE: usize = 8 * 1024 * 1024;
+    const TRIES: usize = 20;
+    let layer = WebSocketLayer::new().max_message_size(1_000).close_timeout(Duration::from_secs(60));
+    let server = echo(layer).await;
+    let proxy = Proxy::start(kind, &server).await;
+    let message = Frame::binary(vec![0; SIZE]).masked();
+    for number in 0..TRIES {
+        let mut stream = proxy.stream().await;
+        let end = async {
+            stream.write_all(&Vec::from(Request::upgrade())).await?;
+            let mut received = BytesMut::new();
+            while !received.ends_with(b"\r\n\r\n") {
+                read_more(&mut stream, &mut received).await?;
+            }
+            received.clear();
+            stream.write_all(&message).await?;
+            stream.flush().await?;
+            let close = loop {
+                match Frame::take(&mut received) {
+                    Some(frame) => break frame,
+                    None => read_more(&mut stream, &mut received).await?,
+                }
+            };
+            stream.write_all(&close.masked()).await?;
+            stream.flush().await?;
+            stream.read_buf(&mut received).await.map(|more| (close.close_code(), more))
+        };
+        let end = within("the end", end).await.unwrap_or_else(|error| panic!("try {number}: {error}"));
+        assert_eq!(end, (Some(1009), 0), "try {number}");
+    }
+    until("all connections to end", || server.connections.is_empty()).await;
+}
+
+/// Reads what comes next, which is not the end.
+async fn read_more(stream: &mut TlsStream<TcpStream>, received: &mut BytesMut) -> io::Result<()> {
+    match stream.read_buf(received).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
 }
 
 async fn without_pings_the_proxy_cuts_what_is_idle_and_both_sides_see_it(kind: Kind) {
@@ -366,27 +241,58 @@ async fn a_shutdown_comes_through(kind: Kind) {
     within("the server to end", stopped).await.expect("it does not panic");
 }
 
-/// Makes a test of each function, for each proxy.
+/// Makes a test of each function, for a proxy.
+macro_rules! for_proxy {
+    ($module:ident, $kind:ident, $($case:ident,)*) => {
+        mod $module {
+            $(#[test] fn $case() { super::runtime::run(super::$case(super::Kind::$kind)); })*
+        }
+    };
+}
+
+/// Makes a test of each function, for each proxy; Caddy does not cut what is idle.
 macro_rules! for_each_proxy {
     ($($case:ident,)*) => {
-        mod nginx {
-            $(#[test] fn $case() { super::runtime::run(super::$case(super::Kind::Nginx)); })*
+        for_proxy! {
+            nginx, Nginx,
+            $($case,)*
+            without_pings_the_proxy_cuts_what_is_idle_and_both_sides_see_it,
+            pings_of_either_side_keep_what_is_idle,
         }
-
-        mod haproxy {
-            $(#[test] fn $case() { super::runtime::run(super::$case(super::Kind::Haproxy)); })*
+        for_proxy! {
+            haproxy, Haproxy,
+            $($case,)*
+            without_pings_the_proxy_cuts_what_is_idle_and_both_sides_see_it,
+            pings_of_either_side_keep_what_is_idle,
         }
+        for_proxy! {
+            haproxy_over_http2, HaproxyOverHttp2,
+            $($case,)*
+            without_pings_the_proxy_cuts_what_is_idle_and_both_sides_see_it,
+            pings_of_either_side_keep_what_is_idle,
+        }
+        for_proxy! { caddy, Caddy, $($case,)* }
     };
 }
 
 for_each_proxy! {
     messages_of_every_size_and_the_subprotocol_come_through,
     close_codes_come_through_both_ways,
-    without_pings_the_proxy_cuts_what_is_idle_and_both_sides_see_it,
-    pings_of_either_side_keep_what_is_idle,
+    a_client_that_goes_on_sending_sees_in_every_try_that_its_message_is_too_big,
     the_origin_is_judged_by_what_the_proxy_says,
     a_full_server_says_through_it_when_to_come_back,
     a_shutdown_comes_through,
+}
+
+#[test]
+fn a_caddy_that_speaks_http2_to_the_server_hands_no_upgrade_on() {
+    runtime::run(async {
+        let server = echo(WebSocketLayer::new()).await;
+        let proxy = Proxy::start(Kind::CaddyOverHttp2, &server).await;
+        let error = proxy.connect(&Client::new()).await.expect_err("the answer is Caddy's own");
+        assert_eq!(error.status().expect("it is an answer"), 502);
+        assert_eq!(server.seen.calls(), 0);
+    });
 }
 
 #[test]
@@ -402,7 +308,7 @@ fn an_nginx_that_is_not_told_to_hands_no_upgrade_on() {
 #[test]
 fn the_settings_that_the_documentation_shows_are_these() {
     let page = include_str!("../../docs/proxies.md");
-    for settings in [NGINX, HAPROXY] {
+    for settings in [NGINX, HAPROXY, CADDY] {
         assert!(page.contains(settings), "docs/proxies.md does not show\n{settings}");
     }
 }

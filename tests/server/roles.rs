@@ -45,6 +45,7 @@ pub(crate) async fn serve(app: Arc<App>, mut socket: WebSocket) -> Result {
             socket.closed().await;
             Ok(())
         }
+        ["count"] => count(socket).await,
         ["late"] => late(&app, socket).await,
         ["close"] => Ok(socket.close(4001, "bye").await.map(drop)?),
         ["flood", size] => flood(socket, size.parse()?).await,
@@ -73,6 +74,19 @@ async fn echo(mut socket: WebSocket) -> Result {
         }
         count += 1;
         socket.send(message).await?;
+    }
+    Ok(())
+}
+
+/// Drops every message, and closes with their count at the text `end`.
+async fn count(mut socket: WebSocket) -> Result {
+    let mut count = 0;
+    while let Some(message) = socket.recv().await {
+        if message?.as_text() == Some("end") {
+            socket.close(4000, count.to_string()).await?;
+            return Ok(());
+        }
+        count += 1;
     }
     Ok(())
 }

@@ -168,7 +168,7 @@ impl Frame {
 
     /// Takes a frame of a server's off the front of what was received, if it is there in full. Fails if it is masked,
     /// or its length is not in the shortest form.
-    pub(crate) fn take(received: &mut BytesMut) -> Option<Self> {
+    pub fn take(received: &mut BytesMut) -> Option<Self> {
         let mut rest = &received[..];
         let head = rest.try_get_u8().ok()?;
         let short = rest.try_get_u8().ok()?;

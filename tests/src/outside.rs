@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use ws_core::WebSocketLayer;
+use ws_core::{Compression, WebSocketLayer};
 
 use crate::client::Client;
 use crate::request::Request;
@@ -42,9 +42,10 @@ impl Limits {
         Self { ping: time, pong: time, message: time, send: time, close: time }
     }
 
-    /// A layer with them.
+    /// A layer with them, which compresses for the clients that offer it.
     pub fn layer(self) -> WebSocketLayer {
         WebSocketLayer::new()
+            .compression(Compression::new())
             .ping_interval(self.ping)
             .pong_timeout(self.pong)
             .message_timeout(self.message)
