@@ -187,7 +187,7 @@ impl Client {
     }
 
     #[cfg(not(feature = "rustls"))]
-    #[expect(clippy::unused_async, clippy::unused_self, reason = "as with TLS")]
+    #[expect(clippy::unused_async, reason = "as with TLS")]
     async fn secure(&self, _: &Target, transport: Transport) -> Result<Transport, ConnectError> {
         Ok(transport)
     }

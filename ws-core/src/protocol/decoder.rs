@@ -186,15 +186,12 @@ impl Decoder {
         let apply = |mut mask: Mask, payload: &mut [u8]| mask.apply(payload);
         apply(mask, payload);
         let message = match kind {
-            Kind::Binary => Message::Binary(Bytes::copy_from_slice(payload)),
-            Kind::Text => {
-                if let Ok(text) = Utf8Bytes::copy_from_slice(payload) {
-                    Message::Text(text)
-                } else {
-                    apply(mask, payload);
-                    return None;
-                }
-            }
+            Kind::Text => Utf8Bytes::copy_from_slice(payload).map(Message::Text),
+            Kind::Binary => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
+        };
+        let Ok(message) = message else {
+            apply(mask, payload);
+            return None;
         };
         *budget = budget.saturating_sub(FRAME_COST);
         Some((size + length, message))
