@@ -229,8 +229,8 @@ impl Client {
     /// section 9.3.6). Replaces an earlier proxy, and [`proxy_from_env`](Self::proxy_from_env). Default none.
     ///
     /// The URL is `http://host:port`, or `https://host:port` for TLS to the proxy, with the feature `rustls` and the same
-    /// `tls_config` as for servers. Without a port it is 80 or 443, without a scheme `http`. User and
-    /// password are sent to the proxy as Basic authentication (RFC 7617): `http://user:password@host:port`, percent-encoded.
+    /// `tls_config` as for servers. Without a port it is 80 or 443, without a scheme `http`. User and password are sent to
+    /// the proxy as Basic authentication (RFC 7617): `http://user:password@host:port`, percent-encoded.
     ///
     /// The proxy resolves the name of the server. Its answer has the limits of a server's: the head is bounded, and the
     /// [`connect_timeout`](Self::connect_timeout) includes it. Many proxies allow `CONNECT` to port 443 only, which means

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::builder::Client;
-use super::error::{ConnectError, is_tls_error};
+use super::error::ConnectError;
 use super::handshake::{self, Accepted};
 use super::proxy::Proxy;
 use super::target::Target;
@@ -212,8 +212,9 @@ impl Client {
         let config = &self.config;
         let peer = transport.peer();
         let mut transport = self.secure(target, transport).await?;
-        let Accepted { agreed, response, read } =
-            handshake::exchange(&mut transport, target, config).await.map_err(|error| late(error, target))?;
+        let Accepted { agreed, response, read } = handshake::exchange(&mut transport, target, config)
+            .await
+            .map_err(|error| error.over_tls(target.secure))?;
 
         let id = ConnectionId::next();
         // as a child it would keep the span of the caller open as long as the connection
@@ -234,16 +235,6 @@ impl Client {
         let (driver, socket) = Driver::without_handler(link);
         tokio::spawn(driver);
         Ok((socket, response))
-    }
-}
-
-/// A server of TLS 1.3 refuses the certificate of a client after the client's handshake is over.
-fn late(error: ConnectError, target: &Target) -> ConnectError {
-    match error {
-        ConnectError::Disconnected(Some(error)) if target.secure && is_tls_error(&error) => {
-            ConnectError::Tls(error)
-        }
-        error => error,
     }
 }
 

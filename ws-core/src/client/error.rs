@@ -166,6 +166,15 @@ impl ConnectError {
         }
     }
 
+    /// This error, of a handshake over a connection with TLS if `secure`. With TLS 1.3, the other side refuses a client's
+    /// certificate after the client's half of TLS is over.
+    pub(super) fn over_tls(self, secure: bool) -> Self {
+        match self {
+            Self::Disconnected(Some(error)) if secure && is_tls_error(&error) => Self::Tls(error),
+            error => error,
+        }
+    }
+
     pub(super) fn invalid_response(why: impl Into<Cow<'static, str>>) -> Self {
         Self::InvalidResponse { why: why.into() }
     }
@@ -177,7 +186,7 @@ fn is_passing_status(status: StatusCode) -> bool {
 }
 
 /// Whether this is an error of TLS itself, not of the connection below.
-pub(super) fn is_tls_error(error: &io::Error) -> bool {
+fn is_tls_error(error: &io::Error) -> bool {
     // rustls gives its errors this kind
     error.kind() == io::ErrorKind::InvalidData
 }

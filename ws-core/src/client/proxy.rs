@@ -170,7 +170,7 @@ impl Proxy {
 
     /// An error on the way to the proxy, or in its answer, as one that names it.
     pub(super) fn blame(&self, error: ConnectError) -> ConnectError {
-        self.error(match error {
+        self.error(match error.over_tls(self.target.secure) {
             ConnectError::Connect(error) => ProxyFailure::Connect(error),
             ConnectError::Tls(error) => ProxyFailure::Tls(error),
             ConnectError::InvalidUrl { why } => ProxyFailure::Unusable(why),
@@ -188,7 +188,7 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let broken = |error| self.error(ProxyFailure::Disconnected(Some(error)));
+        let broken = |error| self.blame(ConnectError::Disconnected(Some(error)));
         stream.write_all(&self.request(target)).await.map_err(broken)?;
         stream.flush().await.map_err(broken)?;
         let (response, read) = read_head(stream).await.map_err(|error| self.blame(error))?;

@@ -1,6 +1,8 @@
 //! Why a proxy cannot be used: [`InvalidProxy`] when it is set, [`ProxyError`] when it is connected through.
 
 use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
 use std::io;
 
 use http::{Response, StatusCode};
@@ -29,11 +31,9 @@ pub struct InvalidProxy {
 /// }
 /// # }
 /// ```
-#[derive(Debug, thiserror::Error)]
-#[error("the proxy {proxy} {failure}")]
+#[derive(Debug)]
 pub struct ProxyError {
     pub(super) proxy: String,
-    #[source]
     pub(super) failure: ProxyFailure,
 }
 
@@ -79,5 +79,18 @@ impl ProxyError {
             ProxyFailure::Refused(response) => Some(response),
             _ => None,
         }
+    }
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the proxy {} {}", self.proxy, self.failure)
+    }
+}
+
+impl Error for ProxyError {
+    // the failure is a part of this error, not its cause
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.failure.source()
     }
 }

@@ -196,3 +196,22 @@ async fn a_proxy_that_is_not_trusted_is_an_error_that_names_it() {
     let expected = format!("the proxy https://localhost:{port} cannot be connected to by TLS: ");
     assert!(error.to_string().starts_with(&expected), "{error}");
 }
+
+#[tokio::test]
+async fn a_proxy_that_asks_for_a_certificate_is_an_error_of_tls_without_one() {
+    let authority = Authority::new();
+    let verifier = WebPkiClientVerifier::builder(Arc::new(authority.roots())).build().unwrap();
+    let (chain, key) = authority.issue("localhost");
+    let server = ServerConfig::builder().with_client_cert_verifier(verifier);
+    let server = server.with_single_cert(chain, key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move { serve(server, listener.accept().await.unwrap().0) });
+    let config = ClientConfig::builder().with_root_certificates(authority.roots()).with_no_client_auth();
+    let client = Client::new().tls_config(Arc::new(config)).proxy(format!("https://localhost:{port}"));
+    let error = client.connect("ws://server.example/").await.unwrap_err();
+    assert!(
+        !error.should_retry() && error.to_string().contains("cannot be connected to by TLS"),
+        "{error:?}"
+    );
+}
