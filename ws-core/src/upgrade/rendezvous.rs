@@ -123,8 +123,10 @@ impl Rendezvous {
     /// Opens the connection if `response` is the one that was made for this handshake.
     pub(crate) fn answered<B>(&self, response: &mut Response<B>, version: Version) {
         let seen = Mark::of(response);
-        if !handshake::is_http_1(version) {
-            // HTTP/2 has no such header (RFC 8441 section 5): there it is for the layer only
+        let is_number = |accept: &HeaderValue| accept.to_str().is_ok_and(|text| text.parse::<u64>().is_ok());
+        if !handshake::is_http_1(version) && seen.accept.as_ref().is_some_and(is_number) {
+            // HTTP/2 has no such header (RFC 8441 section 5). A number in it is for the layer only; the answer to a key, for
+            // a client that has sent one, is no number
             response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
         }
         let is_it = |progress: &Progress| match progress {
