@@ -211,15 +211,16 @@ fn sends_fragments(scene: &mut Scene) -> BoxFuture<'_, String> {
         let start = Instant::now();
         let clients = scene.open_all("echo").await;
         let attacks = clients.into_iter().enumerate().map(async |(number, mut client)| {
-            let (size, pace, code) =
-                [(0, None, 1008), (4 * KIB, None, 1009), (1, Some(ms(50)), 1008)][number % 3];
-            let fragment = Frame::continuation(vec![0; size]).not_final().masked();
+            // empty ones in bunches: h2 ends a connection with too many small DATA frames by itself
+            let (size, bunch, pace, code) =
+                [(0, 64, None, 1008), (4 * KIB, 1, None, 1009), (1, 1, Some(ms(50)), 1008)][number % 3];
+            let fragments = Frame::continuation(vec![0; size]).not_final().masked().repeat(bunch);
             client.write(Frame::binary("").not_final()).await;
             let end = loop {
                 tokio::select! {
                     frame = client.frame() => if frame.is_ping() { client.write(Frame::pong(frame.payload())).await } else { break frame },
                     () = async { if let Some(pace) = pace { sleep(pace).await } else { yield_now().await } } => {
-                        client.write(fragment.clone()).await;
+                        client.write(fragments.clone()).await;
                     }
                 }
             };
