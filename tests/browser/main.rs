@@ -1,10 +1,11 @@
-//! A real browser: headless Chromium, on the pages of the examples and on small pages of our own.
+//! Real browsers: headless Chromium, on the pages of the examples and on small pages of our own, and Firefox on the latter.
 //!
-//! It needs `chromedriver` and a Chromium that it finds; `scripts/test` installs both.
+//! They need `chromedriver` and a Chromium that it finds, and `firefox-esr`; `scripts/test` installs all of them.
 
 mod chat;
 mod connection;
 mod driver;
+mod firefox;
 mod hello_push;
 mod http2;
 mod json;

@@ -1,15 +1,16 @@
-//! WebSocket clients that others wrote: Python's `websockets`, npm's `ws`, and tokio-tungstenite; and in `servers`, their
-//! servers and our client.
+//! WebSocket clients that others wrote: Python's `websockets`, npm's `ws` and `undici`, and tokio-tungstenite; and in
+//! `servers`, their servers and our client.
 //!
 //! Each case is a server, and a function of the same name in `client.py` and in `client.cjs`, which asserts what the
 //! client sees. They need a Python that has `websockets` (`WS_TESTS_PYTHON` names it, by default `python3`), and `ws`
-//! where Node.js looks (`NODE_PATH`); `scripts/test` sees to both.
+//! and `undici` where Node.js looks (`NODE_PATH`); `scripts/test` sees to both.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod servers;
 mod tungstenite;
+mod undici;
 
 use std::env;
 use std::process::Command;
