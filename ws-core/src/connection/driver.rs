@@ -111,6 +111,10 @@ where
                 Next::Sleep(_) => return Poll::Pending,
             }
         }
+        // a peer that floods does not let the task sleep, and its time is over all the same
+        if let Some(at) = connection.poll_timeout() {
+            this.alarm.arm(Instant::from_std(at), cx);
+        }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
