@@ -5,8 +5,8 @@
 //! `FrameCodec`, which copies every payload into one buffer and keeps the memory of the largest: here memory
 //! is given back when everything has left.
 //!
-//! Order of the bytes: `small` is cut at as many places as there are large payloads, and at each cut one of them is
-//! inserted. With `s` for the unsent part of `small`:
+//! Order of the bytes: small messages and headers are in `small`. Each large payload knows how many of these bytes leave
+//! before it. The bytes behind the last large payload leave at the end. With `s` for the part of `small` that is not sent:
 //!
 //! ```text
 //! s[..before0]  large0  s[..before1]  large1  …  s[..behind]
