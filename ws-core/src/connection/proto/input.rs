@@ -97,11 +97,12 @@ impl Input {
 
     /// Keeps no more memory than what is left to decode needs.
     pub(super) fn shrink(&mut self) {
-        let is_tight = |buffer: &Buffer| {
-            buffer.end.is_some() || buffer.decoded == 0 && buffer.bytes.len() == buffer.bytes.capacity()
-        };
+        let is_tight = |buffer: &Buffer| buffer.decoded == 0 && buffer.bytes.len() == buffer.bytes.capacity();
         let Some(mut buffer) = self.0.take_if(|buffer| !is_tight(buffer)) else { return };
         *self = Self::new(&buffer.bytes[buffer.decoded..]);
+        if let Some(end) = buffer.end.take() {
+            self.0.get_or_insert_default().end = Some(end);
+        }
         if buffer.bytes.capacity() == READ_SIZE {
             buffer.bytes.clear();
             // a thread that is about to end keeps nothing
@@ -129,8 +130,10 @@ mod tests {
         input.shrink();
         assert_eq!(input.undecoded().as_ptr(), kept, "it is not copied again");
 
+        input.set_end(None);
         input.advance(2);
         input.shrink();
         assert_eq!(input.capacity(), 0);
+        assert!(matches!(input.take_end(), Some(None)), "the end of the stream stays");
     }
 }
