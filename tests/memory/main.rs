@@ -212,8 +212,8 @@ async fn all_streams() -> RawHttp2 {
 fn what_nobody_reads_on_a_connection_of_http_2_is_bounded() {
     alone(async {
         let mut client = all_streams().await;
-        // the window of each stream, and the queue of its handler; messages of 4 KiB
-        bounded(STREAMS as usize * (WINDOW + 64 * KIB) + 4 * MIB, async {
+        // the window of each stream, the queue of its handler, and a read; messages of 4 KiB
+        bounded(STREAMS as usize * (WINDOW + 64 * KIB + 16 * KIB) + 4 * MIB, async {
             let message = Frame::binary(vec![0; 4_000]).masked();
             let mut windows = vec![65_535; STREAMS as usize];
             let mut open: Vec<_> = (0..STREAMS).collect();
@@ -249,7 +249,8 @@ fn what_pieces_of_a_byte_take_on_a_connection_of_http_2_is_bounded() {
         bounded(STREAMS as usize * WINDOW, async {
             for number in 0..STREAMS {
                 let piece = RawFrame::new(Kind::Data, 0, 2 * number + 1, &b"\x82"[..]).bytes();
-                if client.try_write(&piece.repeat(1_000)).await.is_err() {
+                // all that the window takes
+                if client.try_write(&piece.repeat(WINDOW - 1)).await.is_err() {
                     break;
                 }
             }

@@ -219,16 +219,19 @@ impl RawHttp2 {
     /// Waits for the GOAWAY that ends the connection, and for its end; returns its error code and what it says. Answers
     /// PINGs, which are how the server learns that its first GOAWAY has come (RFC 9113 section 6.8).
     pub async fn goodbye(&mut self) -> (u32, String) {
-        let mut last = None;
-        while let Some(frame) = self.frame().await {
-            if frame.is(Kind::GoAway) {
-                last = Some(frame.payload);
-            } else if frame.is(Kind::Ping) && frame.flags & ACK == 0 {
-                // the server may be gone by now
-                let _ = self.try_write(&RawFrame { flags: ACK, ..frame }.bytes()).await;
+        let last = within("a GOAWAY and the end", async {
+            let mut last = None;
+            while let Some(frame) = self.frame().await {
+                if frame.is(Kind::GoAway) {
+                    last = Some(frame.payload);
+                } else if frame.is(Kind::Ping) && frame.flags & ACK == 0 {
+                    // the server may be gone by now
+                    let _ = self.try_write(&RawFrame { flags: ACK, ..frame }.bytes()).await;
+                }
             }
-        }
-        let payload = last.expect("a GOAWAY before the end");
+            last
+        });
+        let payload = last.await.expect("a GOAWAY before the end");
         let code = u32::from_be_bytes(payload[4..8].try_into().expect("four bytes"));
         (code, String::from_utf8_lossy(&payload[8..]).into_owned())
     }
