@@ -58,9 +58,8 @@ impl Kind {
                 replaced(CADDY, "example.com {", &format!("example.com:{port} {{\n\tbind {host}"))
             }
             Self::CaddyOverHttp2 => {
-                let upstream = "{\n\t\ttransport http {\n\t\t\tversions h2c\n\t\t}\n\t}";
-                let site = Self::Caddy.site(address, silence);
-                replaced(&site, "127.0.0.1:3000", &format!("127.0.0.1:3000 {upstream}"))
+                let upstream = "127.0.0.1:3000 {\n\t\ttransport http {\n\t\t\tversions h2c\n\t\t}";
+                replaced(&Self::Caddy.site(address, silence), "127.0.0.1:3000 {", upstream)
             }
         }
     }
