@@ -132,7 +132,9 @@ async fn answer(member: &Member<String>, request: Request) -> Answer {
         Err(why) => Answer::Lost { n, why },
     };
     match request {
-        Request::Join { room } => join(member, &room).unwrap_or_else(|message| Answer::Problem { message }),
+        Request::Join { room } => {
+            join(member, &room).await.unwrap_or_else(|message| Answer::Problem { message })
+        }
         Request::Leave { room } => {
             member.leave(&room);
             Answer::Left { at: stamp(), room, user: member.user().clone() }
@@ -142,9 +144,9 @@ async fn answer(member: &Member<String>, request: Request) -> Answer {
     }
 }
 
-fn join(member: &Member<String>, room: &str) -> Result<Answer, String> {
+async fn join(member: &Member<String>, room: &str) -> Result<Answer, String> {
     let room = name(room)?;
-    member.join(&room).map_err(|error| error.to_string())?;
+    member.join(&room).await.map_err(|error| error.to_string())?;
     Ok(Answer::Room { members: member.hub().members(&room), room })
 }
 
@@ -166,6 +168,7 @@ async fn tell(member: &Member<String>, user: &str, text: String) -> Result<(u64,
     let message = Answer::Told { at, from: member.user().clone(), text };
     match member.hub().send(&user, message).await {
         Delivery::Dropped(reason) => Err(reason.to_string()),
+        Delivery::Unknown => Err("nobody knows whether it arrives".to_owned()),
         delivery => Ok((at, matches!(delivery, Delivery::Stored { .. }))),
     }
 }

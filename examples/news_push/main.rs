@@ -123,8 +123,8 @@ async fn push(
         Delivery::Dropped(reason) => {
             (StatusCode::SERVICE_UNAVAILABLE, json!({ "delivery": "dropped", "reason": reason.to_string() }))
         }
-        // with a backplane: on its way to another node
-        _ => (StatusCode::ACCEPTED, json!({ "delivery": "published" })),
+        // it may be in the log or not
+        _ => (StatusCode::GATEWAY_TIMEOUT, json!({ "delivery": "unknown" })),
     };
     (status, Json(answer))
 }
@@ -141,8 +141,9 @@ async fn online(_: Editor, State(App { hub, .. }): State<App>) -> Json<Value> {
 /// keep them out, an application also ends their session.
 async fn send_away(_: Editor, State(App { hub, .. }): State<App>, Path(user): Path<String>) -> Response {
     match hub.kick(&user).await {
-        0 => (StatusCode::NOT_FOUND, "not online\n").into_response(),
-        _ => StatusCode::NO_CONTENT.into_response(),
+        Ok(0) => (StatusCode::NOT_FOUND, "not online\n").into_response(),
+        Ok(_) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
 }
 

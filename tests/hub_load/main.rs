@@ -10,17 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
-use ws_core::{Drain, Message, WebSocket, WebSocketLayer};
-use ws_hub::{
-    Delivery, Guarantee, Hub, Member, MemoryStore, OfflineStore, Overflow, Pushed, StoreError, Stored,
-};
+use ws_core::{Drain, WebSocket, WebSocketLayer};
+use ws_hub::{After, Delivery, Guarantee, Hub, Log as _, Member, MemoryLog, Overflow, Page};
 use ws_tests::adapters::Hyper;
+use ws_tests::wait::DEADLINE;
 use ws_tests::{BoxError, Client, Frame, Running, Server, Setup, until};
 
 const USERS: u32 = 2_000;
@@ -28,32 +27,6 @@ const USERS: u32 = 2_000;
 const BUSY: u32 = 200;
 const SENDERS: u32 = 4;
 const ROOMS: u32 = 10;
-
-/// A store that the test can look into.
-struct Shared(Arc<MemoryStore<u32>>);
-
-impl OfflineStore<u32> for Shared {
-    fn push<'a>(&'a self, user: &'a u32, message: Message) -> BoxFuture<'a, Result<Pushed, StoreError>> {
-        self.0.push(user, message)
-    }
-
-    fn restore<'a>(&'a self, user: &'a u32, messages: Vec<Stored>) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0.restore(user, messages)
-    }
-
-    fn peek<'a>(
-        &'a self,
-        user: &'a u32,
-        messages: usize,
-        bytes: usize,
-    ) -> BoxFuture<'a, Result<Vec<Stored>, StoreError>> {
-        self.0.peek(user, messages, bytes)
-    }
-
-    fn remove<'a>(&'a self, user: &'a u32, ids: &'a [u128]) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0.remove(user, ids)
-    }
-}
 
 /// How a client leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +130,7 @@ async fn connection(
     }
 }
 
-/// A user, who connects again and again; returns all messages to him, in the order of his connections.
+/// A user, who connects again and again; returns all messages to them, in the order of their connections.
 async fn live(world: Arc<World>, user: u32) -> Vec<Sent> {
     let mut random = SmallRng::seed_from_u64(world.seed ^ u64::from(user) << 8);
     let mut connections: Vec<JoinHandle<Vec<Sent>>> = Vec::new();
@@ -230,7 +203,7 @@ async fn disturb(world: Arc<World>) {
         let user = random.random_range(0..USERS);
         let room = random.random_range(0..ROOMS).to_string();
         match random.random_range(0..100) {
-            0..50 => drop(world.hub.join(&user, &room)),
+            0..50 => drop(world.hub.join(&user, &room).await),
             50..70 => drop(world.hub.leave(&user, &room)),
             70..85 => {
                 number += 1;
@@ -247,7 +220,7 @@ async fn disturb(world: Arc<World>) {
     }
 }
 
-/// Runs it all, and returns what was accepted and what has come, or is in the store, for each user.
+/// Runs it all, and returns what was accepted and what has come, or waits in the log, for each user.
 async fn run(guarantee: Guarantee) -> (BTreeMap<u32, BySender>, BTreeMap<u32, BySender>) {
     ws_tests::runtime::allow_many_sockets();
     let setting = |name| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
@@ -255,19 +228,19 @@ async fn run(guarantee: Guarantee) -> (BTreeMap<u32, BySender>, BTreeMap<u32, By
     let seed = setting("WS_HUB_LOAD_SEED").unwrap_or_else(rand::random);
     println!("WS_HUB_LOAD_SEED={seed}");
 
-    let store = Arc::new(MemoryStore::new().per_user(1 << 20, 1 << 30).in_all(1 << 32));
+    let log = Arc::new(MemoryLog::new().per_user(1 << 20, 1 << 30).in_all(1 << 32));
     let hub = Hub::builder()
         .queue(100, 1024 * 1024)
         .overflow(Overflow::Disconnect)
-        .offline_store(Shared(Arc::clone(&store)))
+        .log(Arc::clone(&log))
         .guarantee(guarantee)
         .build();
     // nobody is given up because this machine is slow
-    let long = Duration::from_secs(120);
+    let patience = Duration::from_secs(120);
     let layer = WebSocketLayer::new()
         .ping_interval(Duration::from_secs(5))
-        .pong_timeout(long)
-        .close_timeout(long)
+        .pong_timeout(patience)
+        .close_timeout(patience)
         .send_timeout(None);
     let serving = hub.clone();
     let setup = Setup::new(move |socket| serve(serving.clone(), socket)).layer(layer);
@@ -301,11 +274,12 @@ async fn run(guarantee: Guarantee) -> (BTreeMap<u32, BySender>, BTreeMap<u32, By
     for (user, all) in (0..).zip(join_all(users).await) {
         add(user, all.expect("a client reads"));
     }
-    let drained = hub.drain(Drain::new().timeout(Duration::from_secs(20))).await;
+    let drained = hub.drain(Drain::new().timeout(DEADLINE)).await;
     assert_eq!((drained.remaining, hub.stats().connections), (0, 0));
     for user in 0..USERS {
-        let stored = store.peek(&user, usize::MAX, usize::MAX).await.expect("memory does not fail");
-        add(user, stored.iter().map(|stored| parse(stored.message.as_text().expect("texts"))).collect());
+        let page = Page { messages: usize::MAX, bytes: usize::MAX };
+        let waiting = log.read(&user, After::Cursor, page).await.expect("memory does not fail").entries;
+        add(user, waiting.iter().map(|entry| parse(entry.message.as_text().expect("texts"))).collect());
     }
     println!("{:?}", hub.stats());
     let ledger = std::mem::take(&mut *ledger.lock().await);
@@ -318,7 +292,7 @@ fn on_threads<T>(case: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn at_most_once_every_accepted_message_comes_once_and_in_order_or_is_stored() {
+fn at_most_once_every_accepted_message_comes_once_and_in_order_or_waits() {
     let (accepted, got) = on_threads(run(Guarantee::AtMostOnce));
     assert_eq!(accepted.keys().collect::<Vec<_>>(), got.keys().collect::<Vec<_>>());
     for (user, accepted) in &accepted {

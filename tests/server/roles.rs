@@ -142,7 +142,7 @@ async fn attached(app: &App, mut member: Member<String>) -> Result {
         match command[..] {
             ["join", room] => {
                 // a newer login may have replaced this one, and may have ended
-                let _ = member.join(room);
+                let _ = member.join(room).await;
                 member.send(format!("joined {room}")).await?;
             }
             ["leave", room] => {
@@ -152,7 +152,7 @@ async fn attached(app: &App, mut member: Member<String>) -> Result {
             ["say", room, size] => app.send_to_room(room, size.parse()?).await,
             ["total"] => app.tell_total(member.user()).await,
             ["kick"] => {
-                app.hub.kick(member.user()).await;
+                app.hub.kick(member.user()).await?;
             }
             _ => return Err(format!("a command that there is not: {command:?}").into()),
         }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::hash::Hash;
 
-use ws_core::{Message, PreparedMessage};
+use ws_core::Message;
 
-use crate::backplane::{Packet, Target};
+use crate::delivery::Reach;
 use crate::shared::Inner;
 
 /// Those who are to get a message: everyone, or a room, perhaps with exceptions. From [`Hub::everyone`](crate::Hub::everyone) and
@@ -18,8 +18,8 @@ use crate::shared::Inner;
 ///
 /// let hub = Hub::<String>::new();
 /// let author = "anna".to_owned();
-/// let queued = hub.room("lobby").except(&author).send("anna: hello").await;
-/// assert_eq!(queued, 0);
+/// let reach = hub.room("lobby").except(&author).send("anna: hello").await;
+/// assert_eq!(reach.here, 0);
 /// # }
 /// ```
 #[must_use = "an audience gets nothing until something is sent to it"]
@@ -43,25 +43,17 @@ where
         self
     }
 
-    /// Sends a message; returns how many connections of this hub it is queued on. It is encoded once, and not stored for
-    /// those who are away.
+    /// Sends a message to those who are there; returns how far it went. It is encoded once, and not kept for those who are away.
+    ///
+    /// It waits for no client that reads slowly: such a client's queue [overflows](crate::Overflow). If a connection is full,
+    /// it waits until the task of that connection has run once, which tells whether its client reads.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before it is ready, the users of other nodes may not get the message.
-    pub async fn send(self, message: impl Into<Message>) -> usize {
+    /// If the future is dropped before it is ready, some may not get the message.
+    pub async fn send(self, message: impl Into<Message>) -> Reach {
         let Self { inner, room, except } = self;
-        let message = PreparedMessage::new(message);
-        let queued = inner.fan_out(room, &except, &message);
-        let packet = || {
-            let message = message.message().clone();
-            match room {
-                None => Packet::ToEveryone { except, message },
-                Some(room) => Packet::ToRoom { room: room.to_owned(), except, message },
-            }
-        };
-        inner.publish(Target::Others, packet).await;
-        queued
+        inner.send_to_many(room, except, message.into()).await
     }
 }
 

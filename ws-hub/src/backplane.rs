@@ -1,20 +1,15 @@
-//! Several hubs that act as one: [`Backplane`], and [`InProcess`], which joins the hubs of one process.
+//! [`Backplane`]: what joins the hubs of several nodes, so that they act as one.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::future::ready;
+use std::sync::Arc;
 
-use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
-use tokio::sync::mpsc;
 use ws_core::{CloseFrame, Message};
 
-/// The error of a [`Backplane`].
-pub type BackplaneError = Box<dyn std::error::Error + Send + Sync>;
+use crate::log::{After, Append, Appended, Durability, Entry, LogError, Page, Read};
+use crate::position::Position;
 
 /// The name of a node, which its backplane gives it.
 ///
@@ -44,70 +39,124 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// To whom a [`Packet`] goes.
+/// Joins the hubs of several nodes, so that they act as one: a log that all of them share, the directory of who is logged in
+/// where, and what carries signals between them.
 ///
-/// ```
-/// use ws_hub::{NodeId, Target};
+/// A hub alone needs none. A message for a user is one step: it is appended to the user's log, and signalled to the nodes
+/// where the user is logged in. **A signal is a hint**: nothing depends on it. A node that misses one sees it by the number of
+/// the next message, or is told by a [`Signal::Gap`], and reads the log.
 ///
-/// let target = Target::Node(NodeId::new("node-3"));
-/// assert_ne!(target, Target::Others);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// This node.
-    Node(NodeId),
-    /// All nodes but the one that publishes.
-    Others,
+/// # What an implementation does
+///
+/// - A call that has begun is done as a whole, or not at all, even if its future is dropped.
+/// - The cursor of a user moves with acknowledgements of logins that start at or before it. When logins end, and none of the
+///   others does so, the newest one starts at the cursor from then on, and its node gets a [`Signal::Restock`].
+/// - A node that is not heard of is gone after some time, and so are its logins. When it is back, it gets a [`Signal::Gap`],
+///   and asserts the logins that it has with [`reassert`](Self::reassert).
+///
+/// The conformance suite checks this: `ws_hub::testing::backplane`, with the feature `testing`. [`InProcess`](crate::InProcess)
+/// joins hubs of one process.
+pub trait Backplane<U>: Send + Sync + 'static {
+    /// The name of this node, different from those of all others.
+    fn node(&self) -> NodeId;
+
+    /// What the messages survive. The default [`Guarantee`](crate::Guarantee) follows from it.
+    fn durability(&self) -> Durability;
+
+    /// What other nodes have to say to this one, from the call on. Called once, by the hub.
+    fn signals(&self) -> BoxStream<'static, Signal<U>>;
+
+    /// Appends messages to the logs of users, and signals them to the nodes of these, this one too.
+    fn append<'a>(&'a self, batch: &'a [Append<'a, U>]) -> BoxFuture<'a, Vec<Result<Sent, LogError>>>;
+
+    /// As [`Log::read`](crate::Log::read).
+    fn read<'a>(&'a self, user: &'a U, after: After, page: Page) -> BoxFuture<'a, Result<Read, LogError>>;
+
+    /// Messages of a login have arrived.
+    fn acknowledge<'a>(&'a self, batch: &'a [Ack<'a, U>]) -> BoxFuture<'a, Vec<Result<Acked, LogError>>>;
+
+    /// Registers a connection of a user on this node, and reads its first messages. If the same connection is registered
+    /// already, the answer is the same.
+    fn login<'a>(&'a self, login: &'a LoginRequest<'a, U>) -> BoxFuture<'a, Result<LoggedIn, LoginError>>;
+
+    /// Connections of this node are over, also those whose login was never answered.
+    fn logout<'a>(&'a self, batch: &'a [Logout<'a, U>]) -> BoxFuture<'a, Result<(), LogError>>;
+
+    /// This node has these logins, and may have missed signals. The answers are in the order of `held`.
+    fn reassert<'a>(&'a self, held: &'a [Held<'a, U>]) -> BoxFuture<'a, Result<Vec<Standing>, LogError>>;
+
+    /// Ends all logins of a user, and signals that to the other nodes. Returns how many there were on those.
+    fn close<'a>(&'a self, user: &'a U, frame: &'a CloseFrame) -> BoxFuture<'a, Result<usize, LogError>>;
+
+    /// Sends what is for connections that are there now to the other nodes. Returns how many nodes it went to.
+    fn publish(&self, packet: Packet<U>) -> BoxFuture<'_, Result<usize, LogError>>;
+
+    /// This node has members of a room now. Ready when it gets what others [`publish`](Self::publish) to the room.
+    fn watch<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<(), LogError>> {
+        let _ = room;
+        Box::pin(ready(Ok(())))
+    }
+
+    /// This node has no members of a room any more.
+    fn unwatch(&self, room: &str) {
+        let _ = room;
+    }
+
+    /// How many connections each of these users has, on all nodes.
+    fn connections<'a>(&'a self, users: &'a [U]) -> BoxFuture<'a, Result<Vec<usize>, LogError>>;
+
+    /// Who is logged in, on any node, each user once: a page of at most `limit`, after the one that ended at `after`.
+    fn online<'a>(
+        &'a self,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Online<U>, LogError>>;
+
+    /// How it is.
+    fn health(&self) -> Health {
+        Health::Up
+    }
+
+    /// The hub shuts down: its logins are over.
+    fn leave(&self) -> BoxFuture<'_, ()>;
+
+    /// Whether it can [append](Self::append_now) and [acknowledge](Self::acknowledge_now) at once. `false` by default.
+    fn is_immediate(&self) -> bool {
+        false
+    }
+
+    /// Appends a message at once, for engines in this process: `None`, the default, if that takes waiting. What is appended
+    /// like this is not signalled to this node.
+    fn append_now(&self, append: &Append<'_, U>) -> Option<Sent> {
+        let _ = append;
+        None
+    }
+
+    /// Acknowledges at once, for engines in this process: `None`, the default, if that takes waiting.
+    fn acknowledge_now(&self, ack: &Ack<'_, U>) -> Option<Acked> {
+        let _ = ack;
+        None
+    }
 }
 
-/// What one node tells another.
-///
-/// ```
-/// use ws_hub::Packet;
-///
-/// let packet = Packet::ToUser { user: 7, message: "hello".into(), store: true };
-/// # let _ = packet;
-/// ```
+/// What became of a message that was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Where it is.
+    pub appended: Appended,
+    /// How many connections the user has on other nodes.
+    pub elsewhere: usize,
+}
+
+/// What one node tells another. All of it is a hint: see [`Backplane`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Packet<U> {
-    /// A message for a user who is connected there.
-    ToUser {
-        /// For whom.
-        user: U,
-        /// What.
-        message: Message,
-        /// Whether the node stores it if the user is no longer there. `false` if other nodes get it, too.
-        store: bool,
-    },
-    /// What an ended connection of the user did not send is in the store now. If the user is connected there, that node
-    /// sends it.
-    Stored {
+pub enum Signal<U> {
+    /// A message was appended for a user who is logged in here.
+    Entry {
         /// Whose.
         user: U,
-    },
-    /// A message for the members of a room.
-    ToRoom {
-        /// Which room.
-        room: String,
-        /// Who does not get it.
-        except: Vec<U>,
-        /// What.
-        message: Message,
-    },
-    /// A message for everyone.
-    ToEveryone {
-        /// Who does not get it.
-        except: Vec<U>,
-        /// What.
-        message: Message,
-    },
-    /// The user's connections are to be closed.
-    Disconnect {
-        /// Whose.
-        user: U,
-        /// With what.
-        frame: CloseFrame,
+        /// The message.
+        entry: Entry,
     },
     /// The user has logged in on another node, and their earlier connections are replaced.
     Replaced {
@@ -116,9 +165,72 @@ pub enum Packet<U> {
         /// The number of the new login: those with a smaller one go.
         login: u64,
     },
+    /// The user's connections are to be closed.
+    Closed {
+        /// Whose.
+        user: U,
+        /// Logins up to this number.
+        upto: u64,
+        /// With what.
+        frame: CloseFrame,
+    },
+    /// A login is to send what is in the log after the message `from`: the connection that was to is gone.
+    Restock {
+        /// Whose.
+        user: U,
+        /// Which login.
+        login: u64,
+        /// After which message it starts.
+        from: u64,
+    },
+    /// Something for connections that are here.
+    Packet(Packet<U>),
+    /// Some signals may have been missed.
+    Gap,
+    /// The others cannot be reached.
+    Down,
+    /// They can be reached again.
+    Up,
 }
 
-/// Why a login was not registered.
+/// A message for several users, for those who are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet<U> {
+    /// For the members of this room; `None` for everyone.
+    pub room: Option<String>,
+    /// Who does not get it.
+    pub except: Vec<U>,
+    /// What.
+    pub message: Message,
+}
+
+/// A login.
+#[derive(Clone, Copy, Debug)]
+pub struct LoginRequest<'a, U> {
+    /// Whose.
+    pub user: &'a U,
+    /// The number of the connection on this node, never used twice.
+    pub connection: u64,
+    /// How many logins the user may have on all nodes, this one too.
+    pub limit: Option<usize>,
+    /// Whether the user's other logins go for this one.
+    pub replace: bool,
+    /// The last message that the client has got, if it says so: it goes on from there.
+    pub after: Option<Position>,
+    /// How much to read at once.
+    pub page: Page,
+}
+
+/// A login was let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedIn {
+    /// Its number, greater than that of each earlier login of the user on any node.
+    pub login: u64,
+    /// Its first messages, and where it starts.
+    pub read: Read,
+}
+
+/// Why a login was not let in.
 ///
 /// ```
 /// assert_eq!(ws_hub::LoginError::TooMany.to_string(), "the user has as many connections as they may have");
@@ -129,223 +241,93 @@ pub enum LoginError {
     /// The user has as many connections, on all nodes, as they may have.
     #[error("the user has as many connections as they may have")]
     TooMany,
+    /// The login was over before it began: the user was disconnected, or has logged in once more.
+    #[error("the login is over already")]
+    Gone(Option<CloseFrame>),
     /// The backplane failed.
-    #[error("the backplane failed")]
-    Failed(#[from] BackplaneError),
+    #[error("the backplane failed: {0}")]
+    Failed(#[from] LogError),
 }
 
-/// Joins the hubs of several nodes, so that they act as one.
-///
-/// A hub alone needs none. With a backplane, each hub is a node. A message for a user who is connected to another node, for a
-/// room, or for everyone, is published to the other nodes. A user who logs in on one node replaces their connection on
-/// another. [`Hub::online_everywhere`](crate::Hub::online_everywhere) returns the users of all nodes.
-///
-/// # What an implementation over a broker does
-///
-/// In Redis, [`publish`](Self::publish) is `PUBLISH` on one channel for each node and one for all nodes, and
-/// [`subscribe`](Self::subscribe) is `SUBSCRIBE` to both. Presence is a hash for each user, from the node to the number of
-/// its newest login, which `INCR` of a counter gives. The entries of a node that is gone must expire, so a node renews its
-/// own. All nodes share an [`OfflineStore`](crate::OfflineStore): a message that arrives at a node that the user has just
-/// left is stored there. So is what waits for a connection that is replaced on another node; the new connection fetches it.
-///
-/// What the broker loses or repeats is lost or repeated for users on other nodes:
-/// [`Delivery::Published`](crate::Delivery::Published) only says that the broker has the message. The order of messages for
-/// one user is kept if the broker keeps the order of one channel. While a login replaces a connection on another node, both
-/// connections may get a message.
-///
-/// Each node has a value of its own. A future may be dropped before it is ready. What it began may then be done or not.
-pub trait Backplane<U>: Send + Sync + 'static {
-    /// The name of this node, different from those of all others.
-    fn node(&self) -> NodeId;
-
-    /// Sends a packet to other nodes. Ready when the broker has it; it waits where the broker is slow.
-    fn publish(&self, target: Target, packet: Packet<U>) -> BoxFuture<'_, Result<(), BackplaneError>>;
-
-    /// The packets that other nodes publish to this one, from the call on. Called once, by the hub.
-    fn subscribe(&self) -> BoxStream<'static, Packet<U>>;
-
-    /// Registers a connection of the user on this node, and returns its number, which is greater than that of each
-    /// earlier login of the user on any node. With a limit, fails if the user has that many connections on all nodes;
-    /// two that come at the same time do not both get the last place.
-    fn login<'a>(&'a self, user: &'a U, limit: Option<usize>) -> BoxFuture<'a, Result<u64, LoginError>>;
-
-    /// The connection with this number is over, or has been replaced.
-    fn logout<'a>(&'a self, user: &'a U, login: u64) -> BoxFuture<'a, Result<(), BackplaneError>>;
-
-    /// The nodes where the user has connections, this one too.
-    fn locate<'a>(&'a self, user: &'a U) -> BoxFuture<'a, Result<Vec<NodeId>, BackplaneError>>;
-
-    /// Who has connections, on any node; each user once.
-    fn online(&self) -> BoxFuture<'_, Result<Vec<U>, BackplaneError>>;
+/// A connection is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Logout<'a, U> {
+    /// Whose.
+    pub user: &'a U,
+    /// The number of the connection on this node.
+    pub connection: u64,
+    /// The last message that was sent, if later ones were acknowledged before they were: they are given back, unless the user
+    /// has logged in once more.
+    pub unsent_after: Option<u64>,
 }
 
-/// Packets that may wait for one node. Who publishes more than it takes waits.
-const INBOX: usize = 1024;
-
-/// A backplane for hubs of one process: a node of it.
-///
-/// It is for tests of what several nodes do, and for programs with several hubs over the same users. It fails never.
-///
-/// ```
-/// use ws_hub::{Hub, InProcess};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// let node = InProcess::new();
-/// let other = node.another();
-/// let [first, second] = [node, other].map(|node| Hub::<u64>::builder().backplane(node).build());
-/// assert_eq!(first.broadcast("to all users of both").await, 0);
-/// # drop(second);
-/// # }
-/// ```
-pub struct InProcess<U> {
-    bus: Arc<Mutex<Bus<U>>>,
-    node: NodeId,
-    inbox: Mutex<Option<mpsc::Receiver<Packet<U>>>>,
+/// Messages of a login have arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Ack<'a, U> {
+    /// Whose.
+    pub user: &'a U,
+    /// Which login.
+    pub login: u64,
+    /// Where it starts, as far as its node knows.
+    pub start: u64,
+    /// The number of the last message.
+    pub upto: u64,
 }
 
-struct Bus<U> {
-    nodes: HashMap<NodeId, mpsc::Sender<Packet<U>>>,
-    /// Whose connections are where.
-    logins: HashMap<U, Vec<(u64, NodeId)>>,
-    created: u64,
-    last_login: u64,
+/// What came of an [`Ack`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acked {
+    /// They are acknowledged.
+    Done,
+    /// Nothing: the login starts after this message, and has to send what follows it first.
+    StartsAt(u64),
+    /// Nothing: the login is over. With the frame if the user was disconnected.
+    Gone(Option<CloseFrame>),
 }
 
-impl<U: Clone + Eq + Hash> InProcess<U> {
-    /// The first node of a backplane.
-    #[must_use]
-    pub fn new() -> Self {
-        let bus = Bus { nodes: HashMap::new(), logins: HashMap::new(), created: 0, last_login: 0 };
-        Self::on(Arc::new(Mutex::new(bus)))
-    }
-
-    /// Another node of the same backplane.
-    #[must_use]
-    pub fn another(&self) -> Self {
-        Self::on(Arc::clone(&self.bus))
-    }
-
-    fn on(bus: Arc<Mutex<Bus<U>>>) -> Self {
-        let (sender, inbox) = mpsc::channel(INBOX);
-        let mut locked = lock(&bus);
-        locked.created += 1;
-        let node = NodeId::new(locked.created.to_string());
-        locked.nodes.insert(node.clone(), sender);
-        drop(locked);
-        Self { bus, node, inbox: Mutex::new(Some(inbox)) }
-    }
+/// A login that a node has.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a, U> {
+    /// Whose.
+    pub user: &'a U,
+    /// The number of the connection on this node.
+    pub connection: u64,
+    /// Its number.
+    pub login: u64,
+    /// Up to where it has acknowledged.
+    pub confirmed: u64,
+    /// How many logins the user may have.
+    pub limit: Option<usize>,
+    /// Whether a newer login replaces it.
+    pub replace: bool,
 }
 
-impl<U: Clone + Eq + Hash> Default for InProcess<U> {
-    fn default() -> Self {
-        Self::new()
-    }
+/// How it is with a login that a node has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is one, and starts after this message.
+    StartsAt(u64),
+    /// It is over. With the frame if the user was disconnected.
+    Gone(Option<CloseFrame>),
 }
 
-impl<U> Drop for InProcess<U> {
-    fn drop(&mut self) {
-        let mut bus = lock(&self.bus);
-        bus.nodes.remove(&self.node);
-        bus.logins.retain(|_, logins| {
-            logins.retain(|(_, node)| *node != self.node);
-            !logins.is_empty()
-        });
-    }
+/// Some of the users who are logged in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Online<U> {
+    /// Who.
+    pub users: Vec<U>,
+    /// Where the next page begins; `None` if this is the last one.
+    pub next: Option<String>,
 }
 
-impl<U> fmt::Debug for InProcess<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InProcess").field("node", &self.node).finish_non_exhaustive()
-    }
-}
-
-/// The packets for a node, as a stream.
-struct Inbox<U>(Option<mpsc::Receiver<Packet<U>>>);
-
-impl<U> Stream for Inbox<U> {
-    type Item = Packet<U>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Packet<U>>> {
-        self.0.as_mut().map_or(Poll::Ready(None), |inbox| inbox.poll_recv(cx))
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // each use leaves it whole
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U> {
-    fn node(&self) -> NodeId {
-        self.node.clone()
-    }
-
-    fn publish(&self, target: Target, packet: Packet<U>) -> BoxFuture<'_, Result<(), BackplaneError>> {
-        let bus = lock(&self.bus);
-        let inboxes: Vec<_> = match target {
-            Target::Node(node) => bus.nodes.get(&node).into_iter().cloned().collect(),
-            Target::Others => bus
-                .nodes
-                .iter()
-                .filter(|(node, _)| **node != self.node)
-                .map(|(_, inbox)| inbox.clone())
-                .collect(),
-        };
-        drop(bus);
-        Box::pin(async move {
-            for inbox in inboxes {
-                // a node that is gone needs no packets
-                let _ = inbox.send(packet.clone()).await;
-            }
-            Ok(())
-        })
-    }
-
-    fn subscribe(&self) -> BoxStream<'static, Packet<U>> {
-        Box::pin(Inbox(lock(&self.inbox).take()))
-    }
-
-    fn login<'a>(&'a self, user: &'a U, limit: Option<usize>) -> BoxFuture<'a, Result<u64, LoginError>> {
-        Box::pin(async move {
-            let mut bus = lock(&self.bus);
-            if limit.is_some_and(|limit| bus.logins.get(user).map_or(0, Vec::len) >= limit) {
-                return Err(LoginError::TooMany);
-            }
-            bus.last_login += 1;
-            let login = bus.last_login;
-            bus.logins.entry(user.clone()).or_default().push((login, self.node.clone()));
-            Ok(login)
-        })
-    }
-
-    fn logout<'a>(&'a self, user: &'a U, login: u64) -> BoxFuture<'a, Result<(), BackplaneError>> {
-        Box::pin(async move {
-            let mut bus = lock(&self.bus);
-            if let Some(logins) = bus.logins.get_mut(user) {
-                logins.retain(|(number, _)| *number != login);
-                if logins.is_empty() {
-                    bus.logins.remove(user);
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn locate<'a>(&'a self, user: &'a U) -> BoxFuture<'a, Result<Vec<NodeId>, BackplaneError>> {
-        Box::pin(async move {
-            let bus = lock(&self.bus);
-            let mut nodes = Vec::new();
-            for (_, node) in bus.logins.get(user).into_iter().flatten() {
-                if !nodes.contains(node) {
-                    nodes.push(node.clone());
-                }
-            }
-            Ok(nodes)
-        })
-    }
-
-    fn online(&self) -> BoxFuture<'_, Result<Vec<U>, BackplaneError>> {
-        Box::pin(async move { Ok(lock(&self.bus).logins.keys().cloned().collect()) })
-    }
+/// How a backplane is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Health {
+    /// Everything works.
+    Up,
+    /// It works again, and finds out what was missed.
+    Syncing,
+    /// The others cannot be reached.
+    Down,
 }

@@ -4,14 +4,15 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use ws_core::Utf8Bytes;
+use ws_core::{Message, Utf8Bytes};
 
 use crate::backplane::Backplane;
-use crate::config::{Config, Login, Rules};
+use crate::config::{Config, Confirm, Framing, Greeting, Guarantee, Limits, Login, Overflow, Rules};
 use crate::hub::Hub;
-use crate::queue::{Limits, Overflow};
+use crate::in_process::InProcess;
+use crate::log::{Durability, Log};
+use crate::position::{Position, Resumed};
 use crate::shared::Inner;
-use crate::store::{Guarantee, MemoryStore, OfflineStore};
 
 /// The settings of a [`Hub`].
 ///
@@ -21,27 +22,47 @@ use crate::store::{Guarantee, MemoryStore, OfflineStore};
 /// | [`max_connections`](Self::max_connections) | no limit |
 /// | [`queue`](Self::queue) | 100 messages, 1 MiB, for each connection |
 /// | [`overflow`](Self::overflow) | the connection is closed, and its client asked to come back |
-/// | [`offline_store`](Self::offline_store) | [`MemoryStore`] with its defaults |
-/// | [`guarantee`](Self::guarantee) | at most once |
+/// | [`log`](Self::log) | [`MemoryLog`](crate::MemoryLog) with its defaults |
+/// | [`guarantee`](Self::guarantee) | at most once with a log in memory, at least once with others |
+/// | [`confirm`](Self::confirm) | by ping |
+/// | [`framed`](Self::framed) | off: messages have no positions |
+/// | [`greeting`](Self::greeting) | none |
 /// | [`heartbeat`](Self::heartbeat) | off |
 /// | [`max_rooms`](Self::max_rooms) | 100, for each user |
 /// | [`backplane`](Self::backplane) | none: this hub is the only one |
 ///
 /// ```
-/// use ws_hub::{Hub, Login, MemoryStore, Overflow};
+/// use ws_hub::{Hub, Login, MemoryLog, Overflow};
 ///
 /// let hub = Hub::<String>::builder()
 ///     .login(Login::AllowMany(3))
 ///     .max_connections(10_000)
 ///     .queue(100, 256 * 1024)
 ///     .overflow(Overflow::Disconnect)
-///     .offline_store(MemoryStore::new().per_user(50, 64 * 1024))
+///     .log(MemoryLog::new().per_user(50, 64 * 1024))
 ///     .heartbeat("ping", "pong")
 ///     .build();
 /// ```
 #[must_use = "a builder does nothing until it is built"]
 pub struct HubBuilder<U> {
-    config: Config<U>,
+    login: Login,
+    max_connections: Option<usize>,
+    max_rooms: usize,
+    limits: Limits,
+    guarantee: Option<Guarantee>,
+    confirm: Confirm,
+    engine: Engine<U>,
+    heartbeat: Option<(Utf8Bytes, Utf8Bytes)>,
+    framing: Option<Framing>,
+    greeting: Option<Greeting>,
+}
+
+/// What keeps the messages.
+enum Engine<U> {
+    None,
+    /// Of this hub alone.
+    Alone(Arc<dyn Backplane<U>>),
+    Shared(Arc<dyn Backplane<U>>),
 }
 
 impl<U> HubBuilder<U>
@@ -49,17 +70,17 @@ where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
     fn new() -> Self {
-        let limits = Limits { messages: 100, bytes: 1024 * 1024, overflow: Overflow::default() };
         Self {
-            config: Config {
-                login: Login::default(),
-                max_connections: None,
-                max_rooms: 100,
-                rules: Rules { limits, has_store: true, guarantee: Guarantee::default() },
-                store: Some(Arc::new(MemoryStore::new())),
-                backplane: None,
-                heartbeat: None,
-            },
+            login: Login::default(),
+            max_connections: None,
+            max_rooms: 100,
+            limits: Limits { messages: 100, bytes: 1024 * 1024, overflow: Overflow::default() },
+            guarantee: None,
+            confirm: Confirm::default(),
+            engine: Engine::Alone(Arc::new(InProcess::new())),
+            heartbeat: None,
+            framing: None,
+            greeting: None,
         }
     }
 
@@ -71,7 +92,7 @@ where
     #[track_caller]
     pub fn login(mut self, login: Login) -> Self {
         assert_ne!(login, Login::AllowMany(0), "nobody could connect: allow at least 1 connection");
-        self.config.login = login;
+        self.login = login;
         self
     }
 
@@ -81,12 +102,13 @@ where
     /// It differs from [`WebSocketLayer::max_connections`](ws_core::WebSocketLayer::max_connections), which knows no users,
     /// so that at its limit users cannot replace their own connections: set that one a little higher.
     pub fn max_connections(mut self, limit: impl Into<Option<usize>>) -> Self {
-        self.config.max_connections = limit.into();
+        self.max_connections = limit.into();
         self
     }
 
     /// How many messages, and bytes of them, may wait for a connection whose client reads too slowly. Default 100 and
-    /// 1 MiB. What the connection has taken into its own buffer
+    /// 1 MiB, for messages of rooms and broadcasts, and the same once more for messages of the user, of which more wait in the
+    /// log. What the connection has taken into its own buffer
     /// ([`outbound_buffer`](ws_core::WebSocketLayer::outbound_buffer)) waits no longer.
     ///
     /// # Panics
@@ -95,63 +117,111 @@ where
     #[track_caller]
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
         assert!(messages > 0 && bytes > 0, "nothing could be sent: let at least 1 message of 1 byte wait");
-        self.config.rules.limits = Limits { messages, bytes, ..self.config.rules.limits };
+        self.limits = Limits { messages, bytes, ..self.limits };
         self
     }
 
-    /// What happens when more would wait. By default the connection is closed, and its client asked to come back.
+    /// What happens when more messages of rooms and broadcasts would wait. By default the connection is closed, and its client
+    /// asked to come back.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.config.rules.limits.overflow = overflow;
+        self.limits.overflow = overflow;
         self
     }
 
-    /// Where messages are kept for users who are not connected. By default in memory.
-    pub fn offline_store(mut self, store: impl OfflineStore<U>) -> Self {
-        self.config.store = Some(Arc::new(store));
-        self.config.rules.has_store = true;
+    /// Where the messages of users are kept until they are delivered. By default in memory.
+    pub fn log(mut self, log: impl Log<U>) -> Self {
+        self.engine = Engine::Alone(Arc::new(InProcess::over(log)));
         self
     }
 
-    /// No messages are kept for users who are not connected.
-    pub fn without_offline_store(mut self) -> Self {
-        self.config.store = None;
-        self.config.rules.has_store = false;
+    /// No messages are kept: what is sent to a user who is not connected is dropped, and so is what a connection has not got
+    /// when it ends.
+    pub fn without_log(mut self) -> Self {
+        self.engine = Engine::None;
         self
     }
 
-    /// When a message to a user counts as delivered. By default when it is handed to the connection: at most once.
+    /// What joins this hub with those on other nodes: their log, and the directory of who is connected where.
+    pub fn backplane(mut self, backplane: impl Backplane<U>) -> Self {
+        self.engine = Engine::Shared(Arc::new(backplane));
+        self
+    }
+
+    /// When a message to a user counts as delivered. By default that follows from the log: at most once if it is in the memory
+    /// of the process, at least once if it outlives it.
     pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
-        self.config.rules.guarantee = guarantee;
+        self.guarantee = Some(guarantee);
+        self
+    }
+
+    /// How the hub learns that a client has got its messages, with [`Guarantee::AtLeastOnce`]. By default by ping.
+    pub fn confirm(mut self, confirm: Confirm) -> Self {
+        self.confirm = confirm;
+        self
+    }
+
+    /// Writes the position of each message of a user's log into it, so that a client can [resume](Hub::attach_after):
+    /// `framing` makes what is sent of the position and the message. It is called once for a message that is sent, and once for
+    /// each time it is read from the log. [`framing`](crate::framing) has ready-made ones. Off by default.
+    ///
+    /// Messages to rooms and to everyone have no positions, and stay as they are.
+    pub fn framed(
+        mut self,
+        framing: impl Fn(&Position, &Message) -> Message + Send + Sync + 'static,
+    ) -> Self {
+        self.framing = Some(Arc::new(framing));
+        self
+    }
+
+    /// What each connection is sent first: whether it goes on where its client had stopped, for instance. Nothing by default.
+    pub fn greeting(
+        mut self,
+        greeting: impl Fn(&Resumed) -> Option<Message> + Send + Sync + 'static,
+    ) -> Self {
+        self.greeting = Some(Arc::new(greeting));
         self
     }
 
     /// A text that clients send as a sign of life, and the answer to it: for browsers, which cannot send pings, and so
     /// cannot know whether the server is still there. It is answered in place of being received. Off by default.
     pub fn heartbeat(mut self, heartbeat: impl Into<Utf8Bytes>, answer: impl Into<Utf8Bytes>) -> Self {
-        self.config.heartbeat = Some((heartbeat.into(), answer.into()));
+        self.heartbeat = Some((heartbeat.into(), answer.into()));
         self
     }
 
     /// How many rooms a user may be in. Default 100.
     pub fn max_rooms(mut self, limit: usize) -> Self {
-        self.config.max_rooms = limit;
-        self
-    }
-
-    /// What joins this hub with those on other nodes.
-    pub fn backplane(mut self, backplane: impl Backplane<U>) -> Self {
-        self.config.backplane = Some(Arc::new(backplane));
+        self.max_rooms = limit;
         self
     }
 
     /// The hub.
-    ///
-    /// # Panics
-    ///
-    /// With a [`backplane`](Self::backplane), outside of a tokio runtime: a task is spawned that takes what others publish.
     #[must_use = "a hub is there for as long as its handles are"]
     pub fn build(self) -> Hub<U> {
-        Hub { inner: Inner::new(self.config) }
+        let (has_log, is_shared, engine) = match self.engine {
+            // it knows who is connected, and is given no messages
+            Engine::None => (false, false, Arc::new(InProcess::new()) as Arc<dyn Backplane<U>>),
+            Engine::Alone(engine) => (true, false, engine),
+            Engine::Shared(engine) => (true, true, engine),
+        };
+        let guarantee = self.guarantee.unwrap_or(match engine.durability() {
+            Durability::Process => Guarantee::AtMostOnce,
+            Durability::Disk => Guarantee::AtLeastOnce,
+        });
+        let rules = Rules { limits: self.limits, has_log, guarantee, confirm: self.confirm };
+        let Self { login, max_connections, max_rooms, heartbeat, framing, greeting, .. } = self;
+        let config = Config {
+            login,
+            max_connections,
+            max_rooms,
+            rules,
+            engine,
+            is_shared,
+            heartbeat,
+            framing,
+            greeting,
+        };
+        Hub { inner: Inner::new(config) }
     }
 }
 
@@ -159,7 +229,7 @@ impl<U> Hub<U>
 where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
-    /// A hub with the [defaults](HubBuilder): one connection for each user, the newest; an offline store in memory.
+    /// A hub with the [defaults](HubBuilder): one connection for each user, the newest; a log in memory.
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
@@ -183,11 +253,12 @@ where
 impl<U> fmt::Debug for HubBuilder<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HubBuilder")
-            .field("login", &self.config.login)
-            .field("max_connections", &self.config.max_connections)
-            .field("rules", &self.config.rules)
-            .field("heartbeat", &self.config.heartbeat)
-            .field("max_rooms", &self.config.max_rooms)
+            .field("login", &self.login)
+            .field("max_connections", &self.max_connections)
+            .field("limits", &self.limits)
+            .field("guarantee", &self.guarantee)
+            .field("heartbeat", &self.heartbeat)
+            .field("max_rooms", &self.max_rooms)
             .finish_non_exhaustive()
     }
 }
@@ -197,6 +268,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::memory::MemoryLog;
 
     #[test]
     #[should_panic(expected = "nobody could connect: allow at least 1 connection")]
@@ -211,8 +283,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "use `without_offline_store`")]
-    fn a_store_that_keeps_nothing_is_refused_when_it_is_set() {
-        let _ = MemoryStore::<u64>::new().time_to_live(Duration::ZERO);
+    #[should_panic(expected = "use `without_log`")]
+    fn a_log_that_keeps_nothing_is_refused_when_it_is_set() {
+        let _ = MemoryLog::<u64>::new().time_to_live(Duration::ZERO);
     }
 }

@@ -2,30 +2,109 @@
 
 use std::sync::Arc;
 
-use ws_core::Utf8Bytes;
+use ws_core::{Message, Utf8Bytes};
 
 use crate::backplane::Backplane;
 use crate::error::Refused;
-use crate::queue::Limits;
-use crate::store::{Guarantee, OfflineStore};
+use crate::position::{Position, Resumed};
+
+/// How a message that has a position is written: see [`HubBuilder::framed`](crate::HubBuilder::framed).
+pub(crate) type Framing = Arc<dyn Fn(&Position, &Message) -> Message + Send + Sync>;
+
+/// What a connection is told first: see [`HubBuilder::greeting`](crate::HubBuilder::greeting).
+pub(crate) type Greeting = Arc<dyn Fn(&Resumed) -> Option<Message> + Send + Sync>;
 
 pub(crate) struct Config<U> {
     pub(crate) login: Login,
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_rooms: usize,
     pub(crate) rules: Rules,
-    pub(crate) store: Option<Arc<dyn OfflineStore<U>>>,
-    pub(crate) backplane: Option<Arc<dyn Backplane<U>>>,
+    pub(crate) engine: Arc<dyn Backplane<U>>,
+    /// Whether there may be other nodes.
+    pub(crate) is_shared: bool,
     pub(crate) heartbeat: Option<(Utf8Bytes, Utf8Bytes)>,
+    pub(crate) framing: Option<Framing>,
+    pub(crate) greeting: Option<Greeting>,
 }
 
 /// How a connection's messages are kept and confirmed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) limits: Limits,
-    /// Whether there is an offline store.
-    pub(crate) has_store: bool,
+    /// Whether messages for users are kept in a log.
+    pub(crate) has_log: bool,
     pub(crate) guarantee: Guarantee,
+    pub(crate) confirm: Confirm,
+}
+
+/// How much may wait for one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    pub(crate) overflow: Overflow,
+}
+
+/// When a message for a user counts as delivered, so that no connection gets it any more.
+///
+/// ```
+/// use ws_hub::{Guarantee, Hub};
+///
+/// let hub = Hub::<u64>::builder().guarantee(Guarantee::AtLeastOnce).build();
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Guarantee {
+    /// When it is handed to the connection, which sends it as soon as the network takes it. Nothing comes twice; what was
+    /// on its way when the peer vanished is lost. The default with a log in memory.
+    AtMostOnce,
+    /// When the client has got it, which [`Confirm`] tells. What was on its way when the connection ended is sent again at the
+    /// next login, and may come twice, but not to a client that [resumes](crate::Hub::attach_after). The default with a log
+    /// that outlives the process.
+    AtLeastOnce,
+}
+
+/// How the hub learns that a client has got its messages, with [`Guarantee::AtLeastOnce`].
+///
+/// ```
+/// use ws_hub::{Confirm, Guarantee, Hub};
+///
+/// let hub = Hub::<u64>::builder().guarantee(Guarantee::AtLeastOnce).confirm(Confirm::ByHandler).build();
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Confirm {
+    /// The client has answered a ping that was sent behind them: a ping for each batch. The default.
+    #[default]
+    ByPing,
+    /// The handler says so, with [`Member::acknowledge`](crate::Member::acknowledge).
+    ByHandler,
+}
+
+/// What happens to a message for those who are there, of a room or a broadcast, for which there is no room in a connection's
+/// queue. Messages for a user wait in their log instead, and are never lost to it, unless the hub is built
+/// [`without_log`](crate::HubBuilder::without_log).
+///
+/// The queue is what waits for a client that reads more slowly than messages come.
+/// [`queue`](crate::HubBuilder::queue) says how long it may be.
+///
+/// ```
+/// use ws_hub::{Hub, Overflow};
+///
+/// // prices: only the newest ones count
+/// let hub = Hub::<String>::builder().queue(10, 64 * 1024).overflow(Overflow::DropOldest).build();
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The connection is closed with [`close_code::OVERFLOW`](crate::close_code::OVERFLOW), which asks the client to come
+    /// back, and from that decision on nothing more is sent on it: what a client got has no gaps. The default.
+    #[default]
+    Disconnect,
+    /// The oldest messages that wait go, until there is room.
+    DropOldest,
+    /// The message is not queued.
+    DropNewest,
 }
 
 /// What happens when a user connects who is already connected.
@@ -47,8 +126,8 @@ pub enum Login {
     /// [`close_code::ALREADY_CONNECTED`](crate::close_code::ALREADY_CONNECTED). A client whose network has changed has to
     /// wait until keepalive finds its old connection dead.
     RejectNew,
-    /// A user may have this many connections. Each message goes to all of them; stored ones go to one. One connection more
-    /// is refused as with [`RejectNew`](Self::RejectNew).
+    /// A user may have this many connections. Each message goes to all of them; what waits in the log goes to one. One
+    /// connection more is refused as with [`RejectNew`](Self::RejectNew).
     AllowMany(usize),
 }
 
@@ -62,8 +141,8 @@ impl Login {
         }
     }
 
-    pub(crate) fn allows_many(self) -> bool {
-        matches!(self, Self::AllowMany(_))
+    pub(crate) fn replaces(self) -> bool {
+        self == Self::ReplaceOld
     }
 
     /// Whether a user with this many connections may have another one; returns how many go for it.

@@ -1,6 +1,8 @@
-//! [`Delivery`]: what became of a message for a user.
+//! [`Delivery`] and [`Reach`]: what became of a message.
 
-/// What became of a message that was sent to a user, as far as this side can know it.
+use crate::log::LogError;
+
+/// What became of a message that was sent to a user.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -11,7 +13,7 @@
 /// let delivery = hub.send(&7, "for your next login").await;
 /// assert_eq!(delivery, Delivery::Stored { evicted: 0 });
 ///
-/// let hub = Hub::<u64>::builder().without_offline_store().build();
+/// let hub = Hub::<u64>::builder().without_log().build();
 /// assert_eq!(hub.send(&7, "lost").await, Delivery::Dropped(DropReason::Offline));
 /// # }
 /// ```
@@ -19,48 +21,69 @@
 #[must_use = "a message may have been dropped"]
 #[non_exhaustive]
 pub enum Delivery {
-    /// It is queued on this many connections of the user. If they end before they send it, it goes to the offline store.
+    /// It is in the log, and goes to this many connections of the user, on all nodes. If they end before they send it, it waits
+    /// for the next login. Without a log: it is handed to, or queued for, this many connections.
     Sent(usize),
-    /// It is on its way to another node, where the user is connected.
-    Published,
-    /// The user is not connected. It is in the offline store, for their next login.
+    /// It is in the log. The user is not connected; their next login gets it.
     Stored {
-        /// How many older messages, of any user, were removed for it because the store was full.
+        /// How many messages that were not delivered yet, of any user, were removed for it because the log was full.
         evicted: usize,
     },
+    /// It may be in the log or not: the log has not answered in time. To send it again with the same
+    /// [id](crate::Outgoing::id) cannot double it.
+    Unknown,
     /// The user will not get it.
     Dropped(DropReason),
 }
 
 impl Delivery {
-    /// Whether the message was taken on: whether it was not dropped.
+    /// Whether the message was taken on for certain.
     #[must_use]
     pub fn is_accepted(self) -> bool {
-        !matches!(self, Self::Dropped(_))
+        matches!(self, Self::Sent(_) | Self::Stored { .. })
     }
 }
 
 /// Why a message was dropped.
 ///
 /// ```
-/// assert_eq!(ws_hub::DropReason::Offline.to_string(), "the user is not connected, and there is no offline store");
+/// assert_eq!(ws_hub::DropReason::Offline.to_string(), "the user is not connected, and the hub has no log");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum DropReason {
-    /// The user is not connected, and there is no offline store.
-    #[error("the user is not connected, and there is no offline store")]
+    /// The user is not connected, and the hub has no log.
+    #[error("the user is not connected, and the hub has no log")]
     Offline,
-    /// The queue of the user's connection is full.
+    /// The hub has no log, and the queue of the user's connection is full.
     #[error("the queue of the user's connection is full")]
     Overflow,
-    /// It is larger than a connection's queue, or than the offline store takes for one user.
+    /// It is larger than the log takes for one user, or without a log, than a connection's queue.
     #[error("the message is larger than what may wait for a user")]
     TooLarge,
-    /// The offline store failed. The log has its error.
-    #[error("the offline store failed")]
-    Store,
-    /// The backplane failed. The log has its error.
-    #[error("the backplane failed")]
-    Backplane,
+    /// The log refused it, or the backplane did. The program's log has the error.
+    #[error("the log of the user failed")]
+    Log,
+}
+
+/// How far a message for several users went.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let reach = ws_hub::Hub::<u64>::new().broadcast("hello").await;
+/// assert_eq!((reach.here, reach.others.unwrap()), (0, 0));
+/// # }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Reach {
+    /// On how many connections of this hub it was sent or queued.
+    pub here: usize,
+    /// To how many other nodes it went.
+    ///
+    /// # Errors
+    ///
+    /// If the backplane failed.
+    pub others: Result<usize, LogError>,
 }

@@ -1,8 +1,9 @@
-//! Why the hub refuses a connection or a room, and how a connection ended: [`Refused`], [`JoinError`], [`Error`].
+//! Why the hub refuses something, and how a connection ended: [`Refused`], [`JoinError`], [`DisconnectError`], [`Error`].
 
-use ws_core::{CloseCode, Error as ConnectionError};
+use ws_core::{CloseCode, Error as ConnectionError, InvalidClose};
 
 use crate::close_code;
+use crate::log::LogError;
 
 /// Why a connection was not let in.
 ///
@@ -24,18 +25,23 @@ pub enum Refused {
     /// The hub drains.
     #[error("going away")]
     Draining,
-    /// The backplane could not say whether the user may connect. The log has its error.
+    /// The log, or the backplane, could not say what the user gets, or whether they may connect. The program's log has the
+    /// error.
     #[error("try again later")]
-    Backplane,
+    Log,
+    /// While it was let in, the user has logged in once more, or was disconnected.
+    #[error("replaced by a newer connection")]
+    Gone,
 }
 
 impl Refused {
-    /// The code of the Close frame that the client gets: 4002, 1013, 1001, 1013.
+    /// The code of the Close frame that the client gets: 4002, 1013, 1001, 1013, 4001.
     #[must_use]
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::AlreadyConnected => close_code::ALREADY_CONNECTED,
-            Self::Full | Self::Backplane => CloseCode::TRY_AGAIN_LATER,
+            Self::Full | Self::Log => CloseCode::TRY_AGAIN_LATER,
+            Self::Gone => close_code::REPLACED,
             Self::Draining => CloseCode::GOING_AWAY,
         }
     }
@@ -59,6 +65,29 @@ pub enum JoinError {
         /// The limit.
         limit: usize,
     },
+    /// The backplane failed: messages of other nodes would not come. The program's log has the error.
+    #[error("the backplane failed")]
+    Backplane,
+}
+
+/// Why a user was not disconnected, or not everywhere.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let error = ws_hub::Hub::<u64>::new().disconnect(&7, 1006, "").await.unwrap_err();
+/// assert!(matches!(error, ws_hub::DisconnectError::Frame(_)));
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DisconnectError {
+    /// The code or the reason may not be sent. Nothing was closed.
+    #[error(transparent)]
+    Frame(#[from] InvalidClose),
+    /// The connections on this node are closed. The backplane failed, and those on others may go on.
+    #[error("connections on other nodes may go on: {0}")]
+    Backplane(#[from] LogError),
 }
 
 /// Why a connection was not attached, or how it ended other than in order.

@@ -7,16 +7,18 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::time::sleep;
-use ws_core::{CloseCode, CloseFrame, Drain, InvalidClose, Message, PreparedMessage, Utf8Bytes};
+use tokio::time::{sleep, timeout};
+use ws_core::{CloseCode, CloseFrame, Drain, Message, PreparedMessage, Utf8Bytes};
 
 use crate::audience::Audience;
-use crate::backplane::{BackplaneError, Packet, Target};
+use crate::backplane::{Health, Online};
 use crate::close_code;
-use crate::delivery::{Delivery, DropReason};
-use crate::error::{JoinError, Refused};
+use crate::delivery::{Delivery, Reach};
+use crate::error::{DisconnectError, JoinError, Refused};
 use crate::event::Events;
-use crate::shared::Inner;
+use crate::log::LogError;
+use crate::outgoing::Outgoing;
+use crate::shared::{DEADLINE, Inner, ask};
 use crate::stats::Stats;
 
 /// Who is connected, and messages to them: a handle, cheap to clone.
@@ -35,8 +37,9 @@ use crate::stats::Stats;
 ///
 /// async fn news(hub: Hub<String>, user: String, text: String) -> &'static str {
 ///     match hub.send(&user, text).await {
-///         Delivery::Sent(_) | Delivery::Published => "on its way",
+///         Delivery::Sent(_) => "on its way",
 ///         Delivery::Stored { .. } => "waits for the next login",
+///         Delivery::Unknown => "perhaps",
 ///         _ => "lost",
 ///     }
 /// }
@@ -73,41 +76,47 @@ impl<U> Hub<U>
 where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
-    /// Sends a message to a user, on all their connections. If they have none, it is stored for their next login.
+    /// Sends a message to a user: writes it to their log, and sends it on all their connections. If they have none, it waits
+    /// for their next login.
     ///
-    /// It waits only for the offline store and the backplane. A client that reads slowly does not delay it: that client's
-    /// queue overflows.
+    /// It waits for the log, and for no client: what a client does not read waits in the log. If a connection is full, it
+    /// waits until the task of that connection has run once.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is ready, the message may have been sent or not.
     pub async fn send(&self, user: &U, message: impl Into<Message>) -> Delivery {
-        let message = PreparedMessage::new(message);
-        let delivery = match self.inner.publish_to(user, &message).await {
-            Ok(published) => match self.inner.offer_or_store(user, &message, published).await {
-                Delivery::Sent(sent) => Delivery::Sent(sent),
-                _ if published => Delivery::Published,
-                other => other,
-            },
-            Err(()) => match self.inner.offer(user, &message).queued {
-                0 => Delivery::Dropped(DropReason::Backplane),
-                sent => Delivery::Sent(sent),
-            },
-        };
-        if !delivery.is_accepted() {
-            self.inner.counters.dropped.add(1);
-        }
-        delivery
+        self.message(message).to(user).await
     }
 
-    /// Sends a message to all who are connected; returns how many connections of this hub it is queued on.
-    ///
-    /// It is encoded once, and its bytes are shared by all connections. It is not stored.
+    /// A message, to send to users: with an id of the application's, for instance.
+    pub fn message(&self, message: impl Into<Message>) -> Outgoing<'_, U> {
+        Outgoing::new(&self.inner, PreparedMessage::new(message))
+    }
+
+    /// Sends a message to each of these users, as [`send`](Self::send); the answers are in their order. It is encoded once,
+    /// unless positions are [written](crate::HubBuilder::framed).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before it is ready, the users of other nodes may not get the message.
-    pub async fn broadcast(&self, message: impl Into<Message>) -> usize {
+    /// If the future is dropped before it is ready, each of them may have got the message or not.
+    pub async fn send_all(&self, users: &[U], message: impl Into<Message>) -> Vec<Delivery> {
+        let message = PreparedMessage::new(message);
+        let mut deliveries = Vec::with_capacity(users.len());
+        for user in users {
+            deliveries.push(self.inner.send(user, None, message.clone()).await);
+        }
+        deliveries
+    }
+
+    /// Sends a message to all who are connected; returns how far it went.
+    ///
+    /// It is encoded once, and its bytes are shared by all connections. It is not kept for those who are away.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, some may not get the message.
+    pub async fn broadcast(&self, message: impl Into<Message>) -> Reach {
         self.everyone().send(message).await
     }
 
@@ -125,16 +134,38 @@ where
     /// they were not in it before. A room exists as long as somebody is in it. A user is in it until they leave or their last
     /// connection ends; a login that replaces another one does not change that.
     ///
+    /// With a backplane, it is ready when messages of other nodes come.
+    ///
     /// # Errors
     ///
-    /// If the user is not connected to this hub, or is in too many rooms.
-    pub fn join(&self, user: &U, room: &str) -> Result<bool, JoinError> {
-        self.inner.write().join(user, room, self.inner.config.max_rooms)
+    /// If the user is not connected to this hub, or is in too many rooms, or if the backplane failed. Then the user is not in
+    /// the room.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, the user may be in the room, and messages of other nodes may not come.
+    pub async fn join(&self, user: &U, room: &str) -> Result<bool, JoinError> {
+        let inner = &self.inner;
+        let is_new = inner.write().join(user, room, inner.config.max_rooms)?;
+        if is_new && inner.config.is_shared {
+            let engine = &inner.config.engine;
+            if let Err(error) = ask(async || engine.watch(room).await).await {
+                inner.failed(&error);
+                self.leave(user, room);
+                return Err(JoinError::Backplane);
+            }
+        }
+        Ok(is_new)
     }
 
     /// Takes a user out of a room. Returns whether they were in it.
     pub fn leave(&self, user: &U, room: &str) -> bool {
-        self.inner.write().leave(user, room)
+        let mut registry = self.inner.write();
+        let was_in = registry.leave(user, room);
+        let emptied = registry.take_emptied();
+        drop(registry);
+        self.inner.unwatch(&emptied);
+        was_in
     }
 
     /// Who is in a room, of this hub's users; in no order.
@@ -167,7 +198,8 @@ where
         self.inner.read().connections_of(user) > 0
     }
 
-    /// Who is connected to this hub or to another node; in no order.
+    /// Who is connected to this hub or to another node: a page of at most `limit` users, each once, in no order. The first
+    /// page is after `None`, the next one after what [`Online::next`] says.
     ///
     /// # Errors
     ///
@@ -176,11 +208,30 @@ where
     /// # Cancel safety
     ///
     /// It can be dropped and called again.
-    pub async fn online_everywhere(&self) -> Result<Vec<U>, BackplaneError> {
-        match &self.inner.config.backplane {
-            Some(backplane) => backplane.online().await,
-            None => Ok(self.online()),
-        }
+    pub async fn online_everywhere(&self, after: Option<&str>, limit: usize) -> Result<Online<U>, LogError> {
+        let engine = &self.inner.config.engine;
+        ask(async || engine.online(after, limit).await).await
+    }
+
+    /// Which of these users are connected, to this hub or to another node; in their order.
+    ///
+    /// # Errors
+    ///
+    /// If the backplane fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be dropped and called again.
+    pub async fn are_online_anywhere(&self, users: &[U]) -> Result<Vec<bool>, LogError> {
+        let engine = &self.inner.config.engine;
+        let connections = ask(async || engine.connections(users).await).await?;
+        Ok(connections.into_iter().map(|count| count > 0).collect())
+    }
+
+    /// How the backplane is. Without one, it is always up.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.inner.config.engine.health()
     }
 
     /// Who comes and who goes on this hub, from now on.
@@ -208,12 +259,13 @@ where
         registry.check(replaced, self.inner.config.max_connections)
     }
 
-    /// Closes the connections of a user, on all nodes, with this code and reason; returns how many there were on this one.
-    /// Nothing more is sent on them; what waits for the user goes to the offline store.
+    /// Closes the connections of a user, on all nodes, with this code and reason; returns how many there were. Nothing more is
+    /// sent on them; what waits for the user is in the log.
     ///
     /// # Errors
     ///
-    /// If the code or the reason may not be sent; then nothing is closed.
+    /// If the code or the reason may not be sent: then nothing is closed. If the backplane fails: then the connections of this
+    /// hub are closed.
     ///
     /// # Cancel safety
     ///
@@ -223,27 +275,32 @@ where
         user: &U,
         code: impl Into<CloseCode>,
         reason: impl Into<Utf8Bytes>,
-    ) -> Result<usize, InvalidClose> {
+    ) -> Result<usize, DisconnectError> {
         let frame = CloseFrame::new(code, reason);
         frame.check()?;
-        let closed = self.inner.disconnect(user, &frame);
-        self.inner.publish(Target::Others, || Packet::Disconnect { user: user.clone(), frame }).await;
-        Ok(closed)
+        let closed = self.inner.disconnect(user, &frame, None);
+        let engine = &self.inner.config.engine;
+        let closing = ask(async || engine.close(user, &frame).await);
+        let elsewhere = closing.await.inspect_err(|error| self.inner.failed(error))?;
+        Ok(closed + elsewhere)
     }
 
     /// Closes the connections of a user with [`close_code::KICKED`], which tells a client not to come back; returns how many
-    /// there were on this hub.
+    /// there were.
+    ///
+    /// # Errors
+    ///
+    /// If the backplane fails: then the connections of this hub are closed.
     ///
     /// # Cancel safety
     ///
     /// As [`disconnect`](Self::disconnect).
-    pub async fn kick(&self, user: &U) -> usize {
-        // the code and the reason are ones that may be sent
-        self.disconnect(user, close_code::KICKED, "sent away by the application").await.unwrap_or(0)
+    pub async fn kick(&self, user: &U) -> Result<usize, DisconnectError> {
+        self.disconnect(user, close_code::KICKED, "sent away by the application").await
     }
 
-    /// Lets nobody in any more, closes all connections in batches, and waits until they are over and what they did not
-    /// send is in the offline store, at most for the timeout of `drain`. There is no way back.
+    /// Lets nobody in any more, closes all connections in batches, and waits until they and their logins are over, at most for
+    /// the timeout of `drain`. There is no way back.
     ///
     /// A deploy awaits this and [`Connections::drain`](ws_core::Connections::drain), which also refuses handshakes, and
     /// drops what is left when its timeout is over.
@@ -259,9 +316,12 @@ where
             for batch in users.chunks(drain.batch_size()) {
                 for user in batch {
                     let frame = drain.close_frame();
-                    inner.change(user, |state, wakes| {
-                        state.end_all(&frame, &inner.config.rules, wakes, |_| true)
+                    inner.change(user, |mailboxes, wakes| {
+                        for mailbox in mailboxes.iter_mut() {
+                            mailbox.close(frame.clone(), wakes);
+                        }
                     });
+                    user.moved.notify_waiters();
                 }
                 sleep(drain.batch_interval()).await;
             }
@@ -285,6 +345,10 @@ where
                 }
             })
             .await;
+        // nothing is left to be done for logins whose node is gone
+        if timeout(DEADLINE, inner.config.engine.leave()).await.is_err() {
+            inner.failed(&LogError::unknown("no answer"));
+        }
         let remaining = inner.attached.load(Ordering::SeqCst);
         Drained { closed: attached.saturating_sub(remaining), remaining }
     }
@@ -318,11 +382,11 @@ mod tests {
                 let attaching = hub.clone();
                 clients.push(testing::connect(async move |socket| attaching.attach(user % 25, socket).await));
                 settle().await;
-                let _ = hub.join(&user, "room");
+                let _ = hub.join(&user, "room").await;
                 let _ = hub.send(&user, "message").await;
                 let _ = hub.send(&(1000 + user), "to nobody").await;
             }
-            hub.kick(&0).await;
+            hub.kick(&0).await.unwrap();
             clients.truncate(if round == 2 { 0 } else { 15 });
             settle().await;
             hub.broadcast("message").await;

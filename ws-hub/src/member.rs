@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use ws_core::{Closed, ConnectionId, Error, Message, Receiver, Sender};
 
 use crate::error::JoinError;
 use crate::hub::Hub;
+use crate::position::{Position, Resumed};
+use crate::session::Session;
+use crate::user::User;
 
 /// A connection that is one of a user's, as the handler of [`Hub::attach_with`] gets it: receives what its client sends,
 /// answers it, and puts the user into rooms.
@@ -26,7 +30,9 @@ use crate::hub::Hub;
 #[must_use = "messages that come in are dropped when nobody can receive them"]
 pub struct Member<U> {
     hub: Hub<U>,
-    user: U,
+    user: Arc<User<U>>,
+    connection: u64,
+    resumed: Resumed,
     sender: Sender,
     receiver: Receiver,
     /// Tells the hub that there is no member any more.
@@ -39,12 +45,14 @@ where
 {
     pub(crate) fn new(
         hub: Hub<U>,
-        user: U,
+        session: &Session<U>,
         sender: Sender,
         receiver: Receiver,
+        resumed: Resumed,
         alive: oneshot::Sender<()>,
     ) -> Self {
-        Self { hub, user, sender, receiver, _alive: alive }
+        let (user, connection) = (Arc::clone(&session.user), session.connection);
+        Self { hub, user, connection, resumed, sender, receiver, _alive: alive }
     }
 
     /// The hub.
@@ -56,7 +64,20 @@ where
     /// Whose connection it is.
     #[must_use]
     pub fn user(&self) -> &U {
-        &self.user
+        &self.user.id
+    }
+
+    /// Whether the connection goes on where its client had stopped: see [`Hub::attach_after`].
+    #[must_use]
+    pub fn resumed(&self) -> Resumed {
+        self.resumed
+    }
+
+    /// The client has got everything up to this message, it says: no other connection of the user gets it again. For hubs whose
+    /// [`confirm`](crate::HubBuilder::confirm) is [`Confirm::ByHandler`](crate::Confirm::ByHandler). Messages that were not
+    /// sent on this connection do not count.
+    pub fn acknowledge(&self, position: &Position) {
+        self.hub.inner.confirm(&self.user, self.connection, position.number);
     }
 
     /// The number of this connection, unique in the process.
@@ -117,13 +138,18 @@ where
     /// # Errors
     ///
     /// As [`Hub::join`].
-    pub fn join(&self, room: &str) -> Result<bool, JoinError> {
-        self.hub.join(&self.user, room)
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Hub::join`].
+    pub async fn join(&self, room: &str) -> Result<bool, JoinError> {
+        self.hub.join(self.user(), room).await
     }
 
     /// Takes the user out of a room; as [`Hub::leave`].
+    #[allow(clippy::must_use_candidate, reason = "it changes the room")]
     pub fn leave(&self, room: &str) -> bool {
-        self.hub.leave(&self.user, room)
+        self.hub.leave(self.user(), room)
     }
 
     /// Waits until the connection is over, and tells how it ended; as [`Receiver::closed`].
@@ -139,7 +165,7 @@ where
 impl<U: fmt::Debug> fmt::Debug for Member<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Member")
-            .field("user", &self.user)
+            .field("user", &self.user.id)
             .field("sender", &self.sender)
             .finish_non_exhaustive()
     }

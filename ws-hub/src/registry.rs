@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::broadcast;
 
@@ -14,19 +14,30 @@ use crate::user::User;
 
 pub(crate) struct Registry<U> {
     users: HashMap<U, Entry<U>>,
-    rooms: HashMap<Arc<str>, HashSet<U>>,
+    rooms: HashMap<Arc<str>, Room<U>>,
+    /// All users who are online, put together when they are first asked for.
+    everyone: OnceLock<Users<U>>,
     /// Connections that take messages, of all users.
     connections: usize,
     /// Users who have one.
     online: usize,
     draining: bool,
-    last_login: u64,
+    /// Rooms that nobody is in any more.
+    emptied: Vec<Arc<str>>,
     events: broadcast::Sender<Event<U>>,
+}
+
+/// Users to send to. It is shared by all who send to them, until one comes or goes.
+pub(crate) type Users<U> = Arc<[Arc<User<U>>]>;
+
+struct Room<U> {
+    members: HashSet<U>,
+    users: OnceLock<Users<U>>,
 }
 
 struct Entry<U> {
     user: Arc<User<U>>,
-    /// Of those who need the entry: connections, and whoever moves messages into the store.
+    /// Of those who need the entry: connections, and those that are being let in.
     leases: usize,
     /// Connections that take messages.
     connections: usize,
@@ -38,10 +49,11 @@ impl<U: Clone + Eq + Hash> Registry<U> {
         Self {
             users: HashMap::new(),
             rooms: HashMap::new(),
+            everyone: OnceLock::new(),
             connections: 0,
             online: 0,
             draining: false,
-            last_login: 0,
+            emptied: Vec::new(),
             events: broadcast::Sender::new(BACKLOG),
         }
     }
@@ -88,6 +100,9 @@ impl<U: Clone + Eq + Hash> Registry<U> {
         let Some(entry) = self.users.get_mut(id) else { return };
         let before = std::mem::replace(&mut entry.connections, connections);
         self.connections = self.connections - before + connections;
+        if (before == 0) != (connections == 0) {
+            self.everyone = OnceLock::new();
+        }
         if before == 0 && connections > 0 {
             self.online += 1;
             self.tell(Event::Online(id.clone()));
@@ -111,7 +126,12 @@ impl<U: Clone + Eq + Hash> Registry<U> {
         // the name is in memory once
         let name = self.rooms.get_key_value(room).map_or_else(|| room.into(), |(name, _)| Arc::clone(name));
         entry.rooms.insert(Arc::clone(&name));
-        self.rooms.entry(name).or_default().insert(id.clone());
+        let room_entry = self
+            .rooms
+            .entry(name)
+            .or_insert_with(|| Room { members: HashSet::new(), users: OnceLock::new() });
+        room_entry.members.insert(id.clone());
+        room_entry.users = OnceLock::new();
         self.tell(Event::Joined { user: id.clone(), room: room.to_owned() });
         Ok(true)
     }
@@ -125,24 +145,38 @@ impl<U: Clone + Eq + Hash> Registry<U> {
     }
 
     fn remove_member(&mut self, id: &U, room: &str) {
-        if let Some(members) = self.rooms.get_mut(room) {
-            members.remove(id);
-            if members.is_empty() {
-                self.rooms.remove(room);
+        if let Some(entry) = self.rooms.get_mut(room) {
+            entry.members.remove(id);
+            entry.users = OnceLock::new();
+            if entry.members.is_empty() {
+                self.emptied.extend(self.rooms.remove_entry(room).map(|(name, _)| name));
             }
             self.tell(Event::Left { user: id.clone(), room: room.to_owned() });
         }
     }
 
     /// Those who are to get what is sent to a room, or to everyone.
-    pub(crate) fn audience(&self, room: Option<&str>, except: &[U]) -> Vec<Arc<User<U>>> {
-        let found = |entry: &Entry<U>| {
-            (entry.connections > 0 && !except.contains(&entry.user.id)).then(|| Arc::clone(&entry.user))
-        };
+    pub(crate) fn audience(&self, room: Option<&str>) -> Users<U> {
         match room {
-            None => self.users.values().filter_map(found).collect(),
-            Some(room) => self.members(room).filter_map(|id| found(self.users.get(id)?)).collect(),
+            None => {
+                let online = || self.users.values().filter(|entry| entry.connections > 0);
+                Arc::clone(self.everyone.get_or_init(|| online().map(|it| Arc::clone(&it.user)).collect()))
+            }
+            Some(room) => match self.rooms.get(room) {
+                None => Arc::new([]),
+                Some(room) => {
+                    let users = || room.members.iter().filter_map(|id| self.get(id)).collect();
+                    Arc::clone(room.users.get_or_init(users))
+                }
+            },
         }
+    }
+
+    /// Rooms that nobody is in any more since the last call.
+    pub(crate) fn take_emptied(&mut self) -> Vec<Arc<str>> {
+        let rooms = &self.rooms;
+        self.emptied.retain(|room| !rooms.contains_key(room));
+        std::mem::take(&mut self.emptied)
     }
 
     /// All who are known, online or not.
@@ -159,7 +193,7 @@ impl<U: Clone + Eq + Hash> Registry<U> {
     }
 
     pub(crate) fn members(&self, room: &str) -> impl Iterator<Item = &U> {
-        self.rooms.get(room).into_iter().flatten()
+        self.rooms.get(room).into_iter().flat_map(|room| &room.members)
     }
 
     pub(crate) fn rooms(&self) -> impl Iterator<Item = &str> {
@@ -178,12 +212,6 @@ impl<U: Clone + Eq + Hash> Registry<U> {
     /// Nobody is let in any more.
     pub(crate) fn drain(&mut self) {
         self.draining = true;
-    }
-
-    /// A number greater than that of each login before.
-    pub(crate) fn next_login(&mut self) -> u64 {
-        self.last_login += 1;
-        self.last_login
     }
 
     pub(crate) fn events(&self) -> Events<U> {

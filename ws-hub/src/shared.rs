@@ -1,41 +1,63 @@
-//! [`Inner`]: what all handles of a hub share, and [`Lease`], which keeps a user in it.
+//! [`Inner`]: what all handles of a hub share.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::hash::Hash;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Poll, Waker};
+use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedMutexGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use ws_core::{CloseFrame, PreparedMessage};
+use tokio::time::timeout;
+use ws_core::{CloseFrame, Message, PreparedMessage};
 
-use crate::backplane::{Backplane, BackplaneError, Packet, Target};
-use crate::config::{Config, Rules};
-use crate::delivery::{Delivery, DropReason};
-use crate::queue::NotQueued;
+use crate::backplane::{Ack, Held, Packet, Sent, Signal, Standing};
+use crate::close_code;
+use crate::config::Config;
+use crate::delivery::{Delivery, DropReason, Reach};
+use crate::log::{Append, Appended, LogError, Read};
+use crate::mailbox::{Hands, Mailbox, Offered};
+use crate::position::{MessageId, Position};
 use crate::registry::Registry;
 use crate::stats::Counters;
-use crate::store::{OfflineStore, Pushed, ask};
-use crate::user::{Offered, State, User, Wakes};
+use crate::user::{User, Wakes, find, open};
+
+/// How long a call of the log or the backplane may take. After it, it is not known whether it is done.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Logins that are asserted in one call.
+const ASSERTED: usize = 256;
 
 pub(crate) struct Inner<U> {
     pub(crate) config: Config<U>,
     registry: RwLock<Registry<U>>,
     pub(crate) counters: Counters,
-    /// Connections that are here, and those whose messages are on their way to the store.
+    /// Connections that are here, until their logins are over.
     pub(crate) attached: AtomicUsize,
     /// Raised when there is one less.
     pub(crate) left: Notify,
-    /// The task that takes what other nodes publish.
-    subscriber: Option<AbortHandle>,
+    pub(crate) last_connection: AtomicU64,
+    /// The task that takes what other nodes signal.
+    listener: OnceLock<AbortHandle>,
 }
 
 impl<U> Drop for Inner<U> {
     fn drop(&mut self) {
-        if let Some(subscriber) = &self.subscriber {
-            subscriber.abort();
+        if let Some(listener) = self.listener.get() {
+            listener.abort();
         }
     }
+}
+
+/// A message of the log, as it is offered.
+struct Logged<'a> {
+    position: Position,
+    previous: Option<MessageId>,
+    message: &'a PreparedMessage,
 }
 
 impl<U> Inner<U>
@@ -43,318 +65,484 @@ where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
     pub(crate) fn new(config: Config<U>) -> Arc<Self> {
-        let backplane = config.backplane.clone();
-        Arc::new_cyclic(|inner| Self {
+        Arc::new(Self {
             config,
             registry: RwLock::new(Registry::new()),
             counters: Counters::default(),
             attached: AtomicUsize::new(0),
             left: Notify::new(),
-            subscriber: backplane.map(|backplane| subscribe(&*backplane, Weak::clone(inner))),
+            last_connection: AtomicU64::new(0),
+            listener: OnceLock::new(),
         })
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Registry<U>> {
-        // what runs while it is held does not panic, but for allocation
-        self.registry.read().unwrap_or_else(PoisonError::into_inner)
+        self.registry.read()
     }
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Registry<U>> {
-        self.registry.write().unwrap_or_else(PoisonError::into_inner)
+        self.registry.write()
     }
 
-    /// Changes the state of a user, updates the registry to match, and wakes the tasks that the change concerns.
-    pub(crate) fn change<T>(&self, user: &User<U>, change: impl FnOnce(&mut State, &mut Wakes) -> T) -> T {
-        let mut wakes = Wakes::default();
-        let mut state = user.lock();
-        let before = state.live();
-        let result = change(&mut state, &mut wakes);
-        let after = state.live();
+    /// Changes the mailboxes of a user, updates the registry to match, and wakes the tasks that the change concerns.
+    pub(crate) fn change<T>(
+        &self,
+        user: &User<U>,
+        change: impl FnOnce(&mut Vec<Mailbox>, &mut Wakes) -> T,
+    ) -> T {
+        let mut wakes = Wakes::new();
+        let mut mailboxes = user.lock();
+        let before = open(&mailboxes);
+        let result = change(&mut mailboxes, &mut wakes);
+        let after = open(&mailboxes);
+        let mut emptied = Vec::new();
         if before != after {
-            self.write().set_connections(&user.id, after);
+            let mut registry = self.write();
+            registry.set_connections(&user.id, after);
+            emptied = registry.take_emptied();
         }
-        drop(state);
-        wakes.wake();
+        drop(mailboxes);
+        wakes.into_iter().for_each(Waker::wake);
+        self.unwatch(&emptied);
         result
     }
 
-    /// Queues a message on the connections that the user has here.
-    pub(crate) fn offer(&self, id: &U, message: &PreparedMessage) -> Offered {
-        let user = self.read().get(id);
-        user.map(|user| self.offer_to(&user, message, true)).unwrap_or_default()
+    pub(crate) fn unwatch(&self, emptied: &[Arc<str>]) {
+        for room in emptied {
+            self.config.engine.unwatch(room);
+        }
     }
 
-    fn offer_to(&self, user: &User<U>, message: &PreparedMessage, kept: bool) -> Offered {
-        let rules = &self.config.rules;
-        let offered = self.change(user, |state, wakes| state.offer(message, kept, rules, wakes));
-        self.counters.queued.add(offered.queued);
-        self.counters.evicted.add(offered.dropped);
-        self.counters.overflowed.add(offered.overflowed);
-        offered
+    /// Calls `work` with what mailboxes of this user need.
+    pub(crate) fn with_hands<T>(&self, user: &U, work: impl FnOnce(&Hands<'_>) -> T) -> T {
+        let engine = &*self.config.engine;
+        let acknowledge = |login, start, upto| engine.acknowledge_now(&Ack { user, login, start, upto });
+        let sent = || self.counters.sent.add(1);
+        work(&Hands {
+            rules: &self.config.rules,
+            is_immediate: engine.is_immediate(),
+            acknowledge: &acknowledge,
+            sent: &sent,
+        })
     }
 
-    /// Queues a message on the connections that the user has here. If there are none, stores it, unless others have it:
-    /// unless it is `published`.
-    pub(crate) async fn offer_or_store(
+    /// What goes to connections for a message of the log.
+    fn framed(&self, position: &Position, message: PreparedMessage) -> PreparedMessage {
+        match &self.config.framing {
+            Some(framing) => PreparedMessage::new(framing(position, message.message())),
+            None => message,
+        }
+    }
+
+    /// What goes to connections for messages that were read.
+    pub(crate) fn framed_all(&self, mut read: Read) -> Read {
+        if let Some(framing) = &self.config.framing {
+            for entry in &mut read.entries {
+                entry.message = framing(&entry.position, &entry.message);
+            }
+        }
+        read
+    }
+
+    /// Sends a message to a user: writes it to the log, and offers it to the connections.
+    pub(crate) async fn send(
         self: &Arc<Self>,
         id: &U,
-        message: &PreparedMessage,
-        published: bool,
+        message_id: Option<MessageId>,
+        message: PreparedMessage,
     ) -> Delivery {
-        let offered = self.offer(id, message);
-        if let Some(delivery) = self.delivery(offered) {
-            return delivery;
-        }
-        let Some(store) = self.config.store.as_ref().filter(|_| !published) else {
-            let reason = if offered.overflowed > 0 { DropReason::Overflow } else { DropReason::Offline };
-            return Delivery::Dropped(reason);
+        let delivery = if self.config.rules.has_log {
+            self.send_logged(id, message_id, message).await
+        } else {
+            self.send_unlogged(id, &message).await
         };
-        let lease = Lease::new(self, id);
-        let _gate = loop {
-            let came = lease.user.came.notified();
-            if let Some(delivery) = self.delivery(self.offer_to(&lease.user, message, true)) {
-                return delivery;
-            }
-            tokio::select! {
-                biased;
-                gate = lease.pass_gate() => break gate,
-                // a client that reads slowly may hold the gate for long
-                () = came => {}
-            }
-        };
-        // the user may have connected meanwhile
-        if let Some(delivery) = self.delivery(self.offer_to(&lease.user, message, true)) {
-            return delivery;
-        }
-        match ask(async || store.push(id, message.message().clone()).await).await {
-            Ok(Pushed::Stored { evicted }) => {
+        match delivery {
+            Delivery::Stored { evicted } => {
                 self.counters.stored.add(1);
                 self.counters.evicted.add(evicted);
-                Delivery::Stored { evicted }
             }
-            Ok(Pushed::TooLarge) => Delivery::Dropped(DropReason::TooLarge),
+            Delivery::Sent(_) => {}
+            Delivery::Unknown | Delivery::Dropped(_) => self.counters.dropped.add(1),
+        }
+        delivery
+    }
+
+    async fn send_logged(
+        self: &Arc<Self>,
+        id: &U,
+        message_id: Option<MessageId>,
+        message: PreparedMessage,
+    ) -> Delivery {
+        let again = message_id.is_some();
+        let content = message.message().clone();
+        let append = Append::new(id, message_id.unwrap_or_else(MessageId::random), &content).again(again);
+        let user = self.read().get(id);
+        if let Some((sent, is_crowded)) = self.send_now(user.as_deref(), &append, message) {
+            if is_crowded && let Some(user) = &user {
+                self.until_clear(user).await;
+            }
+            return self.delivery(user.as_deref(), sent);
+        }
+        let engine = &self.config.engine;
+        let batch = [append];
+        let asking = ask(async || Ok(engine.append(&batch).await));
+        match timeout(DEADLINE, asking).await.map_or_else(
+            |_| Err(LogError::unknown("no answer")),
+            |answer| {
+                answer.and_then(|mut answers| {
+                    answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer")))
+                })
+            },
+        ) {
+            Ok(sent) => self.delivery(user.as_deref(), sent),
             Err(error) => {
-                self.store_failed(&*error);
-                Delivery::Dropped(DropReason::Store)
+                self.failed(&error);
+                if error.is_unknown() { Delivery::Unknown } else { Delivery::Dropped(DropReason::Log) }
             }
         }
     }
 
-    /// What became of a message, if the store need not be asked.
-    fn delivery(&self, offered: Offered) -> Option<Delivery> {
-        match (offered.queued, offered.refused) {
-            (1.., _) => Some(Delivery::Sent(offered.queued)),
-            (0, Some(NotQueued::TooLarge)) => Some(Delivery::Dropped(DropReason::TooLarge)),
-            (0, Some(reason)) if !self.config.rules.limits.disconnects(reason) => {
-                Some(Delivery::Dropped(DropReason::Overflow))
+    /// Appends and offers a message, if the log does that at once. Returns whether a connection is full whose client may read.
+    fn send_now(
+        &self,
+        user: Option<&User<U>>,
+        append: &Append<'_, U>,
+        message: PreparedMessage,
+    ) -> Option<(Sent, bool)> {
+        let engine = &self.config.engine;
+        let Some(user) = user else { return Some((engine.append_now(append)?, false)) };
+        let mut wakes = Wakes::new();
+        // the next message of the user is not appended before this one is offered
+        let mut mailboxes = user.lock();
+        let sent = engine.append_now(append)?;
+        let mut is_crowded = false;
+        if let Appended::Logged { position, previous, .. } = sent.appended {
+            let message = &self.framed(&position, message);
+            let logged = Logged { position, previous, message };
+            is_crowded = self.offer_logged(&user.id, &mut mailboxes, &logged, &mut wakes);
+        }
+        drop(mailboxes);
+        wakes.into_iter().for_each(Waker::wake);
+        Some((sent, is_crowded))
+    }
+
+    /// Offers a message of the log to all mailboxes of a user. Returns whether one is full whose client may read.
+    fn offer_logged(
+        &self,
+        id: &U,
+        mailboxes: &mut [Mailbox],
+        logged: &Logged<'_>,
+        wakes: &mut Wakes,
+    ) -> bool {
+        let mut is_crowded = false;
+        let &Logged { position, previous, message } = logged;
+        self.with_hands(id, |hands| {
+            for mailbox in mailboxes {
+                match mailbox.offer_logged(position, previous, message, hands, wakes) {
+                    Offered::Crowded => is_crowded = true,
+                    Offered::Queued { .. } => self.counters.queued.add(1),
+                    _ => {}
+                }
             }
-            _ => None,
+        });
+        is_crowded
+    }
+
+    fn delivery(&self, user: Option<&User<U>>, sent: Sent) -> Delivery {
+        let Appended::Logged { evicted, .. } = sent.appended else {
+            return Delivery::Dropped(DropReason::TooLarge);
+        };
+        match user.map_or(0, |user| open(&user.lock())) + sent.elsewhere {
+            0 => Delivery::Stored { evicted },
+            connections => {
+                self.counters.evicted.add(evicted);
+                Delivery::Sent(connections)
+            }
         }
     }
 
-    /// Queues a message on the connections that are here, of those in a room or of all; returns on how many.
-    pub(crate) fn fan_out(&self, room: Option<&str>, except: &[U], message: &PreparedMessage) -> usize {
-        let audience = self.read().audience(room, except);
-        let mut queued = 0;
-        for user in audience {
-            let offered = self.offer_to(&user, message, false);
-            queued += offered.queued;
-            self.counters.dropped.add(usize::from(offered.refused.is_some()));
+    /// Sends a message to a user, whose hub keeps none.
+    async fn send_unlogged(&self, id: &U, message: &PreparedMessage) -> Delivery {
+        let Some(user) = self.read().get(id) else { return Delivery::Dropped(DropReason::Offline) };
+        let tally = self.offer_until_known(&user, message).await;
+        match tally {
+            Tally { taken: 0, too_large: true, .. } => Delivery::Dropped(DropReason::TooLarge),
+            Tally { taken: 0, refused: 0, .. } => Delivery::Dropped(DropReason::Offline),
+            Tally { taken: 0, .. } => Delivery::Dropped(DropReason::Overflow),
+            Tally { taken, .. } => Delivery::Sent(taken),
         }
-        queued
     }
 
-    pub(crate) fn disconnect(&self, id: &U, frame: &CloseFrame) -> usize {
+    /// Offers a message to the connections of a user that are there. Where one is full, waits until it is known whether its
+    /// client reads: for a turn of its task.
+    async fn offer_until_known(&self, user: &User<U>, message: &PreparedMessage) -> Tally {
+        let mut tally = Tally::default();
+        let mut waiting = self.offer(user, message, None, &mut tally);
+        while !waiting.is_empty() {
+            self.until_clear(user).await;
+            waiting = self.offer(user, message, Some(&waiting), &mut tally);
+        }
+        tally
+    }
+
+    /// Offers a message to the connections of a user, or to some of them. Returns those that are full, and whose client may
+    /// read.
+    fn offer(
+        &self,
+        user: &User<U>,
+        message: &PreparedMessage,
+        only: Option<&[u64]>,
+        tally: &mut Tally,
+    ) -> Vec<u64> {
+        let mut crowded = Vec::new();
+        let (mut wakes, mut overflowed) = (Wakes::new(), 0);
+        let mut mailboxes = user.lock();
+        let before = open(&mailboxes);
+        self.with_hands(&user.id, |hands| {
+            let chosen = mailboxes.iter_mut();
+            for mailbox in chosen.filter(|it| only.is_none_or(|only| only.contains(&it.connection))) {
+                match mailbox.offer(message, hands, &mut wakes) {
+                    Offered::Sent | Offered::Logged => tally.taken += 1,
+                    Offered::Queued { dropped } => {
+                        tally.taken += 1;
+                        self.counters.queued.add(1);
+                        self.counters.evicted.add(dropped);
+                    }
+                    Offered::Crowded => crowded.push(mailbox.connection),
+                    Offered::Dropped => tally.refused += 1,
+                    Offered::TooLarge => (tally.refused, tally.too_large) = (tally.refused + 1, true),
+                    Offered::Overflowed => (tally.refused, overflowed) = (tally.refused + 1, overflowed + 1),
+                    Offered::Refused => {}
+                }
+            }
+        });
+        let mut emptied = Vec::new();
+        if overflowed > 0 {
+            let mut registry = self.write();
+            registry.set_connections(&user.id, before - overflowed);
+            emptied = registry.take_emptied();
+            self.counters.overflowed.add(overflowed);
+        }
+        drop(mailboxes);
+        wakes.into_iter().for_each(Waker::wake);
+        self.unwatch(&emptied);
+        crowded
+    }
+
+    /// Waits until it is known of all mailboxes of a user that are full whether their clients read.
+    async fn until_clear(&self, user: &User<U>) {
+        loop {
+            let mut moved = pin!(user.moved.notified());
+            moved.as_mut().enable();
+            if !user.lock().iter().any(Mailbox::is_crowded) {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// Sends a message to the connections that are here, of those in a room or of all, and to other nodes.
+    pub(crate) async fn send_to_many(&self, room: Option<&str>, except: Vec<U>, message: Message) -> Reach {
+        let message = PreparedMessage::new(message);
+        let here = self.fan_out(room, &except, &message).await;
+        let others = if self.config.is_shared {
+            let room = room.map(str::to_owned);
+            let packet = Packet { room, except, message: message.message().clone() };
+            let engine = &self.config.engine;
+            let published = ask(async || engine.publish(packet).await).await;
+            published.inspect_err(|error| self.failed(error))
+        } else {
+            Ok(0)
+        };
+        Reach { here, others }
+    }
+
+    async fn fan_out(&self, room: Option<&str>, except: &[U], message: &PreparedMessage) -> usize {
+        let audience = self.read().audience(room);
+        let mut tally = Tally::default();
+        let mut crowded = Vec::new();
+        for user in audience.iter().filter(|user| !except.contains(&user.id)) {
+            let waiting = self.offer(user, message, None, &mut tally);
+            if !waiting.is_empty() {
+                crowded.push((user, waiting));
+            }
+        }
+        for (user, mut waiting) in crowded {
+            while !waiting.is_empty() {
+                self.until_clear(user).await;
+                waiting = self.offer(user, message, Some(&waiting), &mut tally);
+            }
+        }
+        self.counters.dropped.add(tally.refused);
+        tally.taken
+    }
+
+    /// Closes the connections of a user that are here. Returns how many there were.
+    pub(crate) fn disconnect(&self, id: &U, frame: &CloseFrame, upto: Option<u64>) -> usize {
         let Some(user) = self.read().get(id) else { return 0 };
-        let rules = &self.config.rules;
-        let closed = self.change(&user, |state, wakes| state.end_all(frame, rules, wakes, |_| true));
+        let closed = self.change(&user, |mailboxes, wakes| {
+            let closed = mailboxes.iter_mut().map(|mailbox| match upto {
+                None => mailbox.close(frame.clone(), wakes),
+                Some(upto) => mailbox.close_upto(upto, frame, wakes),
+            });
+            closed.filter(|closed| *closed).count()
+        });
+        user.moved.notify_waiters();
         self.counters.disconnected.add(closed);
         closed
     }
 
-    pub(crate) fn store_failed(&self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
+    /// The connections of a user with earlier logins go for that of `login`. Returns how many there were.
+    pub(crate) fn replace(&self, user: &User<U>, login: u64) -> usize {
+        let frame = CloseFrame::new(close_code::REPLACED, "replaced by a newer connection");
+        let replaced = self.change(user, |mailboxes, wakes| {
+            let earlier = mailboxes.iter_mut();
+            earlier.filter_map(|it| it.close_upto(login - 1, &frame, wakes).then_some(())).count()
+        });
+        user.moved.notify_waiters();
+        self.counters.replaced.add(replaced);
+        replaced
+    }
+
+    /// A connection takes no more messages; what is queued is sent.
+    pub(crate) fn finish(&self, user: &User<U>, connection: u64) {
+        self.change(user, |mailboxes, wakes| find(mailboxes, connection).map(|it| it.finish(wakes)));
+        user.moved.notify_waiters();
+    }
+
+    /// The application says that a client has got everything up to this message.
+    pub(crate) fn confirm(&self, user: &User<U>, connection: u64, upto: u64) {
+        self.change(user, |mailboxes, wakes| find(mailboxes, connection).map(|it| it.confirm(upto, wakes)));
+    }
+
+    /// The log or the backplane failed.
+    pub(crate) fn failed(&self, error: &LogError) {
         self.counters.failed.add(1);
-        tracing::error!(error = error as &dyn std::error::Error, "the offline store failed");
+        tracing::error!(error = error as &dyn std::error::Error, "the log failed");
     }
 
-    pub(crate) fn backplane_failed(&self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
-        self.counters.failed.add(1);
-        tracing::error!(error = error as &dyn std::error::Error, "the backplane failed");
+    /// Takes what other nodes signal, from now on, until the hub is dropped.
+    pub(crate) fn listen(self: &Arc<Self>) {
+        self.listener.get_or_init(|| {
+            let (hub, mut signals) = (Arc::downgrade(self), self.config.engine.signals());
+            let task = tokio::spawn(async move {
+                while let Some(signal) = poll_fn(|cx| signals.as_mut().poll_next(cx)).await
+                    && let Some(hub) = Weak::upgrade(&hub)
+                {
+                    hub.handle(signal).await;
+                }
+            });
+            task.abort_handle()
+        });
     }
 
-    /// Tells other nodes, if there are any.
-    pub(crate) async fn publish(&self, target: Target, packet: impl FnOnce() -> Packet<U>) {
-        if let Some(backplane) = &self.config.backplane
-            && let Err(error) = backplane.publish(target, packet()).await
-        {
-            self.backplane_failed(&*error);
-        }
-    }
-
-    /// Does what another node asks for.
-    async fn handle(self: &Arc<Self>, packet: Packet<U>) {
-        match packet {
-            Packet::ToUser { user, message, store } => {
-                let message = PreparedMessage::new(message);
-                if !self.offer_or_store(&user, &message, !store).await.is_accepted() {
-                    self.counters.dropped.add(1);
-                }
+    /// Does what a signal says. It waits for no I/O: a slow call would hold up all signals.
+    async fn handle(self: &Arc<Self>, signal: Signal<U>) {
+        match signal {
+            Signal::Entry { user, entry } => {
+                let Some(user) = self.read().get(&user) else { return };
+                let message = &self.framed(&entry.position, PreparedMessage::new(entry.message));
+                let logged = Logged { position: entry.position, previous: entry.previous, message };
+                let mut wakes = Wakes::new();
+                self.offer_logged(&user.id, &mut user.lock(), &logged, &mut wakes);
+                wakes.into_iter().for_each(Waker::wake);
             }
-            Packet::Stored { user } => {
-                let user = self.read().get(&user).filter(|_| self.config.rules.has_store);
-                if let Some(user) = user {
-                    self.change(&user, State::restock);
-                }
-            }
-            Packet::ToRoom { room, except, message } => {
-                self.fan_out(Some(&room), &except, &PreparedMessage::new(message));
-            }
-            Packet::ToEveryone { except, message } => {
-                self.fan_out(None, &except, &PreparedMessage::new(message));
-            }
-            Packet::Disconnect { user, frame } => match frame.check() {
-                Ok(()) => {
-                    self.disconnect(&user, &frame);
-                }
-                // a connection could not be closed with it
-                Err(error) => self.backplane_failed(&error),
-            },
-            Packet::Replaced { user, login } => {
+            Signal::Replaced { user, login } => {
                 let user = self.read().get(&user);
                 if let Some(user) = user {
-                    let rules = &self.config.rules;
-                    let replaced = self.change(&user, |state, wakes| state.end_before(login, rules, wakes));
-                    self.counters.replaced.add(replaced);
+                    self.replace(&user, login);
                 }
             }
-        }
-    }
-
-    /// Sends the message to the other nodes where the user is connected, and returns whether there are any. If newer logins
-    /// replace older ones, a user is on one node at most, so other nodes are not asked while the user is on this one.
-    pub(crate) async fn publish_to(&self, user: &U, message: &PreparedMessage) -> Result<bool, ()> {
-        let Some(backplane) = &self.config.backplane else { return Ok(false) };
-        if !self.config.login.allows_many() && self.read().connections_of(user) > 0 {
-            return Ok(false);
-        }
-        let here = backplane.node();
-        let published = async {
-            let nodes = backplane.locate(user).await?;
-            let others: Vec<_> = nodes.into_iter().filter(|node| *node != here).collect();
-            let published = !others.is_empty();
-            // if several nodes get it, one that the user has left must not store what another one delivers
-            let store = others.len() == 1 && self.read().connections_of(user) == 0;
-            for node in others {
-                let message = message.message().clone();
-                let packet = Packet::ToUser { user: user.clone(), message, store };
-                backplane.publish(Target::Node(node), packet).await?;
+            Signal::Closed { user, upto, frame } => match frame.check() {
+                Ok(()) => {
+                    self.disconnect(&user, &frame, Some(upto));
+                }
+                // a connection could not be closed with it
+                Err(error) => self.failed(&LogError::refused(error)),
+            },
+            Signal::Restock { user, login, from } => {
+                let user = self.read().get(&user);
+                if let Some(user) = user {
+                    self.change(&user, |mailboxes, wakes| {
+                        for mailbox in mailboxes.iter_mut() {
+                            mailbox.restock(login, from, wakes);
+                        }
+                    });
+                }
             }
-            Ok(published)
-        };
-        published.await.map_err(|error: BackplaneError| self.backplane_failed(&*error))
-    }
-}
-
-/// Takes what other nodes publish, until the hub is dropped.
-fn subscribe<U>(backplane: &dyn Backplane<U>, hub: Weak<Inner<U>>) -> AbortHandle
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    let mut packets = backplane.subscribe();
-    let task = tokio::spawn(async move {
-        while let Some(packet) = poll_fn(|cx| packets.as_mut().poll_next(cx)).await
-            && let Some(hub) = hub.upgrade()
-        {
-            hub.handle(packet).await;
+            Signal::Packet(Packet { room, except, message }) => {
+                self.fan_out(room.as_deref(), &except, &PreparedMessage::new(message)).await;
+            }
+            Signal::Gap | Signal::Up => {
+                let hub = Arc::clone(self);
+                tokio::spawn(async move { hub.resync().await });
+            }
+            Signal::Down => {}
         }
-    });
-    task.abort_handle()
-}
-
-/// A user's entry in the registry, for as long as it is needed.
-pub(crate) struct Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    pub(crate) inner: Arc<Inner<U>>,
-    pub(crate) user: Arc<User<U>>,
-}
-
-impl<U> Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    pub(crate) fn new(inner: &Arc<Inner<U>>, id: &U) -> Self {
-        Self { user: inner.write().lease(id), inner: Arc::clone(inner) }
     }
 
-    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State, &Rules, &mut Wakes) -> T) -> T {
-        let rules = &self.inner.config.rules;
-        self.inner.change(&self.user, |state, wakes| change(state, rules, wakes))
-    }
-
-    /// Waits until nobody else moves messages of this user into the store or out of it, and all that are to be stored are.
-    pub(crate) async fn pass_gate(&self) -> OwnedMutexGuard<()> {
-        let gate = Arc::clone(&self.user.gate).lock_owned().await;
-        let Some(store) = self.inner.config.store.clone().filter(|_| self.user.lock().is_unsettled()) else {
-            return gate;
-        };
-        let lease = self.clone();
-        // a task of its own ends what it has begun, even if nobody waits for it any more
-        let settling = tokio::spawn(async move {
-            lease.settle(&*store).await;
-            gate
+    /// Signals may have been missed: all connections look into the log, and all logins are asserted.
+    async fn resync(&self) {
+        let users = self.read().everyone();
+        for user in &users {
+            self.change(user, |mailboxes, wakes| mailboxes.iter_mut().for_each(|it| it.resync(wakes)));
+        }
+        let held = users.iter().flat_map(|user| {
+            let mailboxes = user.lock();
+            let open = mailboxes.iter().filter(|mailbox| mailbox.is_open());
+            open.map(|it| (Arc::clone(user), it.connection, it.login, it.confirmed())).collect::<Vec<_>>()
         });
-        match settling.await {
-            Ok(gate) => gate,
-            // the runtime is shutting down
-            Err(_) => Arc::clone(&self.user.gate).lock_owned().await,
+        for batch in held.collect::<Vec<_>>().chunks(ASSERTED) {
+            self.reassert(batch).await;
         }
     }
 
-    /// Puts into the store what is on its way there.
-    pub(crate) async fn settle(&self, store: &dyn OfflineStore<U>) {
-        let (id, counters) = (&self.user.id, &self.inner.counters);
-        loop {
-            let restore = std::mem::take(&mut self.user.lock().to_restore);
-            if !restore.is_empty() {
-                let count = restore.len();
-                if let Err(error) = ask(async || store.restore(id, restore).await).await {
-                    self.inner.store_failed(&*error);
-                    counters.dropped.add(count);
+    async fn reassert(&self, batch: &[(Arc<User<U>>, u64, u64, u64)]) {
+        let (limit, replace) = (self.config.login.limit(), self.config.login.replaces());
+        let held = batch.iter().map(|(user, connection, login, confirmed)| Held {
+            user: &user.id,
+            connection: *connection,
+            login: *login,
+            confirmed: *confirmed,
+            limit,
+            replace,
+        });
+        let held: Vec<_> = held.collect();
+        let engine = &self.config.engine;
+        let standings = match ask(async || engine.reassert(&held).await).await {
+            Ok(standings) => standings,
+            Err(error) => return self.failed(&error),
+        };
+        for ((user, connection, ..), standing) in batch.iter().zip(standings) {
+            self.change(user, |mailboxes, wakes| {
+                let Some(mailbox) = find(mailboxes, *connection) else { return };
+                match standing {
+                    Standing::StartsAt(start) => mailbox.start_at(start, wakes),
+                    Standing::Gone(frame) => {
+                        let replaced =
+                            || CloseFrame::new(close_code::REPLACED, "replaced by a newer connection");
+                        mailbox.close(frame.unwrap_or_else(replaced), wakes);
+                    }
                 }
-                continue;
-            }
-            let Some(message) = self.user.lock().to_store.pop_front() else { break };
-            match ask(async || store.push(id, message.message().clone()).await).await {
-                Ok(Pushed::Stored { evicted }) => {
-                    counters.stored.add(1);
-                    counters.evicted.add(evicted);
-                }
-                Ok(Pushed::TooLarge) => counters.dropped.add(1),
-                Err(error) => {
-                    self.inner.store_failed(&*error);
-                    counters.dropped.add(1);
-                }
-            }
+            });
         }
     }
 }
 
-impl<U> Clone for Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    fn clone(&self) -> Self {
-        Self::new(&self.inner, &self.user.id)
-    }
+/// What became of a message that was offered to connections.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    taken: usize,
+    refused: usize,
+    too_large: bool,
 }
 
-impl<U> Drop for Lease<U>
-where
-    U: Clone + Eq + Hash + Send + Sync + 'static,
-{
-    fn drop(&mut self) {
-        self.inner.write().release(&self.user.id);
-    }
+/// What a log or a backplane answers. A panic in it is one more way to fail.
+pub(crate) async fn ask<T>(call: impl AsyncFnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
+    let mut call = pin!(async { call().await });
+    poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)))
+            .unwrap_or_else(|_| Poll::Ready(Err(LogError::unknown("it panicked"))))
+    })
+    .await
 }

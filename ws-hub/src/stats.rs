@@ -17,17 +17,17 @@ pub struct Stats {
     pub connections: usize,
     /// Rooms with somebody in them, now.
     pub rooms: usize,
-    /// Messages that were queued for connections.
+    /// Messages that had to wait for a connection, because it was full.
     pub queued: u64,
-    /// Messages that were handed to connections, those from the offline store too.
+    /// Messages that were handed to connections.
     pub sent: u64,
-    /// Messages that went into the offline store.
+    /// Messages for users who were not connected.
     pub stored: u64,
-    /// Messages that were accepted for a queue or the store, and went to make room for newer ones.
+    /// Messages that were accepted for a queue or a log, and went to make room for newer ones.
     pub evicted: u64,
     /// Messages that were not accepted.
     pub dropped: u64,
-    /// Calls of the offline store or the backplane that failed.
+    /// Calls of the log or the backplane that failed.
     pub failed: u64,
     /// Connections that were closed because too much waited for them.
     pub overflowed: u64,

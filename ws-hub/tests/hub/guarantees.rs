@@ -4,34 +4,34 @@ use ws_core::{WebSocketLayer, testing};
 use ws_hub::{Delivery, Guarantee, Hub, HubBuilder};
 
 use crate::support::{
-    ANNA, SECOND, TestStore, assert_silent, login, narrow, numbered, scripted, scripted_with, settle, text,
+    ANNA, SECOND, TestLog, assert_silent, login, narrow, numbered, scripted, scripted_with, settle, text,
     texts,
 };
 
-fn at_least_once() -> (HubBuilder<u64>, TestStore) {
-    let store = TestStore::default();
-    (Hub::builder().guarantee(Guarantee::AtLeastOnce).offline_store(store.clone()), store)
+fn at_least_once() -> (HubBuilder<u64>, TestLog) {
+    let log = TestLog::default();
+    (Hub::builder().guarantee(Guarantee::AtLeastOnce).log(log.clone()), log)
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_store_is_emptied_when_the_peer_has_answered_a_ping() {
-    let (builder, store) = at_least_once();
+async fn the_cursor_moves_when_the_peer_has_answered_a_ping() {
+    let (builder, log) = at_least_once();
     let hub = builder.build();
-    store.put(ANNA, &numbered("n", 0..3));
+    log.put(ANNA, &numbered("n", 0..3));
     let mut client = scripted(&hub, ANNA).await;
     client.pongs = false;
     for expected in numbered("n", 0..3) {
         assert_eq!(client.text().await, expected);
     }
     settle().await;
-    assert_eq!(store.texts(ANNA), numbered("n", 0..3), "nothing is confirmed");
+    assert_eq!(log.texts(ANNA), numbered("n", 0..3), "nothing is confirmed");
     drop(client);
     settle().await;
 
     let mut back = login(&hub, ANNA).await;
     assert_eq!(texts(&mut back, 3).await, numbered("n", 0..3), "they come again");
     settle().await;
-    assert_eq!(store.texts(ANNA), Vec::<String>::new());
+    assert_eq!(log.texts(ANNA), Vec::<String>::new());
     drop(back);
     settle().await;
     assert_silent(&mut login(&hub, ANNA).await).await;
@@ -39,7 +39,7 @@ async fn the_store_is_emptied_when_the_peer_has_answered_a_ping() {
 
 #[tokio::test(start_paused = true)]
 async fn live_messages_come_again_unless_they_are_confirmed() {
-    let (builder, store) = at_least_once();
+    let (builder, log) = at_least_once();
     let hub = builder.build();
     let mut client = scripted(&hub, ANNA).await;
     assert_eq!(hub.send(&ANNA, "confirmed").await, Delivery::Sent(1));
@@ -53,13 +53,13 @@ async fn live_messages_come_again_unless_they_are_confirmed() {
     assert_eq!(hub.send(&ANNA, "queued").await, Delivery::Sent(1));
     drop(client);
     settle().await;
-    assert_eq!(store.texts(ANNA), ["written", "queued"]);
+    assert_eq!(log.texts(ANNA), ["written", "queued"]);
     assert_eq!(texts(&mut login(&hub, ANNA).await, 2).await, ["written", "queued"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn messages_flow_while_they_are_confirmed() {
-    for builder in [Hub::builder(), Hub::builder().without_offline_store()] {
+    for builder in [Hub::builder(), Hub::builder().log(TestLog::default()), Hub::builder().without_log()] {
         let hub = builder.guarantee(Guarantee::AtLeastOnce).build();
         let mut client = login(&hub, ANNA).await;
         for message in numbered("n", 0..500) {
@@ -74,7 +74,7 @@ async fn messages_flow_while_they_are_confirmed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_returns_with_unconfirmed_messages_ends_when_they_are_confirmed() {
-    let (builder, store) = at_least_once();
+    let (builder, log) = at_least_once();
     let hub = builder.build();
     let attaching = hub.clone();
     let mut client = scripted_with(&narrow(), async move |socket| {
@@ -94,12 +94,12 @@ async fn a_handler_that_returns_with_unconfirmed_messages_ends_when_they_are_con
     let (got, close) = client.rest().await;
     assert_eq!((got, close.unwrap().0), (numbered("n", 0..20), 1000));
     settle().await;
-    assert_eq!(store.texts(ANNA), Vec::<String>::new());
+    assert_eq!(log.texts(ANNA), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_returns_to_a_peer_who_answers_no_ping_ends_with_keepalive() {
-    let (builder, store) = at_least_once();
+    let (builder, log) = at_least_once();
     let hub = builder.build();
     let layer = WebSocketLayer::new().pong_timeout(10 * SECOND);
     let mut client = scripted_with(&layer, {
@@ -118,29 +118,29 @@ async fn a_handler_that_returns_to_a_peer_who_answers_no_ping_ends_with_keepaliv
     assert_eq!(client.text().await, "unconfirmed");
     client.rest().await;
     settle().await;
-    assert_eq!(store.texts(ANNA), ["unconfirmed"]);
+    assert_eq!(log.texts(ANNA), ["unconfirmed"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_kick_does_not_wait_for_a_confirmation() {
-    let (builder, store) = at_least_once();
+    let (builder, log) = at_least_once();
     let hub = builder.build();
     let mut client = scripted(&hub, ANNA).await;
     client.pongs = false;
     assert_eq!(hub.send(&ANNA, "unconfirmed").await, Delivery::Sent(1));
     settle().await;
-    hub.kick(&ANNA).await;
+    hub.kick(&ANNA).await.unwrap();
     let (got, close) = client.rest().await;
     assert_eq!((got, close.unwrap().0), (vec!["unconfirmed".to_owned()], 4003));
     settle().await;
-    assert_eq!(store.texts(ANNA), ["unconfirmed"], "it may come twice");
+    assert_eq!(log.texts(ANNA), ["unconfirmed"], "it may come twice");
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_most_once_nothing_comes_twice() {
-    let store = TestStore::default();
-    let hub = Hub::builder().offline_store(store.clone()).build();
-    store.put(ANNA, &numbered("n", 0..200));
+    let log = TestLog::default();
+    let hub = Hub::builder().log(log.clone()).build();
+    log.put(ANNA, &numbered("n", 0..200));
     let mut all = Vec::new();
     for _ in 0..30 {
         // an attached future that is dropped in the midst of it

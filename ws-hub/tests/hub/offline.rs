@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ws_hub::{Delivery, DropReason, Hub, Login, MemoryStore};
+use ws_hub::{Delivery, DropReason, Hub, Login, MemoryLog};
 
 use crate::support::{
     ANNA, BOB, SECOND, assert_silent, connect, login, numbered, rest, scripted, settle, text, texts,
@@ -26,21 +26,19 @@ async fn stored_messages_come_first_and_live_ones_after_them_without_an_overflow
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_overflow_while_it_catches_up_loses_nothing() {
+async fn more_than_the_queue_takes_while_it_catches_up_waits_in_the_log() {
     let hub = Hub::new();
     for message in numbered("stored", 0..80) {
         assert!(hub.send(&ANNA, message).await.is_accepted());
     }
-    let slow = scripted(&hub, ANNA).await;
+    let mut slow = scripted(&hub, ANNA).await;
     for message in numbered("live", 0..120) {
-        assert!(hub.send(&ANNA, message).await.is_accepted());
+        assert_eq!(hub.send(&ANNA, message).await, Delivery::Sent(1));
     }
-    let (mut all, close) = slow.rest().await;
-    assert_eq!((all.len() < 80, close.unwrap().0), (true, 4100));
-    let mut back = login(&hub, ANNA).await;
-    all.extend(texts(&mut back, 200 - all.len()).await);
-    assert_eq!(all, [numbered("stored", 0..80), numbered("live", 0..120)].concat());
-    assert_silent(&mut back).await;
+    for expected in [numbered("stored", 0..80), numbered("live", 0..120)].concat() {
+        assert_eq!(slow.text().await, expected);
+    }
+    assert_eq!(hub.stats().overflowed, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,8 +65,8 @@ async fn each_connection_that_is_replaced_while_it_catches_up_hands_over_to_the_
 
 #[tokio::test(start_paused = true)]
 async fn the_oldest_go_when_a_user_has_too_many() {
-    let store = MemoryStore::new().per_user(10, 1024 * 1024);
-    let hub = Hub::builder().offline_store(store).build();
+    let log = MemoryLog::new().per_user(10, 1024 * 1024);
+    let hub = Hub::builder().log(log).build();
     for message in numbered("n", 0..10) {
         assert_eq!(hub.send(&ANNA, message).await, Delivery::Stored { evicted: 0 });
     }
@@ -81,9 +79,9 @@ async fn the_oldest_go_when_a_user_has_too_many() {
 
 #[tokio::test(start_paused = true)]
 async fn the_bytes_of_a_user_and_of_all_are_bounded() {
-    // in all, a message counts as its length and 64 bytes
-    let store = MemoryStore::new().per_user(100, 236).in_all(500);
-    let hub = Hub::builder().offline_store(store).build();
+    // in all, a message counts as its length and 128 bytes, and a user as 256 bytes and twice the size of their id
+    let log = MemoryLog::new().per_user(100, 236).in_all(2 * (256 + 16) + 2 * 128 + 236 + 136);
+    let hub = Hub::builder().log(log).build();
     assert_eq!(hub.send(&ANNA, vec![0; 237]).await, Delivery::Dropped(DropReason::TooLarge));
     for (text, evicted) in [("a".repeat(118), 0), ("b".repeat(118), 0), ("c".repeat(236), 2)] {
         assert_eq!(hub.send(&ANNA, text).await, Delivery::Stored { evicted });
@@ -97,8 +95,8 @@ async fn the_bytes_of_a_user_and_of_all_are_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn messages_that_are_too_old_are_forgotten() {
-    let store = MemoryStore::new().time_to_live(60 * SECOND);
-    let hub = Hub::builder().offline_store(store).build();
+    let log = MemoryLog::new().time_to_live(60 * SECOND);
+    let hub = Hub::builder().log(log).build();
     assert!(hub.send(&ANNA, "old").await.is_accepted());
     tokio::time::sleep(40 * SECOND).await;
     assert!(hub.send(&ANNA, "new").await.is_accepted());
@@ -110,7 +108,7 @@ async fn messages_that_are_too_old_are_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_store_nothing_is_kept() {
-    let hub = Hub::builder().without_offline_store().build();
+    let hub = Hub::builder().without_log().build();
     assert_eq!(hub.send(&ANNA, "gone").await, Delivery::Dropped(DropReason::Offline));
     assert_silent(&mut login(&hub, ANNA).await).await;
 }
@@ -167,10 +165,8 @@ async fn a_connection_that_dies_while_it_catches_up_leaves_the_rest_to_another_o
 
 #[tokio::test(start_paused = true)]
 async fn what_only_a_dying_connection_had_goes_to_another_one() {
-    for hub in [
-        Hub::builder().login(Login::AllowMany(2)).build(),
-        Hub::builder().login(Login::AllowMany(2)).without_offline_store().build(),
-    ] {
+    {
+        let hub = Hub::builder().login(Login::AllowMany(2)).build();
         let slow = scripted(&hub, ANNA).await;
         for message in numbered("early", 0..10) {
             assert_eq!(hub.send(&ANNA, message).await, Delivery::Sent(1));
@@ -246,10 +242,10 @@ async fn a_message_sent_while_the_old_connection_closes_comes_after_what_waited(
 #[test]
 fn bounds_of_nothing_are_refused_when_the_store_is_made() {
     for (messages, bytes) in [(0, 1), (1, 0)] {
-        let result = std::panic::catch_unwind(|| MemoryStore::<u64>::new().per_user(messages, bytes));
+        let result = std::panic::catch_unwind(|| MemoryLog::<u64>::new().per_user(messages, bytes));
         assert!(result.is_err());
     }
-    assert!(std::panic::catch_unwind(|| MemoryStore::<u64>::new().in_all(0)).is_err());
-    let store = MemoryStore::<u64>::new().time_to_live(Duration::from_secs(1));
-    assert!(store.is_empty());
+    assert!(std::panic::catch_unwind(|| MemoryLog::<u64>::new().in_all(0)).is_err());
+    let log = MemoryLog::<u64>::new().time_to_live(Duration::from_secs(1));
+    assert!(log.is_empty());
 }

@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 use ws_core::{WebSocket, testing};
-use ws_hub::{Hub, Login, MemoryStore};
+use ws_hub::{Hub, Login, MemoryLog};
 
-use crate::support::{ANNA, Call, Mood, TestStore, connect, connect_with};
+use crate::support::{ANNA, Call, Mood, TestLog, connect, connect_with};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -150,12 +150,12 @@ async fn the_limit_of_connections_is_exact() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn messages_race_with_logins_and_keep_their_order() {
     const MESSAGES: u32 = 10_000;
-    let store = TestStore::default();
-    for call in [Call::Push, Call::Peek, Call::Remove, Call::Restore] {
-        store.feels(call, Mood::Yields);
+    let log = TestLog::default();
+    for call in [Call::Append, Call::Read, Call::Acknowledge, Call::GiveBack] {
+        log.feels(call, Mood::Yields);
     }
-    let roomy = MemoryStore::new().per_user(MESSAGES as usize, 16 * 1024 * 1024);
-    for hub in [Hub::builder().offline_store(roomy).build(), Hub::builder().offline_store(store).build()] {
+    let roomy = MemoryLog::new().per_user(MESSAGES as usize, 16 * 1024 * 1024);
+    for hub in [Hub::builder().log(roomy).build(), Hub::builder().log(log).build()] {
         let sending = tokio::spawn({
             let hub = hub.clone();
             async move {

@@ -1,17 +1,21 @@
-//! Clients that read or do not, and a store that is slow, fails and panics.
+//! Clients that read or do not, and a log that is slow, fails and panics.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::HashMap;
+use std::future::{Future, pending};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use ws_core::{Message, Outcome, WebSocket, WebSocketLayer, testing};
-use ws_hub::{Hub, Member, OfflineStore, Pushed, StoreError, Stored};
+use ws_hub::{
+    Acknowledge, After, Append, Appended, Durability, Hub, Log, LogError, Member, MemoryLog, MessageId, Page,
+    Read,
+};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -214,11 +218,13 @@ pub(crate) fn numbered(prefix: &str, numbers: std::ops::Range<usize>) -> Vec<Str
     numbers.map(|number| format!("{prefix} {number}")).collect()
 }
 
-/// What a store does when it is called.
+/// What a log does when it is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mood {
     Fails,
     Panics,
+    /// Does what it is asked for, and never answers.
+    Hangs,
     /// Lets others run, does what it is asked for, and lets others run.
     Yields,
     /// Waits this long, does what it is asked for, and waits once more.
@@ -227,25 +233,30 @@ pub(crate) enum Mood {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Call {
-    Push,
-    Restore,
-    Peek,
-    Remove,
+    Append,
+    Read,
+    Acknowledge,
+    GiveBack,
 }
 
-/// A store in memory without bounds. It checks that it is never called twice at the same time for one user.
-#[derive(Clone, Default)]
-pub(crate) struct TestStore(Arc<Contents>);
+/// A log in memory that takes its time, or fails, when it is told to. It does nothing at once.
+#[derive(Clone)]
+pub(crate) struct TestLog(Arc<Contents>);
 
-#[derive(Default)]
 struct Contents {
-    users: Mutex<HashMap<u64, VecDeque<Stored>>>,
-    next: AtomicU64,
-    busy: Mutex<HashSet<u64>>,
+    log: MemoryLog<u64>,
     moods: Mutex<HashMap<Call, Mood>>,
+    calls: AtomicUsize,
 }
 
-impl TestStore {
+impl Default for TestLog {
+    fn default() -> Self {
+        let log = MemoryLog::new().per_user(100_000, 64 * 1024 * 1024);
+        Self(Arc::new(Contents { log, moods: Mutex::default(), calls: AtomicUsize::new(0) }))
+    }
+}
+
+impl TestLog {
     pub(crate) fn feels(&self, call: Call, mood: impl Into<Option<Mood>>) {
         let mut moods = self.0.moods.lock().unwrap();
         match mood.into() {
@@ -255,96 +266,93 @@ impl TestStore {
     }
 
     pub(crate) fn slow(time: Duration) -> Self {
-        let store = Self::default();
-        for call in [Call::Push, Call::Restore, Call::Peek, Call::Remove] {
-            store.feels(call, Mood::Slow(time));
+        let log = Self::default();
+        for call in [Call::Append, Call::Read, Call::Acknowledge, Call::GiveBack] {
+            log.feels(call, Mood::Slow(time));
         }
-        store
+        log
     }
 
-    fn users(&self) -> MutexGuard<'_, HashMap<u64, VecDeque<Stored>>> {
-        self.0.users.lock().unwrap()
+    /// How often it was called.
+    pub(crate) fn calls(&self) -> usize {
+        self.0.calls.load(Ordering::Relaxed)
     }
 
-    /// What is stored for a user.
+    /// What is not delivered to a user.
     pub(crate) fn texts(&self, user: u64) -> Vec<String> {
-        let users = self.users();
-        let stored = users.get(&user).into_iter().flatten();
-        stored.map(|stored| stored.message.as_text().unwrap().to_owned()).collect()
+        let page = Page { messages: usize::MAX, bytes: usize::MAX };
+        let read = self.0.log.read(&user, After::Cursor, page).now_or_never().unwrap().unwrap();
+        read.entries.iter().map(|entry| entry.message.as_text().unwrap().to_owned()).collect()
     }
 
     pub(crate) fn put(&self, user: u64, texts: &[String]) {
         for text in texts {
-            let id = self.0.next.fetch_add(1, Ordering::Relaxed).into();
-            self.users().entry(user).or_default().push_back(Stored::new(id, text.as_str()));
+            let message = Message::text(text.as_str());
+            self.0.log.append_now(&Append::new(&user, MessageId::random(), &message)).unwrap();
         }
     }
 
-    async fn call<T>(&self, user: u64, call: Call, work: impl FnOnce() -> T) -> Result<T, StoreError> {
-        let mood = self.0.moods.lock().unwrap().get(&call).copied();
-        assert!(self.0.busy.lock().unwrap().insert(user), "two calls at once for one user");
-        let _busy = Busy(self, user);
-        match mood {
-            Some(Mood::Fails) => Err("out of order".into()),
-            Some(Mood::Panics) => panic!("the store panics, as it was told to"),
-            Some(Mood::Yields) => {
-                yield_now().await;
-                let result = work();
-                yield_now().await;
-                Ok(result)
-            }
-            Some(Mood::Slow(time)) => {
-                sleep(time).await;
-                let result = work();
-                sleep(time).await;
-                Ok(result)
-            }
-            None => Ok(work()),
-        }
-    }
-}
-
-struct Busy<'a>(&'a TestStore, u64);
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.0.busy.lock().unwrap().remove(&self.1);
-    }
-}
-
-impl OfflineStore<u64> for TestStore {
-    fn push<'a>(&'a self, user: &'a u64, message: Message) -> BoxFuture<'a, Result<Pushed, StoreError>> {
-        Box::pin(self.call(*user, Call::Push, move || {
-            let id = self.0.next.fetch_add(1, Ordering::Relaxed).into();
-            self.users().entry(*user).or_default().push_back(Stored::new(id, message));
-            Pushed::Stored { evicted: 0 }
-        }))
-    }
-
-    fn restore<'a>(&'a self, user: &'a u64, messages: Vec<Stored>) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.call(*user, Call::Restore, move || {
-            let mut users = self.users();
-            let mailbox = users.entry(*user).or_default();
-            messages.into_iter().rev().for_each(|stored| mailbox.push_front(stored));
-        }))
-    }
-
-    fn peek<'a>(
+    fn call<'a, T: Send + 'a>(
         &'a self,
-        user: &'a u64,
-        messages: usize,
-        _bytes: usize,
-    ) -> BoxFuture<'a, Result<Vec<Stored>, StoreError>> {
-        Box::pin(self.call(*user, Call::Peek, move || {
-            self.users().get(user).into_iter().flatten().take(messages).cloned().collect()
-        }))
+        call: Call,
+        work: BoxFuture<'a, T>,
+        failed: impl FnOnce() -> T + Send + 'a,
+    ) -> BoxFuture<'a, T> {
+        Box::pin(async move {
+            self.0.calls.fetch_add(1, Ordering::Relaxed);
+            let mood = self.0.moods.lock().unwrap().get(&call).copied();
+            match mood {
+                Some(Mood::Fails) => failed(),
+                Some(Mood::Panics) => panic!("the log panics, as it was told to"),
+                Some(Mood::Hangs) => {
+                    work.await;
+                    pending().await
+                }
+                Some(Mood::Yields) => {
+                    yield_now().await;
+                    let result = work.await;
+                    yield_now().await;
+                    result
+                }
+                Some(Mood::Slow(time)) => {
+                    sleep(time).await;
+                    let result = work.await;
+                    sleep(time).await;
+                    result
+                }
+                None => work.await,
+            }
+        })
+    }
+}
+
+fn refused() -> LogError {
+    LogError::refused("out of order")
+}
+
+impl Log<u64> for TestLog {
+    fn durability(&self) -> Durability {
+        Durability::Process
     }
 
-    fn remove<'a>(&'a self, user: &'a u64, ids: &'a [u128]) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.call(*user, Call::Remove, move || {
-            if let Some(mailbox) = self.users().get_mut(user) {
-                mailbox.retain(|stored| !ids.contains(&stored.id));
-            }
-        }))
+    fn append<'a>(&'a self, batch: &'a [Append<'a, u64>]) -> BoxFuture<'a, Vec<Result<Appended, LogError>>> {
+        let failed = || batch.iter().map(|_| Err(refused())).collect();
+        self.call(Call::Append, self.0.log.append(batch), failed)
+    }
+
+    fn read<'a>(&'a self, user: &'a u64, after: After, page: Page) -> BoxFuture<'a, Result<Read, LogError>> {
+        self.call(Call::Read, self.0.log.read(user, after, page), || Err(refused()))
+    }
+
+    fn acknowledge<'a>(
+        &'a self,
+        batch: &'a [Acknowledge<'a, u64>],
+    ) -> BoxFuture<'a, Vec<Result<(), LogError>>> {
+        let failed = || batch.iter().map(|_| Err(refused())).collect();
+        self.call(Call::Acknowledge, self.0.log.acknowledge(batch), failed)
+    }
+
+    fn give_back<'a>(&'a self, user: &'a u64, number: u64) -> BoxFuture<'a, Result<(), LogError>> {
+        self.call(Call::GiveBack, self.0.log.give_back(user, number), || Err(refused()))
     }
 }

@@ -1,0 +1,536 @@
+//! [`InProcess`]: joins the hubs of one process; a hub without a backplane is the only node of one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::{Future, ready};
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use tokio::sync::mpsc;
+use ws_core::{CloseFrame, Message};
+
+use crate::backplane::{
+    Ack, Acked, Backplane, Held, LoggedIn, LoginError, LoginRequest, Logout, NodeId, Online, Packet, Sent,
+    Signal, Standing,
+};
+use crate::directory::{Begun, Directory, Place, Restock, TooMany, Verdict};
+use crate::faults::{Call, Faults};
+use crate::log::{
+    Acknowledge, After, Append, Appended, Continuity, Durability, Entry, Log, LogError, Page, Read,
+};
+use crate::memory::MemoryLog;
+use crate::position::{MessageId, Position};
+
+/// Signals that may wait for one node. More are lost, and the node is told so.
+const INBOX: usize = 4096;
+
+/// A backplane for hubs of one process: a node of it.
+///
+/// It is for tests of what several nodes do, and for programs with several hubs over the same users. All nodes share a
+/// [`Log`]; by default that is a [`MemoryLog`]. It can [be told](Self::faults) to fail as a broker does.
+///
+/// ```
+/// use ws_hub::{Hub, InProcess};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let node = InProcess::new();
+/// let other = node.another();
+/// let [first, second] = [node, other].map(|node| Hub::<u64>::builder().backplane(node).build());
+/// let reach = first.broadcast("to all users of both").await;
+/// assert_eq!((reach.here, reach.others.unwrap()), (0, 1));
+/// # drop(second);
+/// # }
+/// ```
+pub struct InProcess<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    shared: Arc<Shared<U>>,
+    node: usize,
+    inbox: Mutex<Option<Inbox<U>>>,
+}
+
+struct Shared<U> {
+    log: Arc<dyn Log<U>>,
+    directory: Mutex<Directory<U>>,
+    nodes: Mutex<Nodes<U>>,
+    faults: Faults<U>,
+}
+
+struct Nodes<U> {
+    inboxes: HashMap<usize, Outbox<U>>,
+    created: usize,
+}
+
+/// A message to append, for a task of its own.
+struct Owned<U> {
+    user: U,
+    id: MessageId,
+    message: Message,
+    again: bool,
+}
+
+/// Where signals for a node go.
+struct Outbox<U> {
+    sender: mpsc::Sender<Signal<U>>,
+    gap: Arc<AtomicBool>,
+}
+
+/// The signals for a node, as a stream.
+struct Inbox<U> {
+    receiver: mpsc::Receiver<Signal<U>>,
+    /// Some did not fit.
+    gap: Arc<AtomicBool>,
+}
+
+impl<U> Stream for Inbox<U> {
+    type Item = Signal<U>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Signal<U>>> {
+        if self.gap.swap(false, Ordering::AcqRel) {
+            return Poll::Ready(Some(Signal::Gap));
+        }
+        self.receiver.poll_recv(cx)
+    }
+}
+
+impl<U> Clone for Outbox<U> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), gap: Arc::clone(&self.gap) }
+    }
+}
+
+impl<U> Outbox<U> {
+    fn send(&self, signal: Signal<U>) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(signal) {
+            self.gap.store(true, Ordering::Release);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // each use leaves it whole
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<U: Clone + Eq + Hash + Send + Sync + 'static> InProcess<U> {
+    /// The first node of a backplane, over a [`MemoryLog`] with its defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::over(MemoryLog::new())
+    }
+
+    /// The first node of a backplane over a log.
+    #[must_use]
+    pub fn over(log: impl Log<U>) -> Self {
+        let nodes = Nodes { inboxes: HashMap::new(), created: 0 };
+        Self::on(Arc::new(Shared {
+            log: Arc::new(log),
+            directory: Mutex::new(Directory::new()),
+            nodes: Mutex::new(nodes),
+            faults: Faults::default(),
+        }))
+    }
+
+    /// Another node of the same backplane.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self::on(Arc::clone(&self.shared))
+    }
+
+    fn on(shared: Arc<Shared<U>>) -> Self {
+        let (sender, receiver) = mpsc::channel(INBOX);
+        let gap = Arc::new(AtomicBool::new(false));
+        let mut nodes = lock(&shared.nodes);
+        nodes.created += 1;
+        let node = nodes.created;
+        nodes.inboxes.insert(node, Outbox { sender, gap: Arc::clone(&gap) });
+        drop(nodes);
+        Self { shared, node, inbox: Mutex::new(Some(Inbox { receiver, gap })) }
+    }
+
+    /// What tests can have go wrong, on all nodes.
+    #[must_use]
+    pub fn faults(&self) -> &Faults<U> {
+        &self.shared.faults
+    }
+
+    /// This node is believed to be gone, until [`renew_lease`](Self::renew_lease): its logins are over, and it can do nothing.
+    pub fn end_lease(&self) {
+        self.shared.faults.set_dead(self.node, true);
+        self.shared.end_node(self.node);
+    }
+
+    /// This node is back. Its hub is told that it may have missed something.
+    pub fn renew_lease(&self) {
+        self.shared.faults.set_dead(self.node, false);
+        self.shared.push(self.node, Signal::Gap);
+    }
+
+    /// Asks the faults, does what is asked for, and answers, or not.
+    fn call<'a, T: Send + 'a>(
+        &'a self,
+        call: Call,
+        work: impl Future<Output = Result<T, LogError>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, LogError>> {
+        Box::pin(async move { self.shared.faults.call(self.node, call, work).await })
+    }
+
+    fn place(&self, connection: u64) -> Place {
+        Place { node: self.node, connection }
+    }
+}
+
+impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
+    fn push(&self, node: usize, signal: Signal<U>) {
+        let outbox = lock(&self.nodes).inboxes.get(&node).cloned();
+        if let Some(outbox) = outbox {
+            self.faults.push(signal, move |signal| outbox.send(signal));
+        }
+    }
+
+    fn restock(&self, user: &U, restock: Option<Restock>) {
+        if let Some(Restock { node, login, from }) = restock {
+            self.push(node, Signal::Restock { user: user.clone(), login, from });
+        }
+    }
+
+    fn end_node(&self, node: usize) {
+        let restocks = lock(&self.directory).end_all_of(node);
+        for (user, restock) in restocks {
+            self.restock(&user, Some(restock));
+        }
+    }
+
+    /// A message was appended: tells the nodes of its user, and `here` if it is `told`. Returns how many connections the user
+    /// has on nodes other than `here`.
+    fn appended(&self, append: &Append<'_, U>, appended: Appended, here: usize, told: bool) -> usize {
+        let Appended::Logged { position, previous, .. } = appended else { return 0 };
+        let mut elsewhere = 0;
+        let mut nodes = Vec::new();
+        for node in lock(&self.directory).appended(append.user, position) {
+            elsewhere += usize::from(node != here);
+            if (told || node != here) && !nodes.contains(&node) {
+                nodes.push(node);
+            }
+        }
+        for node in nodes {
+            let entry = Entry::new(position, previous, append.message.clone());
+            self.push(node, Signal::Entry { user: append.user.clone(), entry });
+        }
+        elsewhere
+    }
+
+    fn known(&self, append: &Append<'_, U>) -> Option<Position> {
+        lock(&self.directory).known(append.user)
+    }
+
+    /// Appends and signals what a batch says.
+    async fn append_all(&self, batch: Vec<Owned<U>>, here: usize) -> Vec<Result<Sent, LogError>> {
+        let appends: Vec<_> = batch
+            .iter()
+            .map(|Owned { user, id, message, again }| {
+                let append = Append::new(user, *id, message).again(*again);
+                let known = self.known(&append);
+                append.known(known)
+            })
+            .collect();
+        let results = self.log.append(&appends).await;
+        let sent = appends.iter().zip(results).map(|(append, result)| {
+            let appended = result?;
+            let elsewhere = self.appended(append, appended, here, true);
+            Ok(Sent { appended, elsewhere })
+        });
+        sent.collect()
+    }
+
+    async fn acknowledge_one(&self, ack: &Ack<'_, U>) -> Result<Acked, LogError> {
+        let verdict = lock(&self.directory).acknowledge(ack.user, ack.login, ack.start, ack.upto);
+        let upto = match verdict {
+            Verdict::Cursor(upto) => upto,
+            Verdict::StartsAt(start) => return Ok(Acked::StartsAt(start)),
+            Verdict::Gone(frame) => return Ok(Acked::Gone(frame)),
+        };
+        let acknowledge = Acknowledge { user: ack.user, upto };
+        if !self.log.acknowledge_now(&acknowledge) {
+            self.log.acknowledge(&[acknowledge]).await.remove(0)?;
+        }
+        Ok(Acked::Done)
+    }
+
+    async fn log_in(
+        &self,
+        place: Place,
+        login: &LoginRequest<'_, U>,
+    ) -> Result<Result<LoggedIn, LoginError>, LogError> {
+        let begun = lock(&self.directory).begin(login.user, place, login.limit, login.replace);
+        let Begun { number, replaced, is_covered } = match begun {
+            Ok(begun) => begun,
+            Err(TooMany) => return Ok(Err(LoginError::TooMany)),
+        };
+        for node in replaced {
+            if node != place.node {
+                self.push(node, Signal::Replaced { user: login.user.clone(), login: number });
+            }
+        }
+        let read = self.first_read(login, is_covered).await?;
+        let (is_in, restock) =
+            lock(&self.directory).start(login.user, number, read.after, read.cursor, read.top);
+        self.restock(login.user, restock);
+        if !is_in {
+            return Ok(Err(LoginError::Gone(None)));
+        }
+        Ok(Ok(LoggedIn { login: number, read }))
+    }
+
+    /// What a login gets first: what follows the position that its client knows, or what nobody has got.
+    async fn first_read(&self, login: &LoginRequest<'_, U>, is_covered: bool) -> Result<Read, LogError> {
+        let after = login.after.map_or(After::Cursor, After::Position);
+        let mut read = self.log.read(login.user, after, login.page).await?;
+        let goes_on = login.after.is_some() && read.continuity == Continuity::Complete;
+        if goes_on {
+            // the client has got everything up to there
+            read.cursor = read.cursor.max(read.after);
+            self.log.acknowledge(&[Acknowledge { user: login.user, upto: read.after }]).await.remove(0)?;
+        } else if is_covered {
+            // another connection sends what nobody has got yet
+            read.entries.clear();
+            read.after = read.top.map_or(read.after, |top| top.number);
+        }
+        Ok(read)
+    }
+
+    async fn log_out(&self, place: Place, logout: &Logout<'_, U>) -> Result<(), LogError> {
+        let (gives_back, restock) = lock(&self.directory).end(logout.user, place, logout.unsent_after);
+        self.restock(logout.user, restock);
+        if gives_back && let Some(number) = logout.unsent_after {
+            self.log.give_back(logout.user, number).await?;
+        }
+        Ok(())
+    }
+
+    fn reassert_one(&self, place: Place, held: &Held<'_, U>) -> Standing {
+        let (verdict, restock) = lock(&self.directory).reassert(
+            held.user,
+            held.login,
+            place,
+            held.confirmed,
+            held.limit,
+            held.replace,
+        );
+        self.restock(held.user, restock);
+        match verdict {
+            Verdict::StartsAt(start) => Standing::StartsAt(start),
+            Verdict::Cursor(_) | Verdict::Gone(None) => Standing::Gone(None),
+            Verdict::Gone(frame) => Standing::Gone(frame),
+        }
+    }
+}
+
+impl<U: Clone + Eq + Hash + Send + Sync + 'static> Default for InProcess<U> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<U: Clone + Eq + Hash + Send + Sync + 'static> Drop for InProcess<U> {
+    fn drop(&mut self) {
+        lock(&self.shared.nodes).inboxes.remove(&self.node);
+        self.shared.end_node(self.node);
+    }
+}
+
+impl<U: Clone + Eq + Hash + Send + Sync + 'static> fmt::Debug for InProcess<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InProcess").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U> {
+    fn node(&self) -> NodeId {
+        NodeId::new(self.node.to_string())
+    }
+
+    fn durability(&self) -> Durability {
+        self.shared.log.durability()
+    }
+
+    fn signals(&self) -> BoxStream<'static, Signal<U>> {
+        match lock(&self.inbox).take() {
+            Some(inbox) => Box::pin(inbox),
+            None => Box::pin(Nothing(PhantomData)),
+        }
+    }
+
+    fn append<'a>(&'a self, batch: &'a [Append<'a, U>]) -> BoxFuture<'a, Vec<Result<Sent, LogError>>> {
+        let owned = batch.iter().map(|append| Owned {
+            user: append.user.clone(),
+            id: append.id,
+            message: append.message.clone(),
+            again: append.again,
+        });
+        let (owned, shared, here) = (owned.collect::<Vec<_>>(), Arc::clone(&self.shared), self.node);
+        let count = batch.len();
+        Box::pin(async move {
+            // what has begun is also signalled, even if nobody waits for the answer any more
+            let work = async {
+                let task = tokio::spawn(async move { shared.append_all(owned, here).await });
+                task.await.map_err(LogError::unknown)
+            };
+            match self.shared.faults.call(self.node, Call::Append, work).await {
+                Ok(sent) => sent,
+                Err(error) => failed_all(error, count),
+            }
+        })
+    }
+
+    fn read<'a>(&'a self, user: &'a U, after: After, page: Page) -> BoxFuture<'a, Result<Read, LogError>> {
+        self.call(Call::Read, self.shared.log.read(user, after, page))
+    }
+
+    fn acknowledge<'a>(&'a self, batch: &'a [Ack<'a, U>]) -> BoxFuture<'a, Vec<Result<Acked, LogError>>> {
+        Box::pin(async move {
+            let work = async {
+                let mut acked = Vec::with_capacity(batch.len());
+                for ack in batch {
+                    acked.push(self.shared.acknowledge_one(ack).await);
+                }
+                Ok(acked)
+            };
+            match self.shared.faults.call(self.node, Call::Acknowledge, work).await {
+                Ok(acked) => acked,
+                Err(error) => failed_all(error, batch.len()),
+            }
+        })
+    }
+
+    fn login<'a>(&'a self, login: &'a LoginRequest<'a, U>) -> BoxFuture<'a, Result<LoggedIn, LoginError>> {
+        let work = self.shared.log_in(self.place(login.connection), login);
+        let call = self.call(Call::Login, work);
+        Box::pin(async move { call.await? })
+    }
+
+    fn logout<'a>(&'a self, batch: &'a [Logout<'a, U>]) -> BoxFuture<'a, Result<(), LogError>> {
+        self.call(Call::Logout, async move {
+            for logout in batch {
+                self.shared.log_out(self.place(logout.connection), logout).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn reassert<'a>(&'a self, held: &'a [Held<'a, U>]) -> BoxFuture<'a, Result<Vec<Standing>, LogError>> {
+        self.call(Call::Reassert, async move {
+            let standings = held.iter().map(|it| self.shared.reassert_one(self.place(it.connection), it));
+            Ok(standings.collect())
+        })
+    }
+
+    fn close<'a>(&'a self, user: &'a U, frame: &'a CloseFrame) -> BoxFuture<'a, Result<usize, LogError>> {
+        self.call(Call::Close, async move {
+            let (mut nodes, upto) = lock(&self.shared.directory).close(user, frame);
+            nodes.retain(|node| *node != self.node);
+            let count = nodes.len();
+            nodes.sort_unstable();
+            nodes.dedup();
+            for node in nodes {
+                self.shared.push(node, Signal::Closed { user: user.clone(), upto, frame: frame.clone() });
+            }
+            Ok(count)
+        })
+    }
+
+    fn publish(&self, packet: Packet<U>) -> BoxFuture<'_, Result<usize, LogError>> {
+        self.call(Call::Publish, async move {
+            let nodes: Vec<_> = lock(&self.shared.nodes).inboxes.keys().copied().collect();
+            let others: Vec<_> = nodes.into_iter().filter(|node| *node != self.node).collect();
+            for node in &others {
+                self.shared.push(*node, Signal::Packet(packet.clone()));
+            }
+            Ok(others.len())
+        })
+    }
+
+    fn connections<'a>(&'a self, users: &'a [U]) -> BoxFuture<'a, Result<Vec<usize>, LogError>> {
+        self.call(Call::Connections, async move {
+            let directory = lock(&self.shared.directory);
+            Ok(users.iter().map(|user| directory.count(user)).collect())
+        })
+    }
+
+    fn online<'a>(
+        &'a self,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Online<U>, LogError>> {
+        self.call(Call::Online, async move {
+            let skipped = after.map_or(Ok(0), str::parse::<usize>).map_err(LogError::refused)?;
+            let directory = lock(&self.shared.directory);
+            let users: Vec<_> = directory.users().skip(skipped).take(limit).cloned().collect();
+            let next = (users.len() == limit).then(|| (skipped + limit).to_string());
+            Ok(Online { users, next })
+        })
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        self.shared.end_node(self.node);
+        Box::pin(ready(()))
+    }
+
+    fn is_immediate(&self) -> bool {
+        self.shared.log.is_immediate() && !self.shared.faults.any()
+    }
+
+    fn append_now(&self, append: &Append<'_, U>) -> Option<Sent> {
+        if self.shared.faults.any() {
+            return None;
+        }
+        let append = Append { known: self.shared.known(append), ..*append };
+        let appended = self.shared.log.append_now(&append)?;
+        let elsewhere = self.shared.appended(&append, appended, self.node, false);
+        Some(Sent { appended, elsewhere })
+    }
+
+    fn acknowledge_now(&self, ack: &Ack<'_, U>) -> Option<Acked> {
+        if self.shared.faults.any() {
+            return None;
+        }
+        let mut directory = lock(&self.shared.directory);
+        // the directory and the log have the cursor in the same place
+        match directory.acknowledge(ack.user, ack.login, ack.start, ack.upto) {
+            Verdict::Cursor(upto) => {
+                self.shared.log.acknowledge_now(&Acknowledge { user: ack.user, upto }).then_some(Acked::Done)
+            }
+            Verdict::StartsAt(start) => Some(Acked::StartsAt(start)),
+            Verdict::Gone(frame) => Some(Acked::Gone(frame)),
+        }
+    }
+}
+
+/// One error, as the answer to each of a batch.
+fn failed_all<T>(error: LogError, count: usize) -> Vec<Result<T, LogError>> {
+    let (is_unknown, text) = (error.is_unknown(), error.to_string());
+    let again = || if is_unknown { LogError::unknown(text.clone()) } else { LogError::refused(text.clone()) };
+    let mut results: Vec<_> = (1..count).map(|_| Err(again())).collect();
+    results.push(Err(error));
+    results
+}
+
+/// A stream of nothing.
+struct Nothing<T>(PhantomData<fn() -> T>);
+
+impl<T> Stream for Nothing<T> {
+    type Item = T;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
+        Poll::Ready(None)
+    }
+}

@@ -1,0 +1,355 @@
+//! A connection of a user: letting it in, sending what it has to get, and its end.
+//!
+//! Both the handler and the pump, which does what the mailbox says, run inside of the connection's own task: what a turn of
+//! either sends leaves in one write, and a message to an idle connection wakes one task once.
+
+use std::future::{Future, poll_fn};
+use std::hash::Hash;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use futures_sink::Sink as _;
+use tokio::time::{sleep, timeout};
+use ws_core::{CloseFrame, Sender};
+
+use crate::backplane::{Ack, Acked, LoggedIn, LoginError, LoginRequest, Logout};
+use crate::error::Refused;
+use crate::log::{After, LogError, Page, Read};
+use crate::mailbox::{Mailbox, Next};
+use crate::position::Position;
+use crate::shared::{DEADLINE, Inner, ask};
+use crate::user::{User, find};
+
+/// How long to wait before what failed is tried again, at first and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// How often a logout is tried. After that, the lease of the node ends it.
+const LOGOUTS: u32 = 10;
+
+/// A connection, from before its login until it is over everywhere.
+pub(crate) struct Session<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    inner: Arc<Inner<U>>,
+    pub(crate) user: Arc<User<U>>,
+    pub(crate) connection: u64,
+    is_over: bool,
+    _place: Place<U>,
+}
+
+/// One of the connections that a drain waits for.
+struct Place<U>(Arc<Inner<U>>);
+
+impl<U> Drop for Place<U> {
+    fn drop(&mut self) {
+        self.0.attached.fetch_sub(1, Ordering::SeqCst);
+        self.0.left.notify_waiters();
+    }
+}
+
+impl<U> Place<U> {
+    fn new(inner: &Arc<Inner<U>>) -> Self {
+        inner.attached.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(inner))
+    }
+}
+
+/// Why a connection was not let in, and what to close it with.
+pub(crate) struct NotLetIn {
+    pub(crate) refused: Refused,
+    pub(crate) frame: CloseFrame,
+}
+
+impl From<Refused> for NotLetIn {
+    fn from(refused: Refused) -> Self {
+        Self { refused, frame: CloseFrame::new(refused.close_code(), refused.to_string()) }
+    }
+}
+
+/// What the log has answered.
+enum Answer {
+    Read(After, Option<Read>),
+    Acknowledged(u64, Result<Acked, ()>),
+}
+
+impl<U> Session<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    /// A connection that is to be let in.
+    pub(crate) fn new(inner: &Arc<Inner<U>>, id: &U, sender: &Sender) -> Self {
+        let user = inner.write().lease(id);
+        let connection = inner.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
+        user.lock().push(Mailbox::new(connection, sender.clone()));
+        let place = Place::new(inner);
+        Self { inner: Arc::clone(inner), user, connection, is_over: false, _place: place }
+    }
+
+    /// Asks for the login, and reads the first messages.
+    pub(crate) async fn log_in(&self, after: Option<Position>) -> Result<LoggedIn, NotLetIn> {
+        // nobody is let in while the hub drains
+        self.inner.read().check(0, None)?;
+        self.inner.listen();
+        let config = &self.inner.config;
+        let login = LoginRequest {
+            user: &self.user.id,
+            connection: self.connection,
+            limit: config.login.limit(),
+            replace: config.login.replaces(),
+            after,
+            page: Page::default(),
+        };
+        let asking = ask(async || Ok(config.engine.login(&login).await));
+        let answer = match timeout(DEADLINE, asking).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(LogError::unknown("no answer").into()),
+        };
+        answer.map_err(|error| match error {
+            LoginError::TooMany => Refused::AlreadyConnected.into(),
+            LoginError::Gone(None) => Refused::Gone.into(),
+            LoginError::Gone(Some(frame)) => NotLetIn { refused: Refused::Gone, frame },
+            LoginError::Failed(error) => {
+                self.inner.failed(&error);
+                Refused::Log.into()
+            }
+        })
+    }
+
+    /// Lets the connection in, in place of others if the policy says so. From here on it gets messages.
+    pub(crate) fn enter(&self, logged_in: LoggedIn) -> Result<(), NotLetIn> {
+        let Self { inner, user, .. } = self;
+        let login = logged_in.login;
+        let logged_in = LoggedIn { read: inner.framed_all(logged_in.read), ..logged_in };
+        let frame = CloseFrame::new(Refused::Gone.close_code(), Refused::Gone.to_string());
+        let (replaced, result) = inner.change(user, |mailboxes, wakes| {
+            let mut registry = inner.write();
+            let earlier =
+                |it: &&mut Mailbox| inner.config.login.replaces() && it.is_open() && it.login < login;
+            let leaving = mailboxes.iter_mut().filter(earlier).count();
+            if let Err(refused) = registry.check(leaving, inner.config.max_connections) {
+                return (0, Err(refused.into()));
+            }
+            // a newer login may have been answered before
+            let is_outranked =
+                inner.config.login.replaces() && mailboxes.iter().any(|it| it.is_open() && it.login > login);
+            let mut replaced = 0;
+            for mailbox in mailboxes.iter_mut().filter(earlier) {
+                replaced += usize::from(mailbox.close(frame.clone(), wakes));
+            }
+            let Some(mailbox) = find(mailboxes, self.connection) else {
+                return (replaced, Err(Refused::Gone.into()));
+            };
+            let is_in = !is_outranked && mailbox.enter(logged_in, Page::default(), wakes);
+            let closed_with = mailbox.close_frame().unwrap_or_else(|| frame.clone());
+            // while the lock is held under which there was room
+            registry.set_connections(&user.id, crate::user::open(mailboxes));
+            let result =
+                if is_in { Ok(()) } else { Err(NotLetIn { refused: Refused::Gone, frame: closed_with }) };
+            (replaced, result)
+        });
+        inner.counters.replaced.add(replaced);
+        user.moved.notify_waiters();
+        result
+    }
+
+    /// Sends what there is for the connection, until it is over, or is to be closed with the frame that is returned.
+    pub(crate) async fn pump(&self, sender: &Sender) -> Option<CloseFrame> {
+        let mut over = pin!(sender.closed());
+        let mut room = Room(sender.clone());
+        let mut ping: Option<BoxFuture<'_, (u64, bool)>> = None;
+        let mut call: Option<BoxFuture<'_, Answer>> = None;
+        let mut backoff = BACKOFF.0;
+        poll_fn(|cx| {
+            if over.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            loop {
+                if let Some(answered) = poll_taken(&mut ping, cx) {
+                    let (upto, has_come) = answered;
+                    if !has_come {
+                        return Poll::Ready(None);
+                    }
+                    self.with_mailbox(|mailbox, _| mailbox.ponged(upto));
+                }
+                if let Some(answer) = poll_taken(&mut call, cx) {
+                    self.answered(answer, &mut backoff);
+                }
+                match self.next(cx) {
+                    Next::Wait { wants_room: false } => return Poll::Pending,
+                    Next::Wait { wants_room: true } => match room.poll(cx) {
+                        Poll::Ready(true) => {}
+                        Poll::Ready(false) => return Poll::Ready(None),
+                        Poll::Pending => return Poll::Pending,
+                    },
+                    Next::Read(after) => call = Some(Box::pin(self.read(after, backoff))),
+                    Next::Acknowledge { start, upto } => {
+                        call = Some(Box::pin(self.acknowledge(start, upto, backoff)));
+                    }
+                    Next::Ping(upto) => {
+                        ping = Some(Box::pin(async move { (upto, sender.ping().await.is_ok()) }));
+                    }
+                    Next::Close(frame) => return Poll::Ready(Some(frame)),
+                    Next::Done => return Poll::Ready(None),
+                }
+            }
+        })
+        .await
+    }
+
+    fn next(&self, cx: &Context<'_>) -> Next {
+        let (next, has_moved) = self.inner.with_hands(&self.user.id, |hands| {
+            let mut mailboxes = self.user.lock();
+            let Some(mailbox) = find(&mut mailboxes, self.connection) else { return (Next::Done, false) };
+            let was_crowded = mailbox.is_crowded();
+            let next = mailbox.next(hands, cx);
+            (next, was_crowded && !mailbox.is_crowded())
+        });
+        if has_moved {
+            self.user.moved.notify_waiters();
+        }
+        next
+    }
+
+    fn with_mailbox<T>(&self, change: impl FnOnce(&mut Mailbox, &mut Vec<Waker>) -> T) -> Option<T> {
+        self.inner.change(&self.user, |mailboxes, wakes| {
+            find(mailboxes, self.connection).map(|mailbox| change(mailbox, wakes))
+        })
+    }
+
+    fn answered(&self, answer: Answer, backoff: &mut Duration) {
+        let has_failed = matches!(answer, Answer::Read(_, None) | Answer::Acknowledged(_, Err(())));
+        *backoff = if has_failed { (*backoff * 2).min(BACKOFF.1) } else { BACKOFF.0 };
+        self.with_mailbox(|mailbox, wakes| match answer {
+            Answer::Read(after, read) => {
+                let read = read.map(|read| self.inner.framed_all(read));
+                mailbox.read(after, read, Page::default(), wakes);
+            }
+            Answer::Acknowledged(upto, answer) => {
+                mailbox.call_over();
+                mailbox.acknowledged(upto, answer, wakes);
+            }
+        });
+    }
+
+    /// Reads the log. If that fails, the answer comes after a while, so that it is not tried again at once.
+    async fn read(&self, after: After, backoff: Duration) -> Answer {
+        let engine = &self.inner.config.engine;
+        let read = ask(async || engine.read(&self.user.id, after, Page::default()).await);
+        Answer::Read(after, self.in_time(read, backoff).await)
+    }
+
+    async fn acknowledge(&self, start: u64, upto: u64, backoff: Duration) -> Answer {
+        let answer = self.in_time(self.acknowledge_once(start, upto), backoff).await;
+        Answer::Acknowledged(upto, answer.ok_or(()))
+    }
+
+    async fn acknowledge_once(&self, start: u64, upto: u64) -> Result<Acked, LogError> {
+        let login = self.with_mailbox(|mailbox, _| mailbox.login).unwrap_or_default();
+        let batch = [Ack { user: &self.user.id, login, start, upto }];
+        let engine = &self.inner.config.engine;
+        let mut answers = ask(async || Ok(engine.acknowledge(&batch).await)).await?;
+        answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer")))
+    }
+
+    /// What a call answers. If it fails, or has no answer in time, that is known after a while.
+    async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, LogError>>,
+        backoff: Duration,
+    ) -> Option<T> {
+        let answer = timeout(DEADLINE, call).await;
+        match answer.unwrap_or_else(|_| Err(LogError::unknown("no answer"))) {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                self.inner.failed(&error);
+                sleep(backoff).await;
+                None
+            }
+        }
+    }
+
+    /// The connection is the user's no more. Ready when its login is over.
+    pub(crate) async fn leave(&mut self) {
+        if !self.is_over {
+            self.take_away().await;
+        }
+    }
+
+    /// Takes the connection away from the user at once; the future ends its login.
+    fn take_away(&mut self) -> BoxFuture<'static, ()> {
+        self.is_over = true;
+        let connection = self.connection;
+        let left = self.inner.change(&self.user, |mailboxes, _| {
+            let at = mailboxes.iter().position(|mailbox| mailbox.connection == connection)?;
+            let mailbox = mailboxes.remove(at);
+            Some((mailbox.login, mailbox.unacknowledged(), mailbox.unsent_after()))
+        });
+        self.user.moved.notify_waiters();
+        self.inner.write().release(&self.user.id);
+        let (inner, user) = (Arc::clone(&self.inner), Arc::clone(&self.user));
+        let place = Place::new(&inner);
+        Box::pin(async move {
+            let _place = place;
+            let Some((login, unacknowledged, unsent_after)) = left else { return };
+            let (engine, user) = (&inner.config.engine, &user.id);
+            if let Some((start, upto)) = unacknowledged {
+                let batch = [Ack { user, login, start, upto }];
+                let acknowledging = ask(async || Ok(engine.acknowledge(&batch).await));
+                // if it fails, the messages come once more
+                let _ = timeout(DEADLINE, acknowledging).await;
+            }
+            let batch = [Logout { user, connection, unsent_after }];
+            let mut backoff = BACKOFF.0;
+            for _ in 0..LOGOUTS {
+                let logging_out = timeout(DEADLINE, ask(async || engine.logout(&batch).await));
+                match logging_out.await.unwrap_or_else(|_| Err(LogError::unknown("no answer"))) {
+                    Ok(()) => return,
+                    Err(error) => inner.failed(&error),
+                }
+                sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF.1);
+            }
+        })
+    }
+}
+
+impl<U> Drop for Session<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let mut rest = self.take_away();
+        // a log in memory does it now
+        if rest.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(rest);
+        }
+    }
+}
+
+/// The output of a future, which is gone then.
+fn poll_taken<T>(future: &mut Option<BoxFuture<'_, T>>, cx: &mut Context<'_>) -> Option<T> {
+    let Poll::Ready(output) = future.as_mut()?.as_mut().poll(cx) else { return None };
+    *future = None;
+    Some(output)
+}
+
+/// Waits for room in the outbound buffer of a connection.
+struct Room(Sender);
+
+impl Room {
+    /// Ready when there is room, or, with `false`, when there never will be.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        Pin::new(&mut self.0).poll_ready(cx).map(|result| result.is_ok())
+    }
+}
