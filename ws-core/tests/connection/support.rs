@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -133,6 +133,8 @@ struct End(Option<io::ErrorKind>);
 /// What has gone over the wire, and what may.
 pub(crate) struct State {
     inbound: VecDeque<u8>,
+    /// What the peer sends over and over, so that there is always more to read.
+    flood: Vec<u8>,
     end: Option<End>,
     outbound: Vec<u8>,
     seen: usize,
@@ -160,6 +162,7 @@ pub(crate) struct State {
 pub(crate) fn wire() -> (Transport, Peer) {
     let state = State {
         inbound: VecDeque::new(),
+        flood: Vec::new(),
         end: None,
         outbound: Vec::new(),
         seen: 0,
@@ -280,6 +283,13 @@ impl Peer {
         state.wake_reader();
     }
 
+    /// Sends this frame over and over from now on: the driver can always read more.
+    pub(crate) fn flood(&self, frame: &Frame) {
+        let mut state = self.state();
+        state.flood = frame.masked();
+        state.wake_reader();
+    }
+
     /// Ends the stream behind what was sent.
     pub(crate) fn end(&self) {
         self.end_with(None);
@@ -386,6 +396,13 @@ impl State {
         }
     }
 
+    /// Has at least so many bytes to read, if the peer floods.
+    fn refill(&mut self, bytes: usize) {
+        while self.inbound.len() < bytes && !self.flood.is_empty() {
+            self.inbound.extend(&self.flood);
+        }
+    }
+
     /// The next whole frame that was not seen yet.
     fn see(&mut self) -> Option<Frame> {
         let (frame, length) = Frame::parse(&self.outbound[self.seen..])?;
@@ -428,10 +445,11 @@ impl State {
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.wire.state.lock().unwrap();
+        state.refill(buf.remaining());
         let count = state.inbound.len().min(buf.remaining()).min(state.step);
         if count > 0 {
-            let bytes: Vec<u8> = state.inbound.drain(..count).collect();
-            buf.put_slice(&bytes);
+            state.inbound.read_exact(buf.initialize_unfilled_to(count))?;
+            buf.advance(count);
             state.taken += count;
             self.wire.changed.notify_waiters();
             return Poll::Ready(Ok(()));
