@@ -16,7 +16,7 @@ use ws_core::{Outcome, WebSocket, WebSocketLayer, testing};
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a client masks with.
+/// The key that all clients here mask with.
 pub(crate) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A frame, as it is sent and as it is seen.
@@ -27,7 +27,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// With the first byte of its header.
+    /// A frame with this first byte of its header.
     pub(crate) fn new(first: u8, payload: impl Into<Vec<u8>>) -> Self {
         Self { first, payload: payload.into() }
     }
@@ -130,7 +130,7 @@ struct Wire {
 /// How the peer's stream ends: with an error or without.
 struct End(Option<io::ErrorKind>);
 
-/// What has gone over the wire, and what may.
+/// What the two ends have sent, and what the peer does with it.
 pub(crate) struct State {
     inbound: VecDeque<u8>,
     /// What the peer sends over and over, so that there is always more to read.
@@ -139,7 +139,7 @@ pub(crate) struct State {
     outbound: Vec<u8>,
     seen: usize,
     room: usize,
-    /// With what every further write fails.
+    /// The error of all further writes.
     broken: Option<io::ErrorKind>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -194,7 +194,7 @@ where
     peer
 }
 
-/// As [`serve`], and tells what `handler` returned; the connection is closed with 1000.
+/// As [`serve`], and also returns what `handler` returns. The connection is closed with 1000.
 pub(crate) fn ask<F, Fut, T>(layer: &WebSocketLayer, handler: F) -> (Peer, Answer<T>)
 where
     F: FnOnce(WebSocket) -> Fut + Send + 'static,
@@ -208,7 +208,7 @@ where
     (peer, Answer(answered))
 }
 
-/// What a handler will return.
+/// The value that a handler will return.
 pub(crate) struct Answer<T>(oneshot::Receiver<T>);
 
 impl<T> Answer<T> {
@@ -217,7 +217,7 @@ impl<T> Answer<T> {
     }
 }
 
-/// A connection whose handler has handed its socket on.
+/// A connection whose handler has given its socket to the test.
 pub(crate) async fn open(layer: &WebSocketLayer) -> (WebSocket, Peer) {
     let (peer, socket) = ask(layer, |socket| async { socket });
     (socket.get().await, peer)
@@ -238,7 +238,7 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     timeout(24 * HOUR, future).await.expect("nothing happens any more")
 }
 
-/// All that `socket` receives, as words: texts, `error: …`, and the first `None` as the end of it.
+/// Receives up to the first `None`. Returns the texts, and errors as `error: …`.
 pub(crate) async fn received(socket: &mut WebSocket) -> Vec<String> {
     let mut received = Vec::new();
     while let Some(message) = soon(socket.recv()).await {
@@ -251,7 +251,7 @@ pub(crate) async fn received(socket: &mut WebSocket) -> Vec<String> {
     received
 }
 
-/// `count` texts: their numbers.
+/// The numbers from 0 up to `count`, as texts.
 pub(crate) fn numbers(count: usize) -> Vec<Frame> {
     (0..count).map(|number| Frame::text(number.to_string())).collect()
 }
@@ -302,7 +302,7 @@ impl Peer {
         state.wake_reader();
     }
 
-    /// Takes no more than these bytes from now on.
+    /// Takes this many more bytes from now on.
     pub(crate) fn allow(&self, bytes: usize) {
         let mut state = self.state();
         state.room = bytes;
@@ -331,7 +331,7 @@ impl Peer {
         self.state().on_flush = Some(Box::new(hook));
     }
 
-    /// What has come and was not seen yet.
+    /// The frames that have come since the last call.
     pub(crate) fn seen(&self) -> Vec<Frame> {
         let mut state = self.state();
         std::iter::from_fn(|| state.see()).collect()
@@ -355,7 +355,7 @@ impl Peer {
         .await
     }
 
-    /// The next frame that is no ping of keepalive's.
+    /// The next frame that is not a ping.
     pub(crate) async fn next_but_pings(&self) -> Option<Frame> {
         loop {
             match self.next().await {
@@ -374,7 +374,7 @@ impl Peer {
         frames
     }
 
-    /// Waits until the driver has let go of the transport.
+    /// Waits until the driver has dropped the transport.
     pub(crate) async fn dropped(&self) {
         soon(async {
             loop {
@@ -396,7 +396,7 @@ impl State {
         }
     }
 
-    /// Has at least so many bytes to read, if the peer floods.
+    /// Makes sure that there are at least this many bytes to read, if the peer floods.
     fn refill(&mut self, bytes: usize) {
         while self.inbound.len() < bytes && !self.flood.is_empty() {
             self.inbound.extend(&self.flood);
