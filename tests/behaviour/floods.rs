@@ -107,19 +107,8 @@ async fn a_flood_of_empty_data_ends_the_connection<S: Server>() {
 
 /// Pieces of a byte each, which take much more memory than their payload while nobody reads them.
 async fn a_flood_of_tiny_data_that_nobody_reads_ends_the_connection<S: Server>() {
-    // after a binary message it reads no more
-    let setup = Setup::new(|mut socket| async move {
-        while let Some(message) = socket.recv().await {
-            let message = message?;
-            if message.as_text().is_none() {
-                std::future::pending::<()>().await;
-            }
-            socket.send(message).await?;
-        }
-        Ok(())
-    });
     let layer = WebSocketLayer::new().ping_interval(Duration::from_millis(500));
-    let server = S::start(setup.layer(layer)).await;
+    let server = S::start(Setup::until_binary().layer(layer)).await;
     let mut flood = RawHttp2::open(server.address).await;
     let mut sent = 0;
     // a stream has a window of 64 KiB at least

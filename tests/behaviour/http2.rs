@@ -18,7 +18,7 @@ use ws_core::WebSocketLayer;
 use ws_tests::adapters::Warp;
 use ws_tests::http2::{Connection, is_offered};
 use ws_tests::request::{ACCEPT, HOST, KEY};
-use ws_tests::server::TAG;
+use ws_tests::server::{TAG, until_binary};
 use ws_tests::{Client, Frame, Request, Server, Setup, until, within};
 
 /// A listener, and its address.
@@ -149,8 +149,7 @@ async fn many_websockets_share_a_connection<S: Server>() {
     const COUNT: usize = 100;
     let server = S::start(Setup::echo()).await;
     let connection = Connection::open(server.address).await;
-    let mut clients: Vec<_> = (0..COUNT).map(|_| Client::on(&connection)).collect();
-    join_all(clients.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    let mut clients = Client::open_all_on(&connection, COUNT).await;
     server.until_open(COUNT).await;
     // a page beside them, and one of them that breaks the protocol
     let mut page = Client::on(&connection);
@@ -191,27 +190,13 @@ async fn one_that_does_not_read_does_not_hold_up_the_others_on_its_connection<S:
     }
 }
 
-/// After a binary message it reads no more, and returns all others.
-async fn until_binary(mut socket: ws_core::WebSocket) -> Result<(), ws_core::Error> {
-    while let Some(message) = socket.recv().await {
-        let message = message?;
-        if message.as_text().is_none() {
-            std::future::pending::<()>().await;
-        }
-        socket.send(message).await?;
-    }
-    Ok(())
-}
-
 /// Serves as many handlers that do not read as a client may open, and some that do, on one connection.
 async fn those_that_nobody_reads_leave_the_others_their_share(address: SocketAddr) {
     const SILENT: usize = 180;
     const OTHERS: usize = 20;
     let connection = Connection::open(address).await;
-    let mut silent: Vec<_> = (0..SILENT).map(|_| Client::on(&connection)).collect();
-    join_all(silent.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
-    let mut others: Vec<_> = (0..OTHERS).map(|_| Client::on(&connection)).collect();
-    join_all(others.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    let mut silent = Client::open_all_on(&connection, SILENT).await;
+    let mut others = Client::open_all_on(&connection, OTHERS).await;
     // each of them as much as its handler's queue and the window of its stream hold, less what hyper's client keeps back
     join_all(
         silent.iter_mut().map(|client| client.write(Frame::binary(vec![0; 4 * 1024]).masked().repeat(28))),
@@ -331,8 +316,7 @@ async fn a_connection_that_dies_ends_all_its_websockets_with_an_error_each<S: Se
     });
     let server = S::start(setup).await;
     let connection = Connection::open(server.address).await;
-    let mut clients: Vec<_> = (0..COUNT).map(|_| Client::on(&connection)).collect();
-    join_all(clients.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    let _clients = Client::open_all_on(&connection, COUNT).await;
     server.until_open(COUNT).await;
     connection.abort();
     for _ in 0..COUNT {

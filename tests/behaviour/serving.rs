@@ -281,8 +281,7 @@ async fn a_shutdown_tells_all_streams_of_a_connection<S: Server>() {
     const COUNT: usize = 100;
     let server = S::start(Setup::echo()).await;
     let connection = Connection::open(server.address).await;
-    let mut clients: Vec<_> = (0..COUNT).map(|_| Client::on(&connection)).collect();
-    join_all(clients.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    let mut clients = Client::open_all_on(&connection, COUNT).await;
     server.until_open(COUNT).await;
     tokio::join!(server.stop(), async {
         join_all(clients.iter_mut().map(|client| client.closed_with_answer(1001))).await;

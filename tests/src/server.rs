@@ -117,6 +117,22 @@ pub struct Setup {
     pub handler: Handler,
 }
 
+/// A handler that returns every text. After a binary message it receives no more, and does not return.
+///
+/// # Errors
+///
+/// If the connection fails.
+pub async fn until_binary(mut socket: WebSocket) -> Result<(), ws_core::Error> {
+    while let Some(message) = socket.recv().await {
+        let message = message?;
+        if message.as_text().is_none() {
+            std::future::pending::<()>().await;
+        }
+        socket.send(message).await?;
+    }
+    Ok(())
+}
+
 impl Setup {
     /// A server with the layer's defaults.
     pub fn new<F, Fut>(handler: F) -> Self
@@ -145,6 +161,11 @@ impl Setup {
             }
             Ok(())
         })
+    }
+
+    /// A server whose handler is [`until_binary`].
+    pub fn until_binary() -> Self {
+        Self::new(|socket| async move { Ok(until_binary(socket).await?) })
     }
 
     /// A server whose handler holds the socket, and neither reads nor returns.
