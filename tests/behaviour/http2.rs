@@ -18,15 +18,8 @@ use ws_core::WebSocketLayer;
 use ws_tests::adapters::Warp;
 use ws_tests::http2::{Connection, is_offered};
 use ws_tests::request::{ACCEPT, HOST, KEY};
-use ws_tests::server::{TAG, until_binary};
+use ws_tests::server::{TAG, listen, until_binary};
 use ws_tests::{Client, Frame, Request, Server, Setup, until, within};
-
-/// A listener, and its address.
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("a listener has an address");
-    (listener, address)
-}
 
 /// A CONNECT for `/plain`, with `:protocol` or without.
 fn connect(protocol: Option<&'static str>) -> http::Request<Full<Bytes>> {

@@ -10,7 +10,7 @@ use ::axum::routing::{any, get};
 use ::axum::serve::{IncomingStream, ListenerExt as _, TapIo};
 use futures_util::StreamExt as _;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
@@ -19,16 +19,11 @@ use tokio_tungstenite::client_async;
 use tower::Layer as _;
 use ws_axum::{PeerAddr, WebSocketUpgrade};
 use ws_core::{WebSocket, WebSocketLayer};
+use ws_tests::server::listen;
 use ws_tests::{Client, Endpoint, Frame, Request, Server, Setup, within};
 
 use crate::listener::{TlsListener, set_nodelay};
 use crate::tls;
-
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("a listener has an address");
-    (listener, address)
-}
 
 fn acceptor() -> TlsAcceptor {
     let CertifiedKey { cert, signing_key } =

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use ::hyper::body::Incoming;
 use futures_util::future::{BoxFuture, join_all};
-use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 use tower::Layer as _;
 use ws_core::{Connections, Drain, Error, WebSocket, WebSocketLayer};
 use ws_hyper::Serve;
 use ws_tests::http2::Connection;
 use ws_tests::raw_http2::{ACK, Kind, RawFrame, RawHttp2, code};
+use ws_tests::server::listen;
 use ws_tests::{Client, Endpoint, Frame, Request, Server, Setup, until, within};
 
 /// How long clients may take for their headers, of a server of `ws_hyper::serve`.
@@ -20,14 +20,6 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A limit that a test waits for.
 const SHORT: Duration = Duration::from_millis(300);
-
-/// A listener, and its address.
-async fn listen() -> (TcpListener, SocketAddr) {
-    ws_tests::runtime::allow_many_sockets();
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("a listener has an address");
-    (listener, address)
-}
 
 async fn echo(mut socket: WebSocket) -> Result<(), Error> {
     while let Some(message) = socket.recv().await {

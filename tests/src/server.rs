@@ -117,6 +117,14 @@ pub struct Setup {
     pub handler: Handler,
 }
 
+/// A listener on a free port of this machine, and its address.
+pub async fn listen() -> (TcpListener, SocketAddr) {
+    crate::runtime::allow_many_sockets();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("there is a free port");
+    let address = listener.local_addr().expect("a listener has an address");
+    (listener, address)
+}
+
 /// A handler that returns every text. After a binary message it receives no more, and does not return.
 ///
 /// # Errors
