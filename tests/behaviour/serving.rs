@@ -251,6 +251,28 @@ fn windows_that_are_larger_together_than_http_2_has_are_refused_when_they_are_se
     });
 }
 
+#[test]
+fn the_windows_and_streams_of_http_2_are_those_that_are_set() {
+    ws_tests::runtime::run(async {
+        let app = || WebSocketLayer::new().layer(ws_hyper::service(echo));
+        let (listener, by_default) = listen().await;
+        tokio::spawn(ws_hyper::serve(listener, app()).into_future());
+        let (listener, set) = listen().await;
+        let server = ws_hyper::serve(listener, app());
+        tokio::spawn(server.http2_max_concurrent_streams(10).http2_stream_window(100_000).into_future());
+        for (address, streams, window) in [(by_default, 200, 64 * 1024), (set, 10, 100_000)] {
+            let mut client = RawHttp2::open(address).await;
+            // RFC 9113 section 6.5.2, and RFC 8441 section 3
+            let [max_streams, initial_window, connect_protocol] = [3, 4, 8].map(|it| client.setting(it));
+            assert_eq!((max_streams, initial_window), (Some(streams), Some(window)));
+            assert_eq!(connect_protocol, Some(1));
+            let update = client.next(Kind::WindowUpdate).await;
+            let more = u32::from_be_bytes(update.payload[..].try_into().expect("four bytes"));
+            assert_eq!((update.stream, 65_535 + more), (0, streams * window));
+        }
+    });
+}
+
 async fn a_shutdown_tells_five_hundred_sockets_and_ends_when_they_have<S: Server>() {
     const COUNT: usize = 500;
     ws_tests::runtime::allow_many_sockets();
