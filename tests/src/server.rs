@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -57,6 +58,8 @@ pub enum Answer {
     UpgradeWith(&'static [&'static str]),
     /// Upgrades, with this limit of a message.
     UpgradeUpTo(usize),
+    /// Upgrades, and ends the connection if there is no message for this time.
+    UpgradeUnlessIdleFor(Duration),
     /// Upgrades, and sends what the adapter's `WebSocketUpgrade` says of the request.
     Describe,
     /// Upgrades without a handler, and serves the socket on a task of its own.
