@@ -7,8 +7,8 @@ use ws_tests::{Answer, Client, Frame, Request, Server, Setup};
 
 /// What the layer allows, in these tests.
 const LAYERS: usize = 1_000;
-/// What the route allows.
-const ROUTES: usize = 200_000;
+/// What the route allows: more than the default of a frame, which has to follow.
+const ROUTES: usize = 2 << 20;
 
 /// Checks that a message of this many bytes, in one frame, comes back, and that a byte more is refused with 1009.
 async fn takes_at_most<S: Server>(setup: Setup, size: usize) {
