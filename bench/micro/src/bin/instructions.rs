@@ -93,7 +93,7 @@ mod cases {
         }
     }
 
-    /// The whole connection over a pipe in memory: its task, the queues and a handler. So many messages arrive at once, and
+    /// The whole connection over a pipe in memory: its task, the queues and a handler. `at_once` messages arrive at once, and
     /// the next ones are written when the last ones are answered.
     fn by_connection(at_once: usize, messages: usize) {
         let frames = binary_16().repeat(at_once);
