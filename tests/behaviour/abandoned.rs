@@ -11,7 +11,6 @@ use ::hyper::body::Incoming;
 use ::hyper::server::conn::http1;
 use ::hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
@@ -19,6 +18,7 @@ use tokio::task::JoinHandle;
 use tower::Layer as _;
 use ws_core::Connections;
 use ws_hyper::{Body, Drain, Error, FutureWebSocket, Rejection, WebSocket, WebSocketLayer, WebSocketUpgrade};
+use ws_tests::server::listen;
 use ws_tests::wait::DEADLINE;
 use ws_tests::{Answer, Client, Endpoint, Frame, Instead, Request, Server, Setup, until, within};
 
@@ -62,8 +62,7 @@ impl Running {
         F: Fn(http::Request<Incoming>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = http::Response<Body>> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-        let address = listener.local_addr().expect("a listener has an address");
+        let (listener, address) = listen().await;
         let connections = layer.connections();
         let app = layer.layer(tower::service_fn(move |request| {
             let response = respond(request);
@@ -157,8 +156,7 @@ fn a_socket_that_nobody_awaits_is_bound_by_the_handshake_timeout() {
         let layer = WebSocketLayer::new().handshake_timeout(SHORT);
         let connections = layer.connections();
         let sockets = Kept::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-        let address = listener.local_addr().expect("a listener has an address");
+        let (listener, address) = listen().await;
         // there is no service of the layer's around it, whose clock would end the handshake
         let keeping: Kept<FutureWebSocket> = Arc::clone(&sockets);
         let service = service_fn(move |mut request: http::Request<Incoming>| {

@@ -13,6 +13,7 @@ use ws_core::client::{Backoff, Client as WebSocketClient, ReconnectState};
 use ws_core::{CloseCode, Drain, WebSocket, WebSocketLayer};
 use ws_hub::Hub;
 use ws_hyper::Serve;
+use ws_tests::server::listen;
 use ws_tests::{BoxError, Client, Endpoint, Frame, Server, Setup, within};
 
 const ENDLESS: Duration = Duration::MAX;
@@ -139,8 +140,7 @@ fn every_time_of_a_server_may_be_endless() {
         S: Service<http::Request<Incoming>, Future: Send> + Clone + Send + 'static,
         B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-        let address = listener.local_addr().expect("a listener has an address");
+        let (listener, address) = listen().await;
         let server = tokio::spawn(server(ws_hyper::serve(listener, app)).into_future());
         for http2 in [false, true] {
             let mut client = Client::open(Endpoint { address, http2 }).await;

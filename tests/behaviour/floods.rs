@@ -4,8 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tower::Layer as _;
 use ws_core::WebSocketLayer;
-use ws_tests::raw_http2::{END_HEADERS, END_STREAM, Kind, RawFrame, RawHttp2, code, field, get_head};
+use ws_tests::raw_http2::{ACK, END_HEADERS, END_STREAM, Kind, RawFrame, RawHttp2, code, field, get_head};
+use ws_tests::server::{listen, until_binary};
 use ws_tests::{Client, Frame, Running, Server, Setup, within};
 
 /// What a GOAWAY says that ends a connection for a flood.
@@ -107,19 +109,8 @@ async fn a_flood_of_empty_data_ends_the_connection<S: Server>() {
 
 /// Pieces of a byte each, which take much more memory than their payload while nobody reads them.
 async fn a_flood_of_tiny_data_that_nobody_reads_ends_the_connection<S: Server>() {
-    // after a binary message it reads no more
-    let setup = Setup::new(|mut socket| async move {
-        while let Some(message) = socket.recv().await {
-            let message = message?;
-            if message.as_text().is_none() {
-                std::future::pending::<()>().await;
-            }
-            socket.send(message).await?;
-        }
-        Ok(())
-    });
     let layer = WebSocketLayer::new().ping_interval(Duration::from_millis(500));
-    let server = S::start(setup.layer(layer)).await;
+    let server = S::start(Setup::until_binary().layer(layer)).await;
     let mut flood = RawHttp2::open(server.address).await;
     let mut sent = 0;
     // a stream has a window of 64 KiB at least
@@ -135,6 +126,52 @@ async fn a_flood_of_tiny_data_that_nobody_reads_ends_the_connection<S: Server>()
     others_go_on(&server).await;
     // whoever does not read hears of it from the next ping
     server.until_open(0).await;
+}
+
+/// Sends 10,000 empty messages, so many in each DATA frame, to a handler that receives none of them.
+async fn send_to_a_handler_that_pauses(server: SocketAddr, in_each_frame: usize) -> RawHttp2 {
+    let mut client = RawHttp2::open(server).await;
+    client.send(RawFrame::upgrade(1)).await;
+    client.next(Kind::Headers).await;
+    let pause = RawFrame::new(Kind::Data, 0, 1, Frame::binary("").masked());
+    let messages = RawFrame::new(Kind::Data, 0, 1, Frame::text("").masked().repeat(in_each_frame));
+    let bytes = [pause.bytes(), messages.bytes().repeat(10_000 / in_each_frame)].concat();
+    let _ = within("the server to read or to leave", client.try_write(&bytes)).await;
+    client
+}
+
+/// The connection is open: a PING is answered.
+async fn is_open(client: &mut RawHttp2) {
+    client.send(RawFrame::new(Kind::Ping, 0, 0, &b"are you?"[..])).await;
+    assert_eq!(client.next(Kind::Ping).await.flags, ACK);
+}
+
+#[test]
+fn with_serve_a_handler_may_pause_while_ten_thousand_small_messages_wait() {
+    ws_tests::runtime::run(async {
+        let (listener, address) = listen().await;
+        let app = WebSocketLayer::new().layer(ws_hyper::service(until_binary));
+        tokio::spawn(ws_hyper::serve(listener, app).into_future());
+        is_open(&mut send_to_a_handler_that_pauses(address, 1).await).await;
+    });
+}
+
+#[test]
+fn with_axum_ten_thousand_small_messages_that_wait_need_larger_frames_or_windows() {
+    ws_tests::runtime::run(async {
+        let upgrade = async |upgrade: ws_axum::WebSocketUpgrade| upgrade.on_upgrade(until_binary);
+        let app =
+            ::axum::Router::new().route("/ws", ::axum::routing::any(upgrade)).layer(WebSocketLayer::new());
+        let (listener, address) = listen().await;
+        tokio::spawn(::axum::serve(listener, app.clone()).into_future());
+        let mut client = send_to_a_handler_that_pauses(address, 1).await;
+        assert_eq!(client.goodbye().await, calm("too_many_data_frames"));
+        is_open(&mut send_to_a_handler_that_pauses(address, 50).await).await;
+
+        let (listener, address) = listen().await;
+        tokio::spawn(ws_hyper::serve(listener, app).into_future());
+        is_open(&mut send_to_a_handler_that_pauses(address, 1).await).await;
+    });
 }
 
 ws_tests::cases! {

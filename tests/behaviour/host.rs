@@ -44,7 +44,7 @@ fn with_hosts(lines: &[&str], origin: Option<&str>) -> Request {
     origin.map_or_else(|| request.clone(), |origin| request.clone().with("Origin", origin))
 }
 
-async fn a_handshake_without_one_host_that_is_one_is_refused_with_400<S: Server>() {
+async fn a_handshake_without_exactly_one_valid_host_is_refused_with_400<S: Server>() {
     let lines = NOT_HOSTS.iter().map(std::slice::from_ref);
     let wrong =
         [&[][..], &["example.com", "example.com"], &["example.com", "evil.com"], &["", "example.com"]];
@@ -124,7 +124,7 @@ ws_tests::cases! {
     a_handshake_for_any_host_is_accepted_in_any_spelling,
 
     [not http2: "it is about the header `Host`, and `:authority` is tested apart"]
-    a_handshake_without_one_host_that_is_one_is_refused_with_400,
+    a_handshake_without_exactly_one_valid_host_is_refused_with_400,
     a_target_in_absolute_form_needs_a_host_all_the_same,
 
     [not http2: "HTTP/2 has no request line", not warp: "a filter does not see the host in a target if it is another"]

@@ -14,19 +14,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tower::{Layer as _, ServiceExt as _};
-use ws_core::WebSocketLayer;
+use ws_core::{Drain, OriginPolicy, WebSocketLayer};
 use ws_tests::adapters::Warp;
 use ws_tests::http2::{Connection, is_offered};
 use ws_tests::request::{ACCEPT, HOST, KEY};
-use ws_tests::server::TAG;
-use ws_tests::{Client, Frame, Request, Server, Setup, until, within};
-
-/// A listener, and its address.
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("a listener has an address");
-    (listener, address)
-}
+use ws_tests::server::{TAG, listen, until_binary};
+use ws_tests::{Client, Endpoint, Frame, Request, Server, Setup, until, within};
 
 /// A CONNECT for `/plain`, with `:protocol` or without.
 fn connect(protocol: Option<&'static str>) -> http::Request<Full<Bytes>> {
@@ -65,6 +58,47 @@ async fn a_plain_request_on_the_websocket_route_is_told_what_is_possible<S: Serv
     assert_eq!(response.status, 400);
     assert!(response.body.contains("CONNECT with `:protocol` `websocket`"), "{response:?}");
     assert!(!response.body.contains("`Upgrade"), "{response:?}");
+}
+
+async fn no_refusal_speaks_of_what_http_2_does_not_have<S: Server>() {
+    let policy = OriginPolicy::same_origin().allowed_hosts([HOST]);
+    let layer = WebSocketLayer::new().origin(policy).protocols(["a"]).require_protocol();
+    let server = S::start(Setup::echo().layer(layer.clone())).await;
+    let request = || Request::upgrade().with("Sec-WebSocket-Protocol", "a");
+    for (request, status) in [
+        (request().lines("Sec-WebSocket-Version", &[]), 400),
+        (request().lines("Sec-WebSocket-Version", &["12"]), 400),
+        (request().lines("Sec-WebSocket-Protocol", &["b"]), 400),
+        (request().lines("Sec-WebSocket-Protocol", &["a b"]), 400),
+        (request().with("Sec-WebSocket-Extensions", "a;;b"), 400),
+        (request().lines("Host", &["evil.com"]), 421),
+        (request().lines("Host", &["a..b"]), 400),
+        (request().lines("Origin", &["https://example.com", "https://evil.com"]), 400),
+        (request().with("Origin", "https://evil.com"), 403),
+        (request().with("Origin", "garbage"), 403),
+    ] {
+        let response = Client::refusal(&server, request.clone()).await;
+        assert_eq!(response.status, status, "{request:?}: {response:?}");
+        let is_one_line = response.body.ends_with('\n') && response.body.lines().count() == 1;
+        assert!(is_one_line && !response.body.contains("pgrade"), "{request:?}: {response:?}");
+    }
+    layer.connections().drain(Drain::new()).await;
+    assert_eq!(Client::refusal(&server, request()).await.status, 503);
+}
+
+#[test]
+fn a_route_of_axum_for_get_answers_a_handshake_with_405() {
+    ws_tests::runtime::run(async {
+        let upgrade = async |upgrade: ws_axum::WebSocketUpgrade| upgrade.on_upgrade(until_binary);
+        let app =
+            ::axum::Router::new().route("/ws", ::axum::routing::get(upgrade)).layer(WebSocketLayer::new());
+        let (listener, address) = listen().await;
+        tokio::spawn(::axum::serve(listener, app).into_future());
+        for (http2, status) in [(false, 101), (true, 405)] {
+            let mut client = Client::to(Endpoint { address, http2 }).await;
+            assert_eq!(client.answer_to(Request::upgrade()).await.status, status);
+        }
+    });
 }
 
 async fn a_key_that_a_client_sends_is_answered<S: Server>() {
@@ -149,8 +183,7 @@ async fn many_websockets_share_a_connection<S: Server>() {
     const COUNT: usize = 100;
     let server = S::start(Setup::echo()).await;
     let connection = Connection::open(server.address).await;
-    let mut clients: Vec<_> = (0..COUNT).map(|_| Client::on(&connection)).collect();
-    join_all(clients.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    let mut clients = Client::open_all_on(&connection, COUNT).await;
     server.until_open(COUNT).await;
     // a page beside them, and one of them that breaks the protocol
     let mut page = Client::on(&connection);
@@ -191,27 +224,13 @@ async fn one_that_does_not_read_does_not_hold_up_the_others_on_its_connection<S:
     }
 }
 
-/// After a binary message it reads no more, and returns all others.
-async fn until_binary(mut socket: ws_core::WebSocket) -> Result<(), ws_core::Error> {
-    while let Some(message) = socket.recv().await {
-        let message = message?;
-        if message.as_text().is_none() {
-            std::future::pending::<()>().await;
-        }
-        socket.send(message).await?;
-    }
-    Ok(())
-}
-
 /// Serves as many handlers that do not read as a client may open, and some that do, on one connection.
 async fn those_that_nobody_reads_leave_the_others_their_share(address: SocketAddr) {
     const SILENT: usize = 180;
     const OTHERS: usize = 20;
     let connection = Connection::open(address).await;
-    let mut silent: Vec<_> = (0..SILENT).map(|_| Client::on(&connection)).collect();
-    join_all(silent.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
-    let mut others: Vec<_> = (0..OTHERS).map(|_| Client::on(&connection)).collect();
-    join_all(others.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    let mut silent = Client::open_all_on(&connection, SILENT).await;
+    let mut others = Client::open_all_on(&connection, OTHERS).await;
     // each of them as much as its handler's queue and the window of its stream hold, less what hyper's client keeps back
     join_all(
         silent.iter_mut().map(|client| client.write(Frame::binary(vec![0; 4 * 1024]).masked().repeat(28))),
@@ -331,8 +350,7 @@ async fn a_connection_that_dies_ends_all_its_websockets_with_an_error_each<S: Se
     });
     let server = S::start(setup).await;
     let connection = Connection::open(server.address).await;
-    let mut clients: Vec<_> = (0..COUNT).map(|_| Client::on(&connection)).collect();
-    join_all(clients.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    let _clients = Client::open_all_on(&connection, COUNT).await;
     server.until_open(COUNT).await;
     connection.abort();
     for _ in 0..COUNT {
@@ -386,6 +404,7 @@ ws_tests::cases! {
     [not http1: "it is about HTTP/2"]
     a_plain_request_passes_with_its_body_and_extensions,
     a_plain_request_on_the_websocket_route_is_told_what_is_possible,
+    no_refusal_speaks_of_what_http_2_does_not_have,
     a_key_that_a_client_sends_is_answered,
     a_handshake_is_for_one_host_by_authority_or_header,
     a_connect_for_something_else_passes_to_the_service,

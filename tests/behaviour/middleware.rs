@@ -8,7 +8,6 @@ use ::axum::Router;
 use ::axum::routing::any;
 use http::StatusCode;
 use http::header::HeaderValue;
-use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower::limit::ConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -17,6 +16,7 @@ use tower_http::cors::CorsLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use ws_axum::{Error, OriginPolicy, WebSocket, WebSocketLayer, WebSocketUpgrade};
+use ws_tests::server::listen;
 use ws_tests::trace::Trace;
 use ws_tests::{Client, Frame, Request};
 
@@ -33,18 +33,12 @@ async fn echo(mut socket: WebSocket) -> Result<(), Error> {
     Ok(())
 }
 
-async fn bind() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("a listener has an address");
-    (listener, address)
-}
-
 fn routes() -> Router {
     Router::new().route("/ws", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo)))
 }
 
 async fn serve(app: Router) -> SocketAddr {
-    let (listener, address) = bind().await;
+    let (listener, address) = listen().await;
     tokio::spawn(::axum::serve(listener, app).into_future());
     address
 }
@@ -56,11 +50,11 @@ macro_rules! servers {
             serve(routes().layer($middleware).layer($layer)).await,
             serve(routes().layer($layer).layer($middleware)).await,
         ];
-        let (listener, address) = bind().await;
+        let (listener, address) = listen().await;
         let inside = ServiceBuilder::new().layer($layer).layer($middleware).service(ws_core::service(echo));
         tokio::spawn(ws_hyper::serve(listener, inside).into_future());
         addresses.push(address);
-        let (listener, address) = bind().await;
+        let (listener, address) = listen().await;
         let outside = ServiceBuilder::new().layer($middleware).layer($layer).service(ws_core::service(echo));
         tokio::spawn(ws_hyper::serve(listener, outside).into_future());
         addresses.push(address);

@@ -1,6 +1,7 @@
 //! The address of the client: what a handler and a route know of it, and what below it is set on the socket.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use ::axum::Router;
@@ -8,9 +9,14 @@ use ::axum::extract::{ConnectInfo, Request as AxumRequest};
 use ::axum::middleware::map_request;
 use ::axum::routing::{any, get};
 use ::axum::serve::{IncomingStream, ListenerExt as _, TapIo};
+use ::warp::Filter as _;
 use futures_util::StreamExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
@@ -19,16 +25,11 @@ use tokio_tungstenite::client_async;
 use tower::Layer as _;
 use ws_axum::{PeerAddr, WebSocketUpgrade};
 use ws_core::{WebSocket, WebSocketLayer};
+use ws_tests::server::listen;
 use ws_tests::{Client, Endpoint, Frame, Request, Server, Setup, within};
 
 use crate::listener::{TlsListener, set_nodelay};
 use crate::tls;
-
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("a listener has an address");
-    (listener, address)
-}
 
 fn acceptor() -> TlsAcceptor {
     let CertifiedKey { cert, signing_key } =
@@ -134,6 +135,57 @@ async fn the_extractor_connect_info_works_for_a_router_that_serve_serves() {
         let mut client = Client::open(Endpoint { address, http2 }).await;
         assert_eq!(client.frame().await, Frame::text(format!("{:?}", Some(client.local_addr()))));
         client.closed_with_answer(1000).await;
+    }
+}
+
+#[tokio::test]
+async fn a_handler_of_warp_knows_the_address_of_its_client_with_serve() {
+    let (listener, address) = listen().await;
+    let route = ws_warp::websocket(WebSocketLayer::new())
+        .map(|upgrade: ws_warp::WebSocketUpgrade| upgrade.on_upgrade(tell_peer));
+    tokio::spawn(ws_hyper::serve(listener, ::warp::service(route)).into_future());
+    for http2 in [false, true] {
+        let mut client = Client::open(Endpoint { address, http2 }).await;
+        assert_eq!(client.frame().await, Frame::text(format!("{:?}", Some(client.local_addr()))));
+        client.closed_with_answer(1000).await;
+    }
+}
+
+/// Another handle of a socket: the options that one of them sets are those of both.
+fn shared(stream: &TcpStream) -> std::net::TcpStream {
+    stream.as_fd().try_clone_to_owned().expect("there are free descriptors").into()
+}
+
+/// An open WebSocket over TCP sends each small message at once, whoever accepted the socket.
+#[tokio::test]
+async fn a_websocket_over_tcp_has_nodelay_on_a_server_that_does_not_set_it() {
+    let (report, mut sockets) = mpsc::unbounded_channel();
+
+    let (listener, on_axum) = listen().await;
+    let app = Router::new()
+        .route("/ws", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(tell_peer)))
+        .layer(WebSocketLayer::new());
+    let reporting = report.clone();
+    let listener = listener.tap_io(move |stream| drop(reporting.send(shared(stream))));
+    tokio::spawn(::axum::serve(listener, app).into_future());
+
+    let (listener, on_hyper) = listen().await;
+    let app = WebSocketLayer::new().layer(ws_hyper::service(tell_peer));
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("the listener works");
+        let _ = report.send(shared(&stream));
+        let service = TowerToHyperService::new(app);
+        let builder = auto::Builder::new(TokioExecutor::new());
+        let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    });
+
+    for address in [on_axum, on_hyper] {
+        let mut client = Client::connect(address).await;
+        let socket = within("the server to accept", sockets.recv()).await.expect("a socket");
+        assert!(!socket.nodelay().expect("an open socket"), "before the handshake");
+        client.handshake(Request::upgrade()).await;
+        client.frame().await;
+        assert!(socket.nodelay().expect("an open socket"), "a small message would wait");
     }
 }
 

@@ -1,12 +1,14 @@
 //! Settings of one route: they change its connections alone, and the layer counts and drains these with all the others.
 
+use std::time::Duration;
+
 use ws_core::{Drain, WebSocketLayer};
 use ws_tests::{Answer, Client, Frame, Request, Server, Setup};
 
 /// What the layer allows, in these tests.
 const LAYERS: usize = 1_000;
-/// What the route allows.
-const ROUTES: usize = 200_000;
+/// What the route allows: more than the default of a frame, which has to follow.
+const ROUTES: usize = 2 << 20;
 
 /// Checks that a message of this many bytes, in one frame, comes back, and that a byte more is refused with 1009.
 async fn takes_at_most<S: Server>(setup: Setup, size: usize) {
@@ -34,6 +36,14 @@ async fn a_route_can_take_smaller_messages_than_the_layer<S: Server>() {
 async fn the_limit_of_a_frame_stays_where_it_was_set<S: Server>() {
     let layer = WebSocketLayer::new().max_frame_size(LAYERS);
     takes_at_most::<S>(Setup::echo().layer(layer).answer(Answer::UpgradeUpTo(ROUTES)), LAYERS).await;
+}
+
+async fn a_route_can_have_a_timeout_that_the_layer_has_not<S: Server>() {
+    let server =
+        S::start(Setup::echo().answer(Answer::UpgradeUnlessIdleFor(Duration::from_millis(300)))).await;
+    let mut client = Client::open(&server).await;
+    client.closed_with_answer(1001).await;
+    server.until_open(0).await;
 }
 
 async fn a_route_with_limits_of_its_own_is_counted_and_drained_with_the_layers<S: Server>() {
@@ -80,6 +90,7 @@ ws_tests::cases! {
     a_route_can_take_larger_messages_than_the_layer,
     a_route_can_take_smaller_messages_than_the_layer,
     the_limit_of_a_frame_stays_where_it_was_set,
+    a_route_can_have_a_timeout_that_the_layer_has_not,
     a_route_with_limits_of_its_own_is_counted_and_drained_with_the_layers,
 
     [not warp: "warp's own server has no middleware, and a filter is the innermost of it all"]

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use ::hyper::body::Incoming;
 use futures_util::future::{BoxFuture, join_all};
-use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 use tower::Layer as _;
 use ws_core::{Connections, Drain, Error, WebSocket, WebSocketLayer};
 use ws_hyper::Serve;
 use ws_tests::http2::Connection;
 use ws_tests::raw_http2::{ACK, Kind, RawFrame, RawHttp2, code};
+use ws_tests::server::listen;
 use ws_tests::{Client, Endpoint, Frame, Request, Server, Setup, until, within};
 
 /// How long clients may take for their headers, of a server of `ws_hyper::serve`.
@@ -20,14 +20,6 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A limit that a test waits for.
 const SHORT: Duration = Duration::from_millis(300);
-
-/// A listener, and its address.
-async fn listen() -> (TcpListener, SocketAddr) {
-    ws_tests::runtime::allow_many_sockets();
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("a listener has an address");
-    (listener, address)
-}
 
 async fn echo(mut socket: WebSocket) -> Result<(), Error> {
     while let Some(message) = socket.recv().await {
@@ -259,6 +251,28 @@ fn windows_that_are_larger_together_than_http_2_has_are_refused_when_they_are_se
     });
 }
 
+#[test]
+fn the_windows_and_streams_of_http_2_are_those_that_are_set() {
+    ws_tests::runtime::run(async {
+        let app = || WebSocketLayer::new().layer(ws_hyper::service(echo));
+        let (listener, by_default) = listen().await;
+        tokio::spawn(ws_hyper::serve(listener, app()).into_future());
+        let (listener, set) = listen().await;
+        let server = ws_hyper::serve(listener, app());
+        tokio::spawn(server.http2_max_concurrent_streams(10).http2_stream_window(100_000).into_future());
+        for (address, streams, window) in [(by_default, 200, 64 * 1024), (set, 10, 100_000)] {
+            let mut client = RawHttp2::open(address).await;
+            // RFC 9113 section 6.5.2, and RFC 8441 section 3
+            let [max_streams, initial_window, connect_protocol] = [3, 4, 8].map(|it| client.setting(it));
+            assert_eq!((max_streams, initial_window), (Some(streams), Some(window)));
+            assert_eq!(connect_protocol, Some(1));
+            let update = client.next(Kind::WindowUpdate).await;
+            let more = u32::from_be_bytes(update.payload[..].try_into().expect("four bytes"));
+            assert_eq!((update.stream, 65_535 + more), (0, streams * window));
+        }
+    });
+}
+
 async fn a_shutdown_tells_five_hundred_sockets_and_ends_when_they_have<S: Server>() {
     const COUNT: usize = 500;
     ws_tests::runtime::allow_many_sockets();
@@ -281,8 +295,7 @@ async fn a_shutdown_tells_all_streams_of_a_connection<S: Server>() {
     const COUNT: usize = 100;
     let server = S::start(Setup::echo()).await;
     let connection = Connection::open(server.address).await;
-    let mut clients: Vec<_> = (0..COUNT).map(|_| Client::on(&connection)).collect();
-    join_all(clients.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+    let mut clients = Client::open_all_on(&connection, COUNT).await;
     server.until_open(COUNT).await;
     tokio::join!(server.stop(), async {
         join_all(clients.iter_mut().map(|client| client.closed_with_answer(1001))).await;

@@ -7,9 +7,9 @@ use ::hyper::body::Incoming;
 use ::hyper::server::conn::http1;
 use ::hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
 use tower::Layer as _;
 use ws_hyper::{Body, Error, WebSocket, WebSocketLayer, WebSocketUpgrade};
+use ws_tests::server::listen;
 use ws_tests::{Client, Frame, Request};
 
 /// Serves with hyper's own server of HTTP/1.1; checks that a WebSocket opens there and that a stranger is refused.
@@ -19,8 +19,7 @@ where
     S: Send + Sync + 'static,
     B: http_body::Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("a listener has an address");
+    let (listener, address) = listen().await;
     let service = Arc::new(service);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

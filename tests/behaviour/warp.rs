@@ -6,11 +6,11 @@ use ::warp::Filter as _;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::Empty;
-use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 use ws_core::WebSocketLayer;
 use ws_tests::adapters::Warp;
 use ws_tests::request::{HOST, KEY};
+use ws_tests::server::listen;
 use ws_tests::{Answer, Client, Request, Server, Setup, until};
 use ws_warp::{WebSocketUpgrade, websocket};
 
@@ -67,8 +67,7 @@ async fn an_answer_that_comes_too_late_is_408() {
             upgrade.on_upgrade(async |socket| drop(socket))
         },
     );
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("a listener has an address");
+    let (listener, address) = listen().await;
     let server: BoxFuture<'static, ()> = Box::pin(::warp::serve(route.boxed()).incoming(listener).run());
     tokio::spawn(server);
     let mut client = Client::connect(address).await;

@@ -159,6 +159,19 @@ async fn without_pings_the_proxy_cuts_what_is_idle_and_both_sides_see_it(kind: K
     until("all connections to end", || server.connections.is_empty()).await;
 }
 
+async fn without_pings_the_proxy_cuts_an_idle_connection_and_no_websocket(kind: Kind) {
+    let server = echo(WebSocketLayer::new().ping_interval(None)).await;
+    let proxy = Proxy::start_with(kind, &server, CUT).await;
+    let mut socket = proxy.open(&Client::new().ping_interval(None)).await;
+    let mut idle = proxy.stream().await;
+    idle.write_all(&Vec::from(Request::new("GET", "/plain"))).await.expect("the proxy reads");
+    let start = Instant::now();
+    let cut = async { while read_more(&mut idle, &mut BytesMut::new()).await.is_ok() {} };
+    within("the end of a connection without a request", cut).await;
+    until("some times the limit", || start.elapsed() > 4 * CUT).await;
+    exchange(&mut socket, "still here").await;
+}
+
 async fn pings_of_either_side_keep_what_is_idle(kind: Kind) {
     let interval = Duration::from_millis(300);
     let (layer, client) = (WebSocketLayer::new(), Client::new());
@@ -250,7 +263,7 @@ macro_rules! for_proxy {
     };
 }
 
-/// Makes a test of each function, for each proxy; Caddy does not cut what is idle.
+/// Makes a test of each function, for each proxy.
 macro_rules! for_each_proxy {
     ($($case:ident,)*) => {
         for_proxy! {
@@ -271,7 +284,11 @@ macro_rules! for_each_proxy {
             without_pings_the_proxy_cuts_what_is_idle_and_both_sides_see_it,
             pings_of_either_side_keep_what_is_idle,
         }
-        for_proxy! { caddy, Caddy, $($case,)* }
+        for_proxy! {
+            caddy, Caddy,
+            $($case,)*
+            without_pings_the_proxy_cuts_an_idle_connection_and_no_websocket,
+        }
     };
 }
 

@@ -58,14 +58,15 @@ impl Kind {
                 replaced(CADDY, "example.com {", &format!("example.com:{port} {{\n\tbind {host}"))
             }
             Self::CaddyOverHttp2 => {
-                let upstream = "127.0.0.1:3000 {\n\t\ttransport http {\n\t\t\tversions h2c\n\t\t}";
-                replaced(&Self::Caddy.site(address, silence), "127.0.0.1:3000 {", upstream)
+                let transport = "{\n\t\ttransport http {\n\t\t\tversions h2c\n\t\t}\n";
+                let site = Self::Caddy.site(address, silence);
+                replaced(&site, "127.0.0.1:3000 {\n", &format!("127.0.0.1:3000 {transport}"))
             }
         }
     }
 
     /// Runs it with the settings of a site, and with all other files in a directory.
-    fn command(self, directory: &Path, site: &Path) -> Command {
+    fn command(self, directory: &Path, site: &Path, silence: Duration) -> Command {
         let main = directory.join("main");
         match self {
             Self::Nginx | Self::PlainNginx => {
@@ -80,8 +81,12 @@ impl Kind {
                 command
             }
             Self::Caddy | Self::CaddyOverHttp2 => {
-                // it would open a port to be told more, and another one to redirect from
-                let options = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n";
+                // by default it opens a port for its administration, and another one that redirects
+                let options = format!(
+                    "{{\n\tadmin off\n\tauto_https disable_redirects\n\tservers {{\n\t\ttimeouts {{\n\t\t\tidle {}s\n\
+                     \t\t}}\n\t}}\n}}\n",
+                    silence.as_secs()
+                );
                 fs::write(&main, format!("{options}import {}\n", path(site))).expect("the directory is new");
                 let mut command = Command::new("caddy");
                 command.args(["run", "--adapter", "caddyfile", "--config"]).arg(main);
@@ -141,7 +146,7 @@ impl Proxy {
         let site = replaced(&site, "127.0.0.1:3000", &server.to_string());
         let file = directory.join("site");
         fs::write(&file, site).expect("the directory is new");
-        let mut command = kind.command(&directory, &file);
+        let mut command = kind.command(&directory, &file, silence);
         let log = fs::File::create(directory.join("log")).expect("the directory is new");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));

@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
+use futures_util::future::join_all;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -85,6 +86,13 @@ impl Client {
     #[must_use]
     pub fn on(connection: &http2::Connection) -> Self {
         Self { link: Link::Http2(connection.clone(), Stream::None), received: BytesMut::new() }
+    }
+
+    /// Opens this many WebSockets at once, each on a stream of an HTTP/2 connection.
+    pub async fn open_all_on(connection: &http2::Connection, count: usize) -> Vec<Self> {
+        let mut clients: Vec<_> = (0..count).map(|_| Self::on(connection)).collect();
+        join_all(clients.iter_mut().map(|client| client.handshake(Request::upgrade()))).await;
+        clients
     }
 
     /// The address of its own end.

@@ -159,6 +159,7 @@ pub fn get_head() -> Vec<u8> {
 pub struct RawHttp2 {
     stream: TcpStream,
     received: BytesMut,
+    settings: Bytes,
 }
 
 impl RawHttp2 {
@@ -166,12 +167,24 @@ impl RawHttp2 {
     pub async fn open(address: SocketAddr) -> Self {
         let stream = within("a connection", TcpStream::connect(address)).await.expect("the server listens");
         stream.set_nodelay(true).expect("a TCP socket knows the option");
-        let mut raw = Self { stream, received: BytesMut::new() };
+        let mut raw = Self { stream, received: BytesMut::new(), settings: Bytes::new() };
         raw.write(PREFACE).await;
         raw.send(RawFrame::new(Kind::Settings, 0, 0, "")).await;
-        while !raw.frame().await.is_some_and(|frame| frame.is(Kind::Settings) && frame.flags & ACK == 0) {}
+        raw.settings = loop {
+            let frame = raw.next(Kind::Settings).await;
+            if frame.flags & ACK == 0 {
+                break frame.payload;
+            }
+        };
         raw.send(RawFrame::new(Kind::Settings, ACK, 0, "")).await;
         raw
+    }
+
+    /// The setting of the server with this number (RFC 9113 section 6.5.2).
+    #[must_use]
+    pub fn setting(&self, number: u8) -> Option<u32> {
+        let setting = self.settings.chunks_exact(6).find(|setting| setting[..2] == [0, number])?;
+        Some(u32::from_be_bytes(setting[2..].try_into().expect("four bytes")))
     }
 
     /// Sends a frame.

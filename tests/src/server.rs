@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -57,6 +58,8 @@ pub enum Answer {
     UpgradeWith(&'static [&'static str]),
     /// Upgrades, with this limit of a message.
     UpgradeUpTo(usize),
+    /// Upgrades, and ends the connection if there is no message for this time.
+    UpgradeUnlessIdleFor(Duration),
     /// Upgrades, and sends what the adapter's `WebSocketUpgrade` says of the request.
     Describe,
     /// Upgrades without a handler, and serves the socket on a task of its own.
@@ -117,6 +120,30 @@ pub struct Setup {
     pub handler: Handler,
 }
 
+/// A listener on a free port of this machine, and its address.
+pub async fn listen() -> (TcpListener, SocketAddr) {
+    crate::runtime::allow_many_sockets();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("there is a free port");
+    let address = listener.local_addr().expect("a listener has an address");
+    (listener, address)
+}
+
+/// A handler that returns every text. After a binary message it receives no more, and does not return.
+///
+/// # Errors
+///
+/// If the connection fails.
+pub async fn until_binary(mut socket: WebSocket) -> Result<(), ws_core::Error> {
+    while let Some(message) = socket.recv().await {
+        let message = message?;
+        if message.as_text().is_none() {
+            std::future::pending::<()>().await;
+        }
+        socket.send(message).await?;
+    }
+    Ok(())
+}
+
 impl Setup {
     /// A server with the layer's defaults.
     pub fn new<F, Fut>(handler: F) -> Self
@@ -145,6 +172,11 @@ impl Setup {
             }
             Ok(())
         })
+    }
+
+    /// A server whose handler is [`until_binary`].
+    pub fn until_binary() -> Self {
+        Self::new(|socket| async move { Ok(until_binary(socket).await?) })
     }
 
     /// A server whose handler holds the socket, and neither reads nor returns.

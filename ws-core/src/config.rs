@@ -72,6 +72,8 @@ impl ConnectionConfig {
 
 /// The builder methods for the settings of a connection, which the layer, a handshake that it has accepted, and a client have
 /// in common. The type has a method `fn set_connection(self, impl FnOnce(&mut ConnectionConfig)) -> Self`.
+///
+/// Not part of the public API: only this crate and the adapter crates use it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __connection_settings {

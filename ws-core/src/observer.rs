@@ -1,4 +1,4 @@
-//! [`Observer`]: what happens on connections, told to metrics.
+//! [`Observer`]: reports to metrics what happens on connections.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ impl From<ConnectionId> for u64 {
     }
 }
 
-/// What is known of a connection when it opens.
+/// What a connection knows about itself when it opens.
 ///
 /// ```
 /// # fn on_open(connection: &ws_core::ConnectionInfo) {
@@ -58,15 +58,14 @@ pub struct ConnectionInfo {
     pub protocol: Option<Arc<str>>,
 }
 
-/// Told what happens on the connections of a [`WebSocketLayer`](crate::WebSocketLayer), or of a client, which refuses no
-/// handshakes and upgrades nothing.
+/// Receives the events of all connections of a [`WebSocketLayer`](crate::WebSocketLayer) or of a client. A client never
+/// calls [`on_refused`](Self::on_refused) and [`on_failed_upgrade`](Self::on_failed_upgrade).
 ///
-/// It differs from `tracing` events in that it is typed and complete: each connection that opens also closes, and each
-/// message is counted.
+/// In contrast to `tracing` events, these are typed and complete: for each call of [`on_open`](Self::on_open) there is one
+/// of [`on_close`](Self::on_close), and each message is reported.
 ///
-/// Every method does nothing unless it is written. They are called on the connection's task, between two of its steps, or,
-/// for a message, on the task that sends or receives it: count, do not block. A method that panics is logged, and the
-/// connection goes on.
+/// By default, each method does nothing. The task of the connection calls them; those about messages are called by the
+/// task that sends or receives. They must not block. If a method panics, the panic is logged and the connection goes on.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,18 +104,18 @@ pub trait Observer: Send + Sync + 'static {
         let _ = rejection;
     }
 
-    /// A handshake was accepted by the handler, and the connection did not come about: the peer went, or the
-    /// handshake timeout ended it.
+    /// The handler accepted a handshake, but the connection did not open: the peer disconnected, or the handshake timeout
+    /// passed.
     fn on_failed_upgrade(&self, error: &Error) {
         let _ = error;
     }
 
-    /// A ping was answered after `round_trip`.
+    /// The peer answered a ping after `round_trip`.
     fn on_pong(&self, connection: ConnectionId, round_trip: Duration) {
         let _ = (connection, round_trip);
     }
 
-    /// A message with a payload of `bytes` bytes has come in.
+    /// A message with a payload of `bytes` bytes was received.
     fn on_message_received(&self, connection: ConnectionId, bytes: usize) {
         let _ = (connection, bytes);
     }

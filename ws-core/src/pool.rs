@@ -1,36 +1,35 @@
-//! The memory of long messages, kept for the next ones.
+//! A pool that reuses the memory of long messages.
 //!
-//! Memory that comes fresh from the operating system costs more than all that is done to the payload in it: each page of
-//! it is a fault, and is filled with zeros. So a message that is dropped leaves its memory here, and the next one of about
-//! that length is read to where the last one was.
+//! New memory of the operating system costs more than decoding the payload in it: each page causes a page fault, and is
+//! filled with zeros. So when a long message is dropped, the pool keeps its memory, and lends it to the next message of
+//! about that length.
 //!
-//! What is kept is bounded, [`MOST`] in the whole process, and given back when nothing has wanted it for [`KEEP`]: by the
-//! next long message that is dropped, or the next timer of any connection, since a pool has no clock of its own. A buffer is
-//! as large as the message that it is lent for, before that has come: what is lent for messages under way counts against the
-//! same bound, so that no more than that can be held by peers who announce much and send little.
+//! The pool holds at most [`MOST`] bytes in the whole process, and frees a buffer that was not used for [`KEEP`]. It has no
+//! clock of its own: it looks for old buffers when a long message is dropped, and when a timer of any connection fires. A
+//! buffer is lent before its message has come, and is as large as the message. So lent buffers count against the same bound:
+//! peers that announce long messages and send little cannot hold more than that.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// From this length on a message is long, in bytes. The memory of shorter ones is the allocator's business, which keeps it
-/// at hand.
+/// The length in bytes from which a message is long. The allocator itself reuses the memory of shorter ones.
 pub(crate) const LONG: usize = 32 * 1024;
 
-/// Where the payload begins in the memory of a long message: memory of its own begins close to the start of a page, and
-/// from there the kernel copies more slowly than from a little behind it.
+/// Where the payload begins in the memory of a long message. A large allocation begins close to the start of a page, and
+/// the kernel copies more slowly to there than to a little behind it.
 pub(crate) const FRONT: u8 = 64;
 
-/// Bytes that are kept or lent.
+/// The most bytes that the pool keeps and lends.
 const MOST: usize = 48 * 1024 * 1024;
 
-/// How long a buffer is kept for a message that does not come.
+/// How long the pool keeps a buffer that is not used.
 const KEEP: Duration = Duration::from_secs(10);
 
 static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 
 #[derive(Debug)]
 struct Pool {
-    /// In the order in which they came, with the time.
+    /// Buffers with the time when they came, in that order.
     spare: Vec<(Instant, Vec<u8>)>,
     spare_bytes: usize,
     lent_bytes: usize,
@@ -42,11 +41,11 @@ impl Pool {
     }
 
     fn lock() -> MutexGuard<'static, Self> {
-        // nothing that is done with it locked leaves it halfway
+        // a panic cannot leave it in an inconsistent state
         POOL.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The smallest that fits, if one does without too much of it unused.
+    /// Takes out the smallest buffer that fits. At most a fifth of it may be left unused.
     fn borrow(&mut self, length: usize) -> Option<Vec<u8>> {
         let fits = length..=length.saturating_add(length / 4);
         let (index, _) = (self.spare.iter().enumerate())
@@ -59,7 +58,7 @@ impl Pool {
         Some(buffer)
     }
 
-    /// Returns it if there is no room for it.
+    /// Keeps a buffer. Returns it if the pool is full.
     fn keep(&mut self, buffer: Vec<u8>, now: Instant) -> Option<Vec<u8>> {
         if self.spare_bytes + self.lent_bytes + buffer.capacity() > MOST {
             return Some(buffer);
@@ -69,7 +68,7 @@ impl Pool {
         None
     }
 
-    /// Takes out what has been there for long.
+    /// Takes out the buffers that were not used for [`KEEP`].
     fn take_old(&mut self, now: Instant) -> Vec<(Instant, Vec<u8>)> {
         let old = self.spare.partition_point(|(since, _)| now.duration_since(*since) >= KEEP);
         let old: Vec<_> = self.spare.drain(..old).collect();
@@ -78,12 +77,13 @@ impl Pool {
     }
 }
 
-/// An empty buffer for `length` bytes, or up to a quarter more, if there is one. It is lent until [`settle`] is told of it.
+/// Lends an empty buffer for `length` bytes, or up to a quarter more, if there is one. It counts as lent until [`settle`] is
+/// called for it.
 pub(crate) fn borrow(length: usize) -> Option<Vec<u8>> {
     Pool::lock().borrow(length)
 }
 
-/// A message for which `capacity` bytes were lent is complete, or will not be.
+/// A buffer of `capacity` bytes does not count as lent any more: its message is complete, or was dropped.
 pub(crate) fn settle(capacity: usize) {
     Pool::lock().lent_bytes -= capacity;
 }
@@ -95,27 +95,27 @@ fn keep(mut buffer: Vec<u8>) {
     let mut pool = Pool::lock();
     let surplus = (pool.keep(buffer, now), pool.take_old(now));
     drop(pool);
-    // gives memory back to the system, which takes its time
+    // frees memory, which is slow, so the pool is not locked
     drop(surplus);
 }
 
-/// Gives back what nothing has wanted for long.
+/// Frees the buffers that were not used for [`KEEP`].
 pub(crate) fn give_back_old() {
-    // whoever has it locked does this as well
+    // another thread uses the pool; a later timer does this
     let Ok(mut pool) = POOL.try_lock() else { return };
     let old = pool.take_old(Instant::now());
     drop(pool);
     drop(old);
 }
 
-/// The payload of a message, whose memory is kept when it is dropped.
+/// The payload of a long message. When it is dropped, the pool keeps its memory.
 pub(crate) struct LongPayload {
     bytes: Vec<u8>,
     front: usize,
 }
 
 impl LongPayload {
-    /// The payload is in `bytes` behind the first `front` of them.
+    /// A payload that begins at `front` in `bytes`.
     pub(crate) fn new(bytes: Vec<u8>, front: usize) -> Self {
         Self { bytes, front }
     }
@@ -142,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_lent_to_a_message_of_about_that_length() {
+    fn a_kept_buffer_is_lent_to_a_message_of_about_its_length() {
         let mut pool = Pool::new();
         let now = Instant::now();
         let (small, large) = (buffer(1000), buffer(1200));
         let addresses = [small.as_ptr(), large.as_ptr()];
         assert!(pool.keep(large, now).is_none() && pool.keep(small, now).is_none());
 
-        assert_eq!(pool.borrow(799), None, "a quarter of it would be unused");
+        assert_eq!(pool.borrow(799), None, "more than a fifth would be unused");
         assert_eq!(pool.borrow(1201), None);
         assert_eq!(pool.borrow(usize::MAX), None);
         let lent = [pool.borrow(990).unwrap(), pool.borrow(990).unwrap()];
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_and_lent_is_bounded() {
+    fn kept_and_lent_memory_together_is_bounded() {
         let mut pool = Pool::new();
         let now = Instant::now();
         assert!(pool.keep(buffer(MOST / 2), now).is_none());
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_wants_is_given_back() {
+    fn a_buffer_that_is_not_used_is_freed() {
         let mut pool = Pool::new();
         let now = Instant::now();
         assert!(pool.keep(buffer(1000), now).is_none());

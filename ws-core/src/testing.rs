@@ -1,7 +1,7 @@
-//! Handlers under test: a connection in memory, without a server, a handshake or a network.
+//! Tests of handlers: connections in memory, without a server, a handshake or a network.
 //!
-//! What runs is the real connection, with the real timers, on both ends. Under tokio's paused clock
-//! (`#[tokio::test(start_paused = true)]`) the timeouts of hours pass in no time.
+//! Both ends are real connections with real timers. Under tokio's paused clock (`#[tokio::test(start_paused = true)]`)
+//! timeouts of hours pass in no time.
 //!
 //! ```
 //! use ws_core::{Error, Message, WebSocket, testing};
@@ -38,7 +38,7 @@ use crate::observer::{ConnectionId, ConnectionInfo};
 use crate::outcome::Outcome;
 use crate::protocol::Role;
 
-/// How much the pipe between the two ends takes before one waits for the other, in bytes.
+/// The size of the pipe between the two ends in bytes, in each direction. When it is full, the writer waits.
 const PIPE: usize = 64 * 1024;
 
 /// Runs `handler` on a connection in memory, with the defaults of the layer, and returns the client's end.
@@ -54,7 +54,8 @@ where
     connect_with(&WebSocketLayer::new(), handler)
 }
 
-/// As [`connect`], with the limits, times, observer and compression of `layer`, and counted among its connections.
+/// As [`connect`], with the limits, timeouts, observer and compression of `layer`. The connection counts as one of the
+/// layer's.
 ///
 /// # Panics
 ///
@@ -69,7 +70,7 @@ where
     client_with(layer, client)
 }
 
-/// The two ends of a connection in memory: the server's, then the client's.
+/// Returns the two ends of a connection in memory: the server's, then the client's.
 ///
 /// # Panics
 ///
@@ -90,8 +91,8 @@ pub fn pair() -> (WebSocket, WebSocket) {
     (spawn(Role::Server, server, config, Negotiated::default()), self::client(client))
 }
 
-/// The task of a server's connection over `stream`, on which the handshake is done: for a transport that counts, fails
-/// or delays. Where the layer compresses messages, the peer is one that does, too: see [`client_with`].
+/// Returns the task of a server's connection over `stream`, for example a transport of a test that counts, fails or delays.
+/// There is no handshake. If the layer compresses messages, the peer has to do so as well: see [`client_with`].
 ///
 /// # Panics
 ///
@@ -109,7 +110,7 @@ where
     Task { driver: Box::pin(Driver::new(link, handler)), wakers: None }
 }
 
-/// The client's end of a connection over `stream`, on which the handshake is done; its task is spawned.
+/// Spawns the task of a client's connection over `stream`, and returns its socket. There is no handshake.
 ///
 /// # Panics
 ///
@@ -121,7 +122,7 @@ where
     spawn(Role::Client, stream, Arc::new(ConnectionConfig::default()), Negotiated::default())
 }
 
-/// As [`client`], of a server with `layer`: it compresses messages if the layer does.
+/// As [`client`], for a server with `layer`: the client compresses messages if the layer does.
 ///
 /// # Panics
 ///
@@ -133,7 +134,7 @@ where
     spawn(Role::Client, stream, Arc::new(ConnectionConfig::default()), layer.negotiated())
 }
 
-/// The task of a connection, made by [`accept`]: it is ready when the connection is over and its handler has returned.
+/// The task of a connection, from [`accept`]. It is ready when the connection is over and its handler has returned.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -150,11 +151,11 @@ where
 #[must_use = "the connection does nothing unless its task is polled or spawned"]
 pub struct Task {
     driver: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// The waker of the whole task, and the driver's.
+    /// The waker of the task, and the waker that the driver gets.
     wakers: Option<(Waker, Waker)>,
 }
 
-/// A waker of the driver's own: by it the driver knows its handler from others who wait in the same task.
+/// A waker that only the driver uses. So the driver can tell its handler from other futures in the same task.
 struct DriverWaker(Waker);
 
 impl Wake for DriverWaker {

@@ -1,4 +1,4 @@
-//! [`Utf8Bytes`]: text that is cheap to clone, and the buffer that it is assembled in.
+//! [`Utf8Bytes`]: text that is cheap to clone, and the buffer that assembles it.
 //!
 //! The decoder validates text once, while it arrives. This file has the one `unsafe` expression of the project, which reads
 //! the validated bytes as `str` without validating them again.
@@ -16,7 +16,7 @@ use crate::pool::{self, LongPayload};
 
 /// UTF-8 text in shared memory.
 ///
-/// It differs from `String` in that a clone shares the bytes, and from [`Bytes`] in that the bytes are known to be UTF-8.
+/// In contrast to a `String`, clones share the bytes. In contrast to [`Bytes`], the bytes are always valid UTF-8.
 /// It dereferences to [`str`], and converts from `&str` and `String`, and into [`Bytes`].
 ///
 /// ```
@@ -38,7 +38,7 @@ pub struct Utf8Bytes {
 }
 
 impl Utf8Bytes {
-    /// Text that lives as long as the program; allocates nothing.
+    /// Makes a value of a static string, without an allocation.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
         Self { bytes: Bytes::from_static(text.as_bytes()) }
@@ -69,7 +69,7 @@ impl Utf8Bytes {
     }
 }
 
-/// Bytes that were to be text are not UTF-8.
+/// The error of bytes that are not valid UTF-8, in place of a text.
 ///
 /// ```
 /// use ws_core::{InvalidUtf8, Utf8Bytes};
@@ -82,17 +82,17 @@ impl Utf8Bytes {
 #[non_exhaustive]
 pub struct InvalidUtf8;
 
-/// The payload of a message while it is assembled: bytes are appended, and the front of them is known to be UTF-8.
+/// The payload of a message that is being assembled. Bytes are appended to it, and validated from the front.
 #[derive(Debug, Default)]
 pub(crate) struct PayloadBuffer {
     bytes: Vec<u8>,
-    /// Where the payload begins in `bytes`; a byte, as each idle connection has one.
+    /// Where the payload begins in `bytes`. One byte is enough, and each idle connection has this field.
     front: u8,
-    /// Whether `bytes` is of the pool, and the message not complete.
+    /// Whether `bytes` was borrowed from the pool and the message is not complete.
     lent: bool,
-    // Invariant: `bytes[front..front + valid]` is valid UTF-8. Only `validate` moves it, and what is in front of it cannot
-    // be changed: the two ways to the bytes are `append_limited`, which writes behind the end, and `unvalidated_mut`;
-    // `front` moves only while there is no payload.
+    // Invariant: `bytes[front..front + valid]` is valid UTF-8. Only `validate` changes `valid`. Validated bytes do not
+    // change: `append_limited` writes behind the end, and `unvalidated_mut` gives access to the other bytes only. `front`
+    // changes only while there is no payload.
     valid: usize,
 }
 
@@ -101,23 +101,23 @@ impl PayloadBuffer {
         self.front.into()
     }
 
-    /// How many bytes there are.
+    /// The length of the payload in bytes.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.front()
     }
 
-    /// How many bytes there is memory for.
+    /// How many bytes fit without a new allocation.
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity() - self.front()
     }
 
-    /// How many bytes of memory are held that are not lent: the pool bounds those.
+    /// How many bytes of memory are not borrowed from the pool. The pool bounds those that are.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn owned(&self) -> usize {
         if self.lent { 0 } else { self.capacity() }
     }
 
-    /// At the start of a message of `length` bytes or more: if that is long, takes memory that was kept, if there is some.
+    /// Prepares for a message of at least `length` bytes. For a long message, borrows memory from the pool if it has some.
     pub(crate) fn begin(&mut self, length: usize) {
         if length < pool::LONG || self.bytes.capacity() > 0 {
             return;
@@ -133,7 +133,7 @@ impl PayloadBuffer {
         self.bytes.resize(self.front(), 0);
     }
 
-    /// Makes room for `additional` more bytes, and no more than that.
+    /// Reserves memory for exactly `additional` more bytes.
     pub(crate) fn reserve_exact(&mut self, additional: usize) {
         if self.bytes.capacity() - self.bytes.len() < additional {
             self.settle();
@@ -141,13 +141,13 @@ impl PayloadBuffer {
         }
     }
 
-    /// Gives back the room that is left.
+    /// Frees the memory that the payload does not use.
     pub(crate) fn shrink_to_fit(&mut self) {
         self.settle();
         self.bytes.shrink_to_fit();
     }
 
-    /// The memory is no longer the pool's.
+    /// Tells the pool that the memory does not count as borrowed any more.
     fn settle(&mut self) {
         if mem::take(&mut self.lent) {
             pool::settle(self.bytes.capacity());
@@ -160,27 +160,28 @@ impl PayloadBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// A place to read up to `limit` more bytes into, for which there is room.
+    /// Where to read up to `limit` more bytes to. The memory must be reserved.
     pub(crate) fn append_limited(&mut self, limit: usize) -> Limit<&mut Vec<u8>> {
         (&mut self.bytes).limit(limit)
     }
 
-    /// The bytes from `from` on, which must not have been validated.
+    /// The bytes from `from` on. They must not be validated yet.
     ///
     /// # Panics
     ///
-    /// If `from` lies in the validated front, or behind the end.
+    /// If `from` is among the validated bytes, or behind the end.
     pub(crate) fn unvalidated_mut(&mut self, from: usize) -> &mut [u8] {
         assert!(from >= self.valid, "bytes that passed validation are not changed");
         let from = self.front() + from;
         &mut self.bytes[from..]
     }
 
-    /// Validates what was appended since the last call; a code point that is not complete is left for the next.
+    /// Validates the bytes that were appended since the last call. A code point that is not complete is left for the next
+    /// call.
     ///
     /// # Errors
     ///
-    /// At the first byte that no further bytes could make valid.
+    /// At the first byte that makes the text invalid whatever follows.
     pub(crate) fn validate(&mut self) -> Result<(), InvalidUtf8> {
         match simdutf8::compat::from_utf8(&self.bytes[self.front() + self.valid..]) {
             Ok(_) => self.valid = self.len(),
@@ -190,7 +191,7 @@ impl PayloadBuffer {
         Ok(())
     }
 
-    /// The whole as text.
+    /// The whole payload as text.
     ///
     /// # Errors
     ///
@@ -200,7 +201,7 @@ impl PayloadBuffer {
         if self.valid == self.len() { Ok(Utf8Bytes { bytes: self.into_bytes() }) } else { Err(InvalidUtf8) }
     }
 
-    /// The whole as bytes.
+    /// The whole payload as bytes.
     pub(crate) fn into_bytes(mut self) -> Bytes {
         self.settle();
         let bytes = mem::take(&mut self.bytes);
@@ -246,7 +247,7 @@ impl Borrow<str> for Utf8Bytes {
 
 impl Hash for Utf8Bytes {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // as `str` does, which `Borrow` promises
+        // `Borrow<str>` requires the hash of `str`
         self.as_str().hash(state);
     }
 }
@@ -345,12 +346,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bad_byte_is_refused_without_the_rest() {
+    fn the_first_bad_byte_is_refused_before_the_rest_comes() {
         let mut buffer = PayloadBuffer::default();
         buffer.extend_from_slice(b"\xf4");
         buffer.validate().expect("the start of a code point");
         buffer.extend_from_slice(b"\x90");
-        buffer.validate().expect_err("no code point goes on like that");
+        buffer.validate().expect_err("no code point continues like this");
     }
 
     #[test]

@@ -28,6 +28,7 @@ macro_rules! answer {
                 Err(error) => return respond(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
             },
             Answer::UpgradeUpTo(size) => upgrade.max_message_size(size),
+            Answer::UpgradeUnlessIdleFor(time) => upgrade.idle_timeout(time),
             _ => upgrade,
         };
         let serve = move |socket| handler(socket);

@@ -1,7 +1,8 @@
-//! Threads in every order that shuttle thinks of: no wake-up is lost between a connection's task, those who use it from
-//! elsewhere, and a drain. Where one is, nobody is left who could run, which shuttle tells.
+//! Interleavings of threads, by shuttle: no wake-up is lost between the task of a connection, other threads that use the
+//! connection, and a drain. If one were lost, all threads would wait, and shuttle would report a deadlock.
 //!
-//! `scripts/interleavings` runs it. The locks and atomics of this crate are those that it turns at; tokio's are not.
+//! `scripts/interleavings` runs these tests. shuttle switches threads at the locks and atomics of this crate, and not at
+//! those of tokio.
 
 use std::sync::Arc;
 
@@ -17,11 +18,11 @@ use crate::observer::{ConnectionId, ConnectionInfo};
 use crate::protocol::Role;
 use crate::tracker::{Connections, Drain, Registration};
 
-/// Orders that are tried.
+/// How many interleavings are tried.
 const ORDERS: usize = 2_000;
 
 fn link(role: Role, stream: DuplexStream, registration: Option<Registration>) -> Link {
-    // room for little, so that senders wait for it
+    // a small buffer, so that senders wait
     let config = ConnectionConfig { ping_interval: None, outbound_bytes: 4, ..ConnectionConfig::default() };
     let info = ConnectionInfo { id: ConnectionId::next(), peer: None, protocol: None };
     let shared = Shared::new(role, info, Arc::new(config), Negotiated::default(), &[]);
@@ -107,7 +108,7 @@ fn a_handler_is_woken_for_what_comes_however_it_is_cut() {
 }
 
 #[test]
-fn who_sends_while_the_other_side_closes_learns_of_it() {
+fn a_sender_learns_that_the_peer_has_closed() {
     in_any_order(|| {
         let (server, client) = duplex(64);
         let ((mut server, serving), (mut client, using)) =
@@ -145,7 +146,7 @@ fn a_drain_finds_a_connection_however_early_or_late_it_comes() {
             let connections = connections.clone();
             move || assert_eq!(block_on(connections.drain(Drain::new())).aborted, 0)
         });
-        // an end without a word where it was refused
+        // without a Close frame if it was refused
         while let Some(Ok(_)) = block_on(socket.recv()) {}
         drop(socket);
         opening.join().unwrap();

@@ -1,4 +1,4 @@
-//! Lists that proptest makes up, in every spelling that the grammar allows.
+//! Random lists, in every spelling that the grammar allows.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ fn space() -> impl Strategy<Value = String> {
     "[ \t]{0,2}"
 }
 
-/// What stands between two items: a comma at least, or the end of a line.
+/// The separator of two items: at least a comma, or the end of a line.
 fn between() -> impl Strategy<Value = String> {
     (space(), select(&[",", ",,", ", ,", "\n", ",\n,"]), space())
         .prop_map(|(before, comma, behind)| before + comma + &behind)
@@ -101,7 +101,7 @@ mod deflate {
     use crate::compression::Compression;
     use crate::handshake::deflate::{answer, negotiate};
 
-    /// An offer, and the window that it asks for, if it can be met.
+    /// An offer, and the window that it asks for if the server can accept that.
     fn offer() -> impl Strategy<Value = (String, Option<Option<u8>>)> {
         let bits = option::of((7..=16_u8, any::<bool>()));
         (any::<[bool; 3]>(), bits, option::weighted(0.2, token())).prop_map(

@@ -58,6 +58,8 @@ where
 
 /// The builder method `protocols` and its twin `try_protocols`, with the docs of the first one. The type has a method
 /// `fn set_protocols(self, Vec<Arc<str>>) -> Result<Self, InvalidProtocol>`; `$problem` is when that or a name is not valid.
+///
+/// Not part of the public API: only this crate and the adapter crates use it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __protocols {

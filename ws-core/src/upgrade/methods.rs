@@ -4,6 +4,8 @@
 ///
 /// The type has `fn head(&self) -> &Parts`, `fn accepted(&self) -> Option<&ws_core::WebSocketUpgrade>`, and
 /// `fn map(self, impl FnOnce(ws_core::WebSocketUpgrade) -> ws_core::WebSocketUpgrade) -> Self`.
+///
+/// Not part of the public API: only this crate and the adapter crates use it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __upgrade_methods {

@@ -36,7 +36,7 @@ async fn the_request_is_what_was_asked_for_byte_for_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_of_the_server_is_there_with_its_headers() {
+async fn the_response_of_the_server_is_readable_with_its_headers() {
     let (mut server, stream) = pipe();
     tokio::spawn(async move {
         let head = read_head(&mut server).await;
@@ -67,7 +67,7 @@ async fn a_header_that_is_set_twice_is_sent_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_none_is_refused() {
+async fn an_invalid_response_is_refused() {
     let without = |line: &str| OPENING.replace(line, "") + "\r\n";
     for response in [
         OPENING.replace("{accept}", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") + "\r\n",
@@ -232,7 +232,7 @@ async fn the_body_of_a_refusal_is_bounded_in_bytes_and_time() {
     let error = answered(&Client::new(), &long).await.unwrap_err();
     assert_eq!(error.refusal().unwrap().body().len(), 4096);
 
-    // one that never ends
+    // a body that never ends
     let begun = Instant::now();
     let error = connected(&Client::new(), async |_, mut server: DuplexStream| {
         server.write_all(b"HTTP/1.1 500 Oops\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nbad").await.unwrap();
@@ -245,7 +245,7 @@ async fn the_body_of_a_refusal_is_bounded_in_bytes_and_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_url_that_is_none_is_an_error_before_anything_is_sent() {
+async fn an_invalid_url_is_an_error_before_anything_is_sent() {
     for url in ["http://h/", "ws://user:secret@h/", "ws://h/#x", "h"] {
         let (mut server, stream) = pipe();
         let error = Client::new().connect_over(url, stream).await.unwrap_err();
@@ -257,7 +257,7 @@ async fn a_url_that_is_none_is_an_error_before_anything_is_sent() {
 
 #[cfg(not(feature = "rustls"))]
 #[tokio::test]
-async fn without_tls_wss_says_what_is_missing() {
+async fn without_tls_the_error_of_wss_names_the_feature() {
     let (_server, stream) = pipe();
     let error = Client::new().connect_over("wss://h/", stream).await.unwrap_err();
     assert!(error.is_invalid_url() && error.to_string().contains("feature `rustls`"), "{error}");
@@ -283,7 +283,7 @@ async fn each_frame_has_a_mask_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_masks_is_told_so() {
+async fn a_server_that_masks_is_refused() {
     let mut socket = connected(&Client::new(), async |head, mut server: DuplexStream| {
         let mut bytes = opening(&head, "").into_bytes();
         bytes.extend([0x81, 0x80, 0, 0, 0, 0]);
@@ -296,7 +296,7 @@ async fn a_server_that_masks_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_falls_silent_is_found_out() {
+async fn a_server_that_falls_silent_is_noticed() {
     let client = Client::new().ping_interval(10 * SECOND).pong_timeout(5 * SECOND);
     let begun = Instant::now();
     let mut socket = connected(&client, async |head, mut server: DuplexStream| {
@@ -309,7 +309,7 @@ async fn a_server_that_falls_silent_is_found_out() {
     assert!(begun.elapsed() <= 17 * SECOND, "{:?}", begun.elapsed());
 }
 
-/// Takes note of what it is told.
+/// Records the calls.
 #[derive(Clone, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -355,7 +355,7 @@ async fn over_tcp_the_observer_knows_the_peer() {
         head
     });
     let notes = Notes::default();
-    // a name may have more addresses than the one that is listened at: all of them are tried
+    // a name may have several addresses: the client tries all of them
     let url = format!("ws://localhost:{}/", address.port());
     let mut socket = Client::new().observer(notes.clone()).connect(&url).await.unwrap();
     socket.send("hello").await.unwrap();

@@ -21,8 +21,7 @@ async fn listen() -> (TcpListener, String) {
     (listener, address)
 }
 
-/// Answers one `CONNECT` with these bytes, and then is the server itself: echoes. Returns what was asked of the proxy and of
-/// the server.
+/// Answers one `CONNECT` with these bytes, and then is an echo server in the tunnel. Returns the heads of both requests.
 fn serve(listener: TcpListener, answer: &'static str) -> JoinHandle<(String, String)> {
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -41,7 +40,7 @@ async fn answered(answer: &str) -> (String, ConnectError) {
     let proxy = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         read_head(&mut stream).await;
-        // one who has read enough does not read the rest
+        // a client that has read enough does not read the rest
         let _ = stream.write_all(answer.as_bytes()).await;
         let _ = stream.read_to_end(&mut Vec::new()).await;
     });
@@ -130,13 +129,13 @@ async fn a_proxy_that_refuses_is_named_with_its_status() {
         let response = error.proxy().unwrap().response().unwrap();
         assert!(status.starts_with(response.status().as_str()) && response.headers().len() == 2);
         assert_eq!((error.should_retry(), error.retry_after()), (retry, Some(7 * SECOND)), "{status}");
-        // it is no answer of the server
+        // it is not a response of the server
         assert!(error.status().is_none() && !error.is_refused());
     }
 }
 
 #[tokio::test]
-async fn an_answer_of_a_proxy_that_is_none_is_refused() {
+async fn an_invalid_response_of_a_proxy_is_refused() {
     let lines = "x: y\r\n".repeat(101);
     for (answer, expected) in [
         (format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(20_000)), "16 KiB"),
@@ -166,7 +165,7 @@ async fn a_proxy_that_is_gone_is_an_error_to_retry_that_names_it() {
     let error = client.connect("ws://server.example/").await.unwrap_err();
     closing.await.unwrap();
     assert!(error.should_retry() && error.proxy().is_some(), "{error}");
-    // now nobody listens
+    // the port is closed now
     let error = client.connect("ws://server.example/").await.unwrap_err();
     assert!(error.should_retry(), "{error}");
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).expect("its cause");
@@ -174,7 +173,7 @@ async fn a_proxy_that_is_gone_is_an_error_to_retry_that_names_it() {
 }
 
 #[test]
-fn what_is_no_proxy_is_told_without_the_password() {
+fn the_error_of_an_invalid_proxy_does_not_show_the_password() {
     for (url, expected) in [
         ("socks5://ada:secret@proxy:1080", "`connect_over`"),
         ("ftp://ada:secret@proxy", "its scheme is not http or https"),
@@ -199,13 +198,13 @@ fn what_is_no_proxy_is_told_without_the_password() {
 
 #[test]
 #[should_panic(expected = "this is not a proxy to connect through: its scheme is not http")]
-fn a_proxy_that_is_none_panics_if_the_program_says_so() {
+fn an_invalid_proxy_in_the_program_panics() {
     let _ = Client::new().proxy("ws://proxy");
 }
 
 #[cfg(not(feature = "rustls"))]
 #[test]
-fn without_tls_a_proxy_of_https_says_what_is_missing() {
+fn without_tls_the_error_of_an_https_proxy_names_the_feature() {
     let error = Client::new().try_proxy("https://proxy").unwrap_err();
     assert!(error.to_string().contains("feature `rustls`"), "{error}");
 }
@@ -218,7 +217,7 @@ async fn a_zone_of_this_host_is_not_for_a_proxy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_of_ones_own_needs_no_proxy() {
+async fn a_connection_over_a_given_stream_uses_no_proxy() {
     let (mut server, stream) = pipe();
     let client = Client::new().proxy("http://127.0.0.1:9");
     let (socket, head) =

@@ -10,7 +10,7 @@ use ws_core::{Error, WebSocket};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// What connections in memory are opened with.
+/// The URL of servers in memory.
 pub(crate) const URL: &str = "ws://server.example.com/chat";
 
 /// The two ends of a pipe.
@@ -68,7 +68,7 @@ pub(crate) async fn answered(client: &Client, response: &str) -> Result<WebSocke
     let response = response.to_owned();
     connected(client, async move |head, mut server: DuplexStream| {
         let response = response.replace("{accept}", &accept_key(&head));
-        // one who has read enough does not read the rest
+        // a client that has read enough does not read the rest
         let _ = server.write_all(response.as_bytes()).await;
     })
     .await

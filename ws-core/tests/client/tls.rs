@@ -1,4 +1,4 @@
-//! `wss`, with a certificate made on the spot.
+//! `wss`, with certificates that the tests make.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use ws_core::{WebSocketLayer, testing};
 
 use crate::support::{accept, echo, pipe, read_head};
 
-/// The two sides of the trust in a certificate for `localhost`.
+/// A server with a certificate for `localhost`, and a client that trusts it.
 fn configs() -> (ServerConfig, ClientConfig) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
@@ -39,7 +39,7 @@ fn serve(config: ServerConfig, stream: impl AsyncRead + AsyncWrite + Send + Unpi
 }
 
 #[tokio::test]
-async fn a_server_that_is_trusted_is_spoken_with() {
+async fn a_trusted_server_is_connected_to() {
     let (server, client) = configs();
     let (at_server, stream) = pipe();
     serve(server, at_server);
@@ -54,7 +54,7 @@ async fn a_server_that_is_trusted_is_spoken_with() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_trusted_or_has_another_name_is_not() {
+async fn a_server_that_is_not_trusted_or_has_another_name_is_refused() {
     let (server, trusting) = configs();
     let (_, of_others) = configs();
     for (url, config) in [("wss://localhost/", of_others), ("wss://example.com/", trusting.clone())] {
@@ -63,7 +63,7 @@ async fn a_server_that_is_not_trusted_or_has_another_name_is_not() {
         let error = Client::new().tls_config(Arc::new(config)).connect_over(url, stream).await.unwrap_err();
         assert!(error.is_tls() && !error.should_retry(), "{error:?}");
     }
-    // the roots of the system, or their lack
+    // the roots of the system, if there are any
     let (at_server, stream) = pipe();
     serve(server, at_server);
     let error = Client::new().connect_over("wss://localhost/", stream).await.unwrap_err();
@@ -93,7 +93,7 @@ async fn a_server_without_tls_is_an_error_of_tls() {
     assert!(client.connect_over("wss://localhost/", stream).await.unwrap_err().is_tls());
 }
 
-/// One that signs certificates of servers and of clients.
+/// A certificate authority for servers and clients.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -171,7 +171,7 @@ async fn tls_goes_through_a_proxy_and_to_one() {
     }
 }
 
-/// A proxy, and then the server in its tunnel. Returns what was asked of the proxy.
+/// A proxy, and then the server in its tunnel. Returns the head of the request to the proxy.
 async fn tunnel(
     config: ServerConfig,
     mut stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,

@@ -31,7 +31,7 @@ async fn close_sends_what_is_queued_and_resolves_with_the_peers_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_closed_with_a_frame_that_is_at_hand() {
+async fn close_with_sends_the_given_frame() {
     let (mut socket, peer) = open_default().await;
     let frame = CloseFrame { code: 1000.into(), reason: "bye".into() };
     assert!(socket.close_with(frame).now_or_never().is_none());
@@ -93,7 +93,7 @@ async fn an_empty_close_is_answered_with_an_empty_one() {
     assert_eq!((closed.frame.clone(), closed.code()), (None, CloseCode::NO_STATUS_RECEIVED));
 }
 
-/// Takes its time between a message and the answer to it.
+/// An echo that waits before each answer.
 async fn slow_echo(mut socket: WebSocket) -> Result<(), Error> {
     while let Some(message) = socket.recv().await {
         let message = message?;
@@ -203,7 +203,7 @@ async fn a_protocol_error_is_told_after_the_messages_before_it() {
 async fn a_peer_that_does_not_answer_our_close_is_left_at_the_close_timeout() {
     let (mut socket, peer) = open_default().await;
     let start = Instant::now();
-    // what it goes on to send does not count
+    // later frames of the peer change nothing
     let flood = async {
         assert_eq!(peer.next().await, Some(Frame::close(1000, "")));
         while !peer.state().dropped {
@@ -221,7 +221,7 @@ async fn a_peer_that_does_not_answer_our_close_is_left_at_the_close_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_of_those_who_wait_for_the_closing_handshake_is_told_why_it_failed() {
+async fn each_call_that_waits_for_the_closing_handshake_returns_why_it_failed() {
     let (socket, _peer) = open_default().await;
     let sender = socket.sender();
     let (first, second) = tokio::join!(sender.close(1000, ""), sender.close(1000, ""));
@@ -359,7 +359,7 @@ async fn garbage_in_place_of_the_peers_close_ends_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_in_place_of_the_peers_close_is_told_to_the_one_who_closes() {
+async fn close_returns_an_error_if_the_stream_ends_in_place_of_the_peers_close() {
     let (mut socket, peer) = open_default().await;
     let (answer, ()) = tokio::join!(socket.close(1000, ""), async {
         peer.next().await.unwrap();
@@ -384,7 +384,7 @@ async fn a_handler_can_wait_for_the_end_that_it_began() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_from_elsewhere_is_timed_though_the_driver_was_about_to_sleep() {
+async fn a_close_by_another_task_is_timed_though_the_driver_was_about_to_sleep() {
     let (socket, peer) = open(&WebSocketLayer::new().ping_interval(None).send_timeout(None)).await;
     let sender = socket.sender();
     // of the message the transport takes one byte, then it is flushed

@@ -1,4 +1,4 @@
-//! What neighbours, peers, payloads and transports can do to a connection, and cannot.
+//! Neighbours, peers, payloads and transports that misbehave.
 
 use std::future::pending;
 use std::io;
@@ -29,7 +29,7 @@ impl<F: FnMut() + Send> Drop for Owner<F> {
     }
 }
 
-/// Payloads that are copied to the outbound buffer, and such that leave from where they are.
+/// Lengths of payloads: one is copied to the outbound buffer, one is not.
 const LENGTHS: [usize; 3] = [10, 5_000, 200_000];
 
 #[tokio::test(start_paused = true)]
@@ -39,7 +39,7 @@ async fn the_owner_of_a_payload_may_panic_when_it_is_dropped() {
         let sender = socket.sender();
         let owner = Owner(vec![7; length], || panic!("a test, in the owner of a payload"));
         let message = Message::Binary(Bytes::from_owner(owner));
-        // in the task of the one who sends it, where its payload was copied
+        // a payload that is copied is dropped by the task that sends it
         let _ = tokio::spawn(async move { sender.send(message).await }).await;
         for _ in 0..100 {
             soon(socket.sender().send(vec![8; 10_000])).await.unwrap();
@@ -235,7 +235,7 @@ async fn a_peer_that_is_refused_and_sends_for_ever_is_left_at_the_close_timeout(
     assert!(!soon(socket.closed()).await.clean);
 }
 
-/// Sends for as long as it can; returns how many messages that were.
+/// Sends until the connection is over. Returns how many messages it sent.
 async fn send_for_ever(sender: Sender, count: Arc<AtomicUsize>) {
     while sender.send(vec![7; 1_000]).await.is_ok() {
         count.fetch_add(1, Ordering::Relaxed);
@@ -256,7 +256,7 @@ async fn tasks_that_send_in_a_loop_have_equal_shares() {
     }
     let counts: Vec<_> = counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-    // but for the first, which found the buffer empty
+    // except for the first one, which found the buffer empty
     assert!(*least > 900 && most - least <= 66, "{counts:?}");
 }
 
@@ -328,12 +328,12 @@ async fn only_as_many_senders_are_woken_as_there_is_room_for() {
         }
     })
     .await;
-    // each once to wait, and once to send
+    // two polls each: one waits, one sends
     assert_eq!(polls.load(Ordering::Relaxed), 2_000);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_is_told_to_all_who_wait_to_send() {
+async fn all_senders_that_wait_learn_of_the_end() {
     let (socket, peer) = open(&WebSocketLayer::new().outbound_buffer(100)).await;
     peer.allow(0);
     let sender = socket.sender();
@@ -393,14 +393,14 @@ mod deflate {
         peer.send_bytes(&bomb.repeat(15));
         settle().await;
         assert_eq!(messages.load(Ordering::Relaxed), 15);
-        // 64 KiB in a turn, and what one step of the decompressor adds
+        // 64 KiB in a turn, and one step of the decompressor more
         let polls = polls.load(Ordering::Relaxed);
         assert!(polls > 15 * 8, "{polls} turns for 15 MiB");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_inflated_for_nobody() {
-        // what cannot be inflated ends a connection if somebody receives it
+    async fn without_a_receiver_nothing_is_inflated() {
+        // invalid data ends a connection if there is a receiver
         let broken = Frame::new(0xc2, [0xff; 100]);
         let (mut socket, peer) = open(&compressing()).await;
         peer.send(&broken);

@@ -1,4 +1,4 @@
-//! The halves of a socket in other hands, and as streams and sinks.
+//! The halves of a socket in other tasks, and as streams and sinks.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_elsewhere_keeps_the_connection_until_it_is_dropped() {
+async fn a_receiver_in_another_task_keeps_the_connection_until_it_is_dropped() {
     let (socket, peer) = open(&WebSocketLayer::new().ping_interval(None)).await;
     let (sender, mut receiver) = socket.split();
     sleep(HOUR).await;
@@ -24,7 +24,7 @@ async fn a_receiver_elsewhere_keeps_the_connection_until_it_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sender_elsewhere_does_not_keep_the_connection() {
+async fn a_sender_in_another_task_does_not_keep_the_connection() {
     let (peer, sender) = ask(&WebSocketLayer::new(), async |mut socket: WebSocket| {
         socket.send("last words").await.unwrap();
         socket.sender()
@@ -36,7 +36,7 @@ async fn a_sender_elsewhere_does_not_keep_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_closes_though_the_receiver_is_elsewhere() {
+async fn an_error_closes_though_the_receiver_is_in_another_task() {
     let (give, given) = tokio::sync::oneshot::channel();
     let peer = serve(&WebSocketLayer::new(), async move |socket: WebSocket| {
         let _ = give.send(socket);
@@ -160,7 +160,7 @@ async fn poll_ready_of_a_closed_sink_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_elsewhere_learns_that_the_driver_was_dropped() {
+async fn a_receiver_in_another_task_learns_that_the_driver_was_dropped() {
     let (transport, peer) = wire();
     let (give, given) = tokio::sync::oneshot::channel();
     let task = tokio::spawn(testing::accept(&WebSocketLayer::new(), transport, async |socket: WebSocket| {

@@ -1,4 +1,4 @@
-//! What the handler's outcome does to the connection, and what ends a handler.
+//! How a handler's result ends the connection, and what ends a handler.
 
 use std::future::{pending, poll_fn};
 use std::io;

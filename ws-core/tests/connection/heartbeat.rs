@@ -1,4 +1,4 @@
-//! A text that is answered in place of being received.
+//! A text that the connection answers and does not deliver.
 
 use futures_util::FutureExt as _;
 use ws_core::{Message, WebSocketLayer};
@@ -26,7 +26,7 @@ async fn a_heartbeat_is_answered_while_nobody_receives_and_not_delivered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_binary_message_and_one_in_fragments_are_what_they_are() {
+async fn a_heartbeat_is_a_text_and_may_have_fragments() {
     let (mut socket, peer) = open_default().await;
     socket.sender().answer_heartbeat("ping", "pong");
     peer.send(&Frame::binary("ping"));

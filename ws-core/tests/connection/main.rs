@@ -5,6 +5,7 @@
 
 mod closing;
 mod faults;
+mod flooding;
 mod halves;
 mod handler;
 mod heartbeat;

@@ -1,4 +1,4 @@
-//! `ping`, and what answers it.
+//! `ping`, and the pongs that answer it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `recv` and its kin: order, bounds, and what a handler that does not receive costs.
+//! `recv` and similar methods: order, bounds, and handlers that do not receive.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -31,7 +31,7 @@ async fn a_recv_that_is_cancelled_by_select_loses_nothing() {
         }
     });
     for frame in numbers(200) {
-        // in two pieces, with a tick in between now and then
+        // in two pieces, sometimes with a tick between them
         let bytes = frame.masked();
         peer.send_bytes(&bytes[..3]);
         sleep(Duration::from_millis(1)).await;
@@ -132,7 +132,7 @@ async fn malformed_json_names_its_place_and_the_connection_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_drips_in_is_whole_at_last() {
+async fn a_message_that_comes_byte_by_byte_is_received_whole() {
     let (mut socket, peer) = open_default().await;
     let start = Instant::now();
     for byte in Frame::text("drip").masked() {
@@ -245,7 +245,7 @@ async fn what_came_at_once_is_received_by_a_task_that_takes_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn text_that_is_none_ends_the_connection_behind_the_messages_before_it() {
+async fn invalid_text_ends_the_connection_after_the_messages_before_it() {
     // the third is text as long as it is masked
     let masked: Vec<u8> = b"text".iter().zip(KEY).map(|(byte, key)| byte ^ key).collect();
     for broken in [
@@ -333,7 +333,7 @@ async fn a_message_is_observed_once_whoever_takes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_takes_all_there_is_does_not_keep_the_thread() {
+async fn a_handler_that_receives_without_end_lets_other_tasks_run() {
     let turns = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&turns);
     let (peer, answer) = ask_waiting(&WebSocketLayer::new(), async move |mut socket: WebSocket| {

@@ -1,4 +1,4 @@
-//! `send` and its kin: what leaves when, and who waits.
+//! `send` and similar methods: when messages leave, and when senders wait.
 
 use std::future::{Future as _, pending, poll_fn};
 use std::pin::{Pin, pin};
@@ -21,7 +21,7 @@ fn narrow() -> WebSocketLayer {
     WebSocketLayer::new().outbound_buffer(100)
 }
 
-/// More than fits.
+/// A text that is longer than the limit.
 fn wide(letter: &str) -> Message {
     Message::from(letter.repeat(200))
 }
@@ -130,7 +130,7 @@ async fn a_prepared_message_arrives_on_each_connection_in_its_place() {
             {
                 assert!(client.recv().await.unwrap().unwrap() == expected);
             }
-            // the other role, which masks
+            // the client's role, which masks
             client.send_prepared(&prepared).await.unwrap();
             assert!(handler.await.unwrap() == message);
         }
@@ -295,7 +295,7 @@ async fn dropped_waiting_futures_leave_nothing_behind() {
         assert!(pin!(sender.close(1000, "")).poll(&mut cx).is_pending());
     }
     assert_eq!(Arc::strong_count(&counter), 1, "no waker was kept");
-    // of the wakes that closing has caused, none is to come after the drop
+    // no wake comes after the futures are dropped
     counter.0.store(0, Ordering::Relaxed);
     peer.allow_all();
     peer.send(&Frame::close(1000, ""));

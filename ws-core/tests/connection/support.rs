@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -16,7 +16,7 @@ use ws_core::{Outcome, WebSocket, WebSocketLayer, testing};
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a client masks with.
+/// The key that all clients here mask with.
 pub(crate) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A frame, as it is sent and as it is seen.
@@ -27,7 +27,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// With the first byte of its header.
+    /// A frame with this first byte of its header.
     pub(crate) fn new(first: u8, payload: impl Into<Vec<u8>>) -> Self {
         Self { first, payload: payload.into() }
     }
@@ -130,14 +130,16 @@ struct Wire {
 /// How the peer's stream ends: with an error or without.
 struct End(Option<io::ErrorKind>);
 
-/// What has gone over the wire, and what may.
+/// What the two ends have sent, and what the peer does with it.
 pub(crate) struct State {
     inbound: VecDeque<u8>,
+    /// What the peer sends over and over, so that there is always more to read.
+    flood: Vec<u8>,
     end: Option<End>,
     outbound: Vec<u8>,
     seen: usize,
     room: usize,
-    /// With what every further write fails.
+    /// The error of all further writes.
     broken: Option<io::ErrorKind>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -160,6 +162,7 @@ pub(crate) struct State {
 pub(crate) fn wire() -> (Transport, Peer) {
     let state = State {
         inbound: VecDeque::new(),
+        flood: Vec::new(),
         end: None,
         outbound: Vec::new(),
         seen: 0,
@@ -191,7 +194,7 @@ where
     peer
 }
 
-/// As [`serve`], and tells what `handler` returned; the connection is closed with 1000.
+/// As [`serve`], and also returns what `handler` returns. The connection is closed with 1000.
 pub(crate) fn ask<F, Fut, T>(layer: &WebSocketLayer, handler: F) -> (Peer, Answer<T>)
 where
     F: FnOnce(WebSocket) -> Fut + Send + 'static,
@@ -205,7 +208,7 @@ where
     (peer, Answer(answered))
 }
 
-/// What a handler will return.
+/// The value that a handler will return.
 pub(crate) struct Answer<T>(oneshot::Receiver<T>);
 
 impl<T> Answer<T> {
@@ -214,7 +217,7 @@ impl<T> Answer<T> {
     }
 }
 
-/// A connection whose handler has handed its socket on.
+/// A connection whose handler has given its socket to the test.
 pub(crate) async fn open(layer: &WebSocketLayer) -> (WebSocket, Peer) {
     let (peer, socket) = ask(layer, |socket| async { socket });
     (socket.get().await, peer)
@@ -235,7 +238,7 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     timeout(24 * HOUR, future).await.expect("nothing happens any more")
 }
 
-/// All that `socket` receives, as words: texts, `error: …`, and the first `None` as the end of it.
+/// Receives up to the first `None`. Returns the texts, and errors as `error: …`.
 pub(crate) async fn received(socket: &mut WebSocket) -> Vec<String> {
     let mut received = Vec::new();
     while let Some(message) = soon(socket.recv()).await {
@@ -248,7 +251,7 @@ pub(crate) async fn received(socket: &mut WebSocket) -> Vec<String> {
     received
 }
 
-/// `count` texts: their numbers.
+/// The numbers from 0 up to `count`, as texts.
 pub(crate) fn numbers(count: usize) -> Vec<Frame> {
     (0..count).map(|number| Frame::text(number.to_string())).collect()
 }
@@ -280,6 +283,13 @@ impl Peer {
         state.wake_reader();
     }
 
+    /// Sends this frame over and over from now on: the driver can always read more.
+    pub(crate) fn flood(&self, frame: &Frame) {
+        let mut state = self.state();
+        state.flood = frame.masked();
+        state.wake_reader();
+    }
+
     /// Ends the stream behind what was sent.
     pub(crate) fn end(&self) {
         self.end_with(None);
@@ -292,7 +302,7 @@ impl Peer {
         state.wake_reader();
     }
 
-    /// Takes no more than these bytes from now on.
+    /// Takes this many more bytes from now on.
     pub(crate) fn allow(&self, bytes: usize) {
         let mut state = self.state();
         state.room = bytes;
@@ -321,7 +331,7 @@ impl Peer {
         self.state().on_flush = Some(Box::new(hook));
     }
 
-    /// What has come and was not seen yet.
+    /// The frames that have come since the last call.
     pub(crate) fn seen(&self) -> Vec<Frame> {
         let mut state = self.state();
         std::iter::from_fn(|| state.see()).collect()
@@ -345,7 +355,7 @@ impl Peer {
         .await
     }
 
-    /// The next frame that is no ping of keepalive's.
+    /// The next frame that is not a ping.
     pub(crate) async fn next_but_pings(&self) -> Option<Frame> {
         loop {
             match self.next().await {
@@ -364,7 +374,7 @@ impl Peer {
         frames
     }
 
-    /// Waits until the driver has let go of the transport.
+    /// Waits until the driver has dropped the transport.
     pub(crate) async fn dropped(&self) {
         soon(async {
             loop {
@@ -383,6 +393,13 @@ impl State {
     fn wake_reader(&mut self) {
         if let Some(waker) = self.reader.take() {
             waker.wake();
+        }
+    }
+
+    /// Makes sure that there are at least this many bytes to read, if the peer floods.
+    fn refill(&mut self, bytes: usize) {
+        while self.inbound.len() < bytes && !self.flood.is_empty() {
+            self.inbound.extend(&self.flood);
         }
     }
 
@@ -428,10 +445,11 @@ impl State {
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.wire.state.lock().unwrap();
+        state.refill(buf.remaining());
         let count = state.inbound.len().min(buf.remaining()).min(state.step);
         if count > 0 {
-            let bytes: Vec<u8> = state.inbound.drain(..count).collect();
-            buf.put_slice(&bytes);
+            state.inbound.read_exact(buf.initialize_unfilled_to(count))?;
+            buf.advance(count);
             state.taken += count;
             self.wire.changed.notify_waiters();
             return Poll::Ready(Ok(()));

@@ -1,4 +1,4 @@
-//! Time: who is given up when, and what does not count.
+//! Timeouts: when each one fires, and what resets it.
 
 use std::future::pending;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use ws_core::{CloseCode, Error, Side, Timeout, WebSocket, WebSocketLayer};
 
 use crate::support::{Frame, HOUR, Peer, SECOND, numbers, open, open_default, received, serve, settle, soon};
 
-/// After how many seconds the driver lets go of the transport.
+/// After how many seconds the driver drops the transport.
 async fn lifetime(peer: &Peer) -> u64 {
     let start = Instant::now();
     peer.dropped().await;
     start.elapsed().as_secs()
 }
 
-/// With the default of a ping after 20 s ± 10 % and a deadline of 20 s, when a peer that is silent is given up.
+/// After how many seconds a silent peer is given up by default: a ping after 20 s ± 10 %, then a deadline of 20 s.
 const GIVEN_UP: std::ops::RangeInclusive<u64> = 38..=42;
 
 /// A layer without keepalive.
@@ -64,7 +64,7 @@ async fn any_inbound_byte_is_a_sign_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_we_send_is_no_sign_of_the_peers_life() {
+async fn sending_is_no_sign_that_the_peer_lives() {
     let peer = serve(&WebSocketLayer::new(), async |mut socket: WebSocket| {
         while socket.send("talk").await.is_ok() {
             sleep(SECOND).await;
@@ -131,16 +131,16 @@ async fn a_slow_but_steady_reader_lives_while_a_ping_waits_behind_a_large_messag
     assert!(!socket.is_closed());
     peer.allow_all();
     assert_eq!(peer.next().await.unwrap().payload.len(), 100_000);
-    // from here on it has the time of any ping
+    // the pong timeout of this ping begins here
     assert!(peer.next().await.unwrap().is_ping());
     assert_eq!(lifetime(&peer).await, 20);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silence_of_our_own_making_is_not_the_peers_death() {
+async fn a_peer_is_not_given_up_for_silence_while_reading_is_paused() {
     let (mut socket, peer) = open_default().await;
     peer.send_all(&numbers(100));
-    // half a message, which is not to blame either
+    // half a message: its timeout does not fire while reading is paused either
     peer.send_bytes(&Frame::text("end").masked()[..7]);
     sleep(3 * HOUR).await;
     assert!(!socket.is_closed());
@@ -157,10 +157,10 @@ async fn a_silence_of_our_own_making_is_not_the_peers_death() {
     assert!(GIVEN_UP.contains(&lived), "{lived}");
 }
 
-/// By them a kernel finds out that the peer is gone, while nobody would read its answers.
+/// Pongs are not read then, but the kernel notices from these pings that the peer is gone.
 #[tokio::test(start_paused = true)]
 async fn pings_go_on_at_their_interval_while_reading_is_paused() {
-    // half a message, too, whose timeout passes and puts off nothing
+    // also half a message, whose timeout passes and delays no ping
     let (socket, peer) = open(&WebSocketLayer::new().message_timeout(7 * SECOND)).await;
     peer.send_all(&numbers(100));
     peer.send_bytes(&Frame::text("end").masked()[..7]);
@@ -206,7 +206,7 @@ async fn fragments_without_end_are_over_at_the_message_timeout() {
     let lived = start.elapsed().as_secs();
     assert!((60..=62).contains(&lived), "{lived}");
 
-    // it goes on, and never answers the Close frame that it has the time to see
+    // the peer goes on sending, and does not answer the Close frame
     while !peer.state().dropped {
         peer.send(&Frame::new(0x00, "a"));
         sleep(SECOND).await;
@@ -243,7 +243,7 @@ async fn the_idle_timeout_is_reset_by_messages_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_switched_off_never_happens() {
+async fn timers_that_are_off_never_fire() {
     let layer = without_pings().send_timeout(None).message_timeout(None).idle_timeout(None);
     let (mut socket, peer) = open(&layer).await;
     peer.allow(0);
@@ -257,7 +257,7 @@ async fn what_is_switched_off_never_happens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pong_deadline_that_never_comes_is_none() {
+async fn the_longest_pong_timeout_never_fires() {
     let (socket, peer) = open(&WebSocketLayer::new().pong_timeout(Duration::MAX)).await;
     sleep(HOUR).await;
     assert!(!socket.is_closed());
@@ -265,7 +265,7 @@ async fn a_pong_deadline_that_never_comes_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_timeout_that_never_comes_is_none() {
+async fn the_longest_close_timeout_never_fires() {
     let layer = WebSocketLayer::new().close_timeout(Duration::MAX).idle_timeout(HOUR);
     let (mut socket, peer) = open(&layer).await;
     assert!(socket.close(1000, "").now_or_never().is_none());
@@ -276,7 +276,7 @@ async fn a_close_timeout_that_never_comes_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn endless_times_are_no_times() {
+async fn timeouts_of_the_longest_duration_never_fire() {
     let layer = WebSocketLayer::new()
         .ping_interval(Duration::MAX)
         .pong_timeout(Duration::MAX)

@@ -1,4 +1,4 @@
-//! Transports of all kinds, and how often the driver goes to them.
+//! Transports of all kinds, and how often the driver uses them.
 
 use std::future::{Future as _, pending};
 use std::io;
@@ -15,7 +15,7 @@ use ws_core::{Drain, WebSocket, WebSocketLayer, testing};
 use crate::support::{Frame, HOUR, Peer, SECOND, ask, echo, numbers, open, received, serve, settle, wire};
 
 #[tokio::test(start_paused = true)]
-async fn one_byte_at_a_time_is_as_good_as_many() {
+async fn a_transport_of_one_byte_at_a_time_changes_nothing() {
     let peer = serve(&WebSocketLayer::new(), echo);
     peer.state().step = 1;
     let mut frames = numbers(50);
@@ -59,7 +59,7 @@ async fn of_a_flood_of_pings_the_newest_is_answered_and_memory_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_pings_that_are_read_at_once_each_is_answered() {
+async fn each_ping_of_one_read_is_answered() {
     let peer = serve(&WebSocketLayer::new(), echo);
     let pings: Vec<_> = (0..100).map(|number| Frame::ping(&[number])).collect();
     peer.send_all(&pings);
@@ -182,7 +182,7 @@ async fn a_task_that_moves_is_woken_where_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_waits_in_the_same_task_is_woken() {
+async fn a_future_that_waits_in_the_task_of_the_connection_is_woken() {
     let (transport, peer) = wire();
     let (give, given) = tokio::sync::oneshot::channel();
     let mut task = pin!(testing::accept(&WebSocketLayer::new(), transport, async |socket: WebSocket| {
@@ -198,7 +198,7 @@ async fn one_who_waits_in_the_same_task_is_woken() {
     peer.send(&Frame::text("hello"));
     woken(&counter);
     assert!(task.as_mut().poll(&mut cx).is_pending());
-    assert!(woken(&counter), "the driver is not alone in its task");
+    assert!(woken(&counter), "the other future in the task waits as well");
     assert!(recv.poll(&mut cx).is_ready());
 }
 
@@ -225,7 +225,7 @@ async fn a_task_that_moves_while_no_time_counts_is_woken_where_it_is() {
     let mut task = pin!(testing::accept(&layer, transport, echo));
     let mut poll = |waker: &Waker| task.as_mut().poll(&mut Context::from_waker(waker)).is_pending();
 
-    // a message begins and ends: the timer is set, and then of no use
+    // a message begins and ends: the timer is set, and then not needed
     let (_, old_waker) = waker();
     peer.send_bytes(&Frame::text("a").masked()[..3]);
     assert!(poll(&old_waker));
@@ -254,7 +254,7 @@ impl Flood {
     fn of(frame: &Frame) -> Self {
         let mut frames = frame.masked();
         if *frame == Frame::new(0x02, []) {
-            // without end: continuations of nothing
+            // a message without end, of empty continuations
             frames.extend([Frame::new(0x00, []).masked(), Frame::new(0x80, []).masked()].concat());
         }
         Self { frames, at: 0, sent: Arc::default() }

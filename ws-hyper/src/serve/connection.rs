@@ -9,19 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{Extensions, Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::TokioIo;
+use http::Extensions;
+use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulConnection;
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tower_service::Service;
 use ws_core::PeerAddr;
 
 use super::limits::Limits;
@@ -35,15 +29,33 @@ pub(super) type ConnectInfo = Arc<dyn Fn(SocketAddr, &mut Extensions) + Send + S
 /// How long a client without a stream may take to answer the GOAWAY of HTTP/2, before the connection is dropped.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// What serves a connection; a clone for each.
+/// What all connections have in common; a clone for each.
 #[derive(Clone)]
-pub(super) struct Connection<S, A> {
-    pub(super) service: S,
+pub(super) struct Connection<A> {
     pub(super) acceptor: A,
     pub(super) limits: Limits,
     pub(super) connect_info: Option<ConnectInfo>,
     /// Closed when the server shuts down.
     pub(super) running: watch::Receiver<()>,
+}
+
+/// Prepares the requests of a connection for the service.
+pub(super) struct Prepare {
+    peer: SocketAddr,
+    connect_info: Option<ConnectInfo>,
+    /// Whether there was a request.
+    has_begun: Arc<AtomicBool>,
+}
+
+impl Prepare {
+    /// A request has come, with these extensions.
+    pub(super) fn prepare(&self, extensions: &mut Extensions) {
+        self.has_begun.store(true, Ordering::Relaxed);
+        extensions.insert(PeerAddr(self.peer));
+        if let Some(connect_info) = &self.connect_info {
+            connect_info(self.peer, extensions);
+        }
+    }
 }
 
 /// The output of `future`; an error if it takes longer than `limit`.
@@ -54,26 +66,28 @@ async fn in_time<T>(limit: Option<Duration>, future: impl Future<Output = T>) ->
     }
 }
 
-impl<S, A, Accepting, Stream, B> Connection<S, A>
+impl<A, Accepting, Stream> Connection<A>
 where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    A: Fn(TcpStream) -> Accepting + Clone + Send + Sync + 'static,
-    Accepting: Future<Output = io::Result<Stream>> + Send + 'static,
-    Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Fn(TcpStream) -> Accepting,
+    Accepting: Future<Output = io::Result<Stream>>,
 {
-    pub(super) async fn serve(self, stream: TcpStream, peer: SocketAddr) {
-        if let Err(error) = self.try_serve(stream, peer).await {
+    /// Serves `stream` until it ends. `http` makes the connection of HTTP.
+    pub(super) async fn serve<C, F>(self, stream: TcpStream, peer: SocketAddr, http: F)
+    where
+        C: GracefulConnection<Error = BoxError>,
+        F: FnOnce(Stream, Builder<Streams>, Prepare) -> C,
+    {
+        if let Err(error) = self.try_serve(stream, peer, http).await {
             tracing::debug!(error = error.as_ref() as &dyn StdError, %peer, "connection failed");
         }
     }
 
-    async fn try_serve(self, stream: TcpStream, peer: SocketAddr) -> Result<(), BoxError> {
-        let Self { service, acceptor, limits, connect_info, mut running } = self;
+    async fn try_serve<C, F>(self, stream: TcpStream, peer: SocketAddr, http: F) -> Result<(), BoxError>
+    where
+        C: GracefulConnection<Error = BoxError>,
+        F: FnOnce(Stream, Builder<Streams>, Prepare) -> C,
+    {
+        let Self { acceptor, limits, connect_info, mut running } = self;
         // what is sent is complete, also below TLS and over HTTP/2: waiting for more would only delay it
         stream.set_nodelay(true)?;
         let stream = select! {
@@ -83,22 +97,9 @@ where
 
         // hyper's own timeout begins when it knows the version of HTTP, and a client may send nothing at all
         let begun = Arc::new(AtomicBool::new(false));
-        let service = TowerToHyperService::new(service);
-        let service = service_fn({
-            let begun = Arc::clone(&begun);
-            move |mut request: Request<Incoming>| {
-                begun.store(true, Ordering::Relaxed);
-                request.extensions_mut().insert(PeerAddr(peer));
-                if let Some(connect_info) = &connect_info {
-                    connect_info(peer, request.extensions_mut());
-                }
-                service.call(request)
-            }
-        });
-
+        let prepare = Prepare { peer, connect_info, has_begun: Arc::clone(&begun) };
         let streams = Streams::default();
-        let builder = limits.builder(streams.clone());
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let connection = http(stream, limits.builder(streams.clone()), prepare);
         let has_begun = || begun.load(Ordering::Relaxed);
         supervise(pin!(connection), limits, streams, has_begun, running).await
     }

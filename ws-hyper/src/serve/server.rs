@@ -11,6 +11,9 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
@@ -284,7 +287,17 @@ where
     fn into_future(self) -> Self::IntoFuture {
         let Self { listener, service, acceptor, limits, connect_info, shutdown } = self;
         let (run, running) = watch::channel(());
-        let connection = Connection { service, acceptor, limits, connect_info, running };
+        let connection = Connection { acceptor, limits, connect_info, running };
+        let serve = move |stream, peer| {
+            let service = TowerToHyperService::new(service.clone());
+            connection.clone().serve(stream, peer, |stream, builder, prepare| {
+                let service = service_fn(move |mut request: Request<Incoming>| {
+                    prepare.prepare(request.extensions_mut());
+                    service.call(request)
+                });
+                builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
+            })
+        };
         Box::pin(async move {
             let mut connections = JoinSet::new();
             let mut drained = pin!(async {
@@ -297,7 +310,7 @@ where
                 select! {
                     rest = &mut drained => break rest,
                     (stream, peer) = accept(&listener) => {
-                        connections.spawn(connection.clone().serve(stream, peer));
+                        connections.spawn(serve(stream, peer));
                     }
                     Some(_) = connections.join_next() => {}
                 }

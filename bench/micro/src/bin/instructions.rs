@@ -30,28 +30,28 @@ fn main() -> ExitCode {
 
 #[cfg(benchmarking)]
 mod cases {
+    use std::future::Future;
     use std::hint::black_box;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use ws_bench_micro::{Kind, binary, frame, non_ascii};
     use ws_core::benchmarking::Echo;
-    use ws_core::{Error, WebSocket, WebSocketLayer, testing};
+    use ws_core::{Error, Sender, WebSocket, WebSocketLayer, testing};
 
-    /// A kind of message, and what answers it.
+    /// A kind of message, and what answers or sends it.
     pub(super) struct Case {
         name: &'static str,
-        /// How many messages arrive at once.
-        at_once: usize,
-        frame: fn() -> Vec<u8>,
-        answer: fn(&[u8], usize),
+        run: fn(usize),
     }
 
-    const CASES: [Case; 5] = [
-        Case { name: "protocol-binary-16", at_once: 1, frame: binary_16, answer: by_protocol },
-        Case { name: "protocol-binary-1024", at_once: 1, frame: binary_1024, answer: by_protocol },
-        Case { name: "protocol-text-1024", at_once: 1, frame: text_1024, answer: by_protocol },
-        Case { name: "connection-binary-16", at_once: 1, frame: binary_16, answer: by_connection },
-        Case { name: "connection-binary-16-by-32", at_once: 32, frame: binary_16, answer: by_connection },
+    const CASES: [Case; 7] = [
+        Case { name: "protocol-binary-16", run: |messages| by_protocol(&binary_16(), messages) },
+        Case { name: "protocol-binary-1024", run: |messages| by_protocol(&binary_1024(), messages) },
+        Case { name: "protocol-text-1024", run: |messages| by_protocol(&text_1024(), messages) },
+        Case { name: "connection-binary-16", run: |messages| by_connection(1, messages) },
+        Case { name: "connection-binary-16-by-32", run: |messages| by_connection(32, messages) },
+        Case { name: "sending-from-1-task", run: |messages| by_tasks(1, messages) },
+        Case { name: "sending-from-1000-tasks", run: |messages| by_tasks(1000, messages) },
     ];
 
     pub(super) fn list() {
@@ -66,7 +66,7 @@ mod cases {
 
     impl Case {
         pub(super) fn run(&self, messages: usize) {
-            (self.answer)(&(self.frame)().repeat(self.at_once), messages / self.at_once);
+            (self.run)(messages);
         }
     }
 
@@ -93,21 +93,51 @@ mod cases {
         }
     }
 
-    /// The whole connection over a pipe in memory: its task, the queues and a handler. The next messages are written when
-    /// the last ones are answered.
-    fn by_connection(frames: &[u8], repetitions: usize) {
-        // with the clock paused no timer fires, however slow an emulated processor is
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.expect("a runtime").block_on(async {
+    /// The whole connection over a pipe in memory: its task, the queues and a handler. `at_once` messages arrive at once, and
+    /// the next ones are written when the last ones are answered.
+    fn by_connection(at_once: usize, messages: usize) {
+        let frames = binary_16().repeat(at_once);
+        run(async {
             let (mut client, server) = tokio::io::duplex(64 * 1024);
             tokio::spawn(testing::accept(&WebSocketLayer::new(), server, echo));
             // an answer is not masked: it lacks the key, and nothing else
-            let mut answers = vec![0; Echo::server().echo(&mut frames.to_vec())];
-            for _ in 0..repetitions {
-                client.write_all(frames).await.expect("a pipe that is open");
+            let mut answers = vec![0; Echo::server().echo(&mut frames.clone())];
+            for _ in 0..messages / at_once {
+                client.write_all(&frames).await.expect("a pipe that is open");
                 client.read_exact(&mut answers).await.expect("an answer to each message");
             }
         });
+    }
+
+    /// The same messages over one connection, sent by one task or by many. The client reads all the time, and slower than
+    /// they send: most tasks wait for room in the outbound buffer.
+    fn by_tasks(tasks: usize, messages: usize) {
+        run(async {
+            let (mut client, server) = tokio::io::duplex(64 * 1024);
+            tokio::spawn(testing::accept(&WebSocketLayer::new(), server, async move |socket: WebSocket| {
+                for _ in 0..tasks {
+                    tokio::spawn(send(socket.sender(), messages / tasks));
+                }
+                socket.sender().closed().await;
+            }));
+            let mut message = vec![0; Echo::server().echo(&mut binary_1024())];
+            for _ in 0..messages {
+                client.read_exact(&mut message).await.expect("each message");
+            }
+        });
+    }
+
+    async fn send(sender: Sender, messages: usize) {
+        let payload = binary(1024);
+        for _ in 0..messages {
+            sender.send(payload.clone()).await.expect("an open connection");
+        }
+    }
+
+    /// On one thread, and with the clock paused: no timer fires, however slow an emulated processor is.
+    fn run(future: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.expect("a runtime").block_on(future);
     }
 
     async fn echo(mut socket: WebSocket) -> Result<(), Error> {

@@ -1,5 +1,5 @@
-//! A connection without a runtime, and what holds for every sequence of events and times: the tests and the fuzzer make
-//! the sequences up.
+//! A connection without a runtime, and properties that hold for every sequence of events and times. The tests and the
+//! fuzzer generate the sequences.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::message::Message;
 use crate::prepared::PreparedMessage;
 use crate::protocol::{Decoder, Event, Role};
 
-/// The text that is answered in place of being received.
+/// The text that the connection answers and does not deliver.
 pub(crate) const HEARTBEAT: &str = "ab";
 /// The longest header and control frame: what may be queued beyond the limit besides a message.
 const BEYOND: usize = 14 + 3 * (14 + 125);
@@ -26,7 +26,7 @@ const BEYOND: usize = 14 + 3 * (14 + 125);
 #[derive(Clone, Copy, Debug)]
 struct StreamEnd(Option<io::ErrorKind>);
 
-/// A connection, the time, and what has gone to and fro.
+/// A connection, the time, and the bytes of both directions.
 #[derive(Debug)]
 pub(crate) struct Driven {
     pub(crate) connection: Connection,
@@ -162,7 +162,7 @@ impl Driven {
         self.turn();
     }
 
-    /// Nobody says anything more, and the user receives all there is: timeouts are what is left to end the connection.
+    /// Nothing more is sent by either side, and the user receives all messages. A timeout has to end the connection.
     pub(crate) fn finish(&mut self) {
         self.receive(100_000);
         self.pass(Duration::from_secs(600));
@@ -174,7 +174,7 @@ impl Driven {
         self.check_written();
     }
 
-    /// What the peer sees are frames that keep the rules, and behind a Close frame nothing.
+    /// The output is valid frames, and a Close frame is the last one.
     fn check_written(&self) {
         let role = if self.role == Role::Server { Role::Client } else { Role::Server };
         let unlimited = Limits { max_message_size: usize::MAX, max_frame_size: usize::MAX, max_fragments: 1 };
@@ -201,7 +201,7 @@ impl Driven {
     pub(crate) fn turn(&mut self) {
         let mut is_readable = true;
         for round in 0.. {
-            assert!(round < 10_000, "the driver does not come to rest: {:?}", self.connection);
+            assert!(round < 10_000, "the driver goes round without end: {:?}", self.connection);
             self.connection.begin_turn();
             self.read(&mut is_readable);
             self.write();

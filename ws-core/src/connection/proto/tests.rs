@@ -1,4 +1,4 @@
-//! Sequences of events and times, and what comes of them: by hand, in tables, and by chance.
+//! Sequences of events and times with their results, in tables, and random ones.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -24,14 +24,14 @@ enum Step {
     End,
     Reset,
     BreakOff,
-    /// The transport takes so many more bytes.
+    /// The transport takes this many more bytes.
     Allow(usize),
     Pass(Duration),
     Send(usize),
     Ping,
     Close(u16),
     Heartbeats,
-    /// The user receives up to so many messages.
+    /// The user receives up to this many messages.
     Receive(usize),
     DropReceiver,
     HandlerReturns,
@@ -112,7 +112,7 @@ fn frames(mut written: &[u8]) -> (Vec<u8>, Option<u16>) {
     (firsts, code)
 }
 
-/// How a connection ended, as a table has it.
+/// How a connection ended, as the tables write it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Ended {
     /// The code of our Close frame.
@@ -135,7 +135,7 @@ fn kind(error: &Error) -> &'static str {
     }
 }
 
-/// Runs the steps on a server's connection, and when it is over receives what there is. `None` if it is not over.
+/// Runs the steps on a server's connection. If it is over, receives all messages and returns how it ended.
 fn run(config: ConnectionConfig, steps: impl IntoIterator<Item = Step>) -> Option<Ended> {
     let mut driven = Driven::new(Role::Server, config, Negotiated::default());
     for step in steps {

@@ -1,4 +1,4 @@
-//! What a proxy says, and what a client cannot make it say.
+//! Headers of a proxy, and that a client cannot forge them.
 
 use super::{Header, check, not_allowed, parts};
 use crate::origin::error::Denied;
@@ -6,7 +6,7 @@ use crate::origin::policy::OriginPolicy;
 
 const SITE: &str = "https://example.com";
 
-/// The judgement of a page on a server behind a proxy, whose own name is `internal:3000`.
+/// Checks a page against a server behind a proxy. The server's own name is `internal:3000`.
 fn judge(origin: &str, forwarded: &[(&str, &str)]) -> Result<(), Denied> {
     let mut headers: Vec<Header<'_>> = vec![("origin", origin.as_bytes()), ("host", b"internal:3000")];
     headers.extend(forwarded.iter().map(|&(name, value)| (name, value.as_bytes())));
@@ -121,7 +121,7 @@ fn the_standard_header_says_the_same_in_its_own_grammar() {
     }
     let ipv6 = [("forwarded", "host=\"[::1]:8080\";proto=http")];
     assert_eq!(judge("http://[::1]:8080", &ipv6), Ok(()));
-    // what it does not say is taken from the request
+    // parts that are missing are taken from the request
     assert_eq!(judge("https://internal:3000", &[("forwarded", "for=192.0.2.1;proto=https")]), Ok(()));
     assert_eq!(judge("http://internal:3000", &[("forwarded", "for=192.0.2.1")]), Ok(()));
     assert_eq!(judge("http://example.com", &[("forwarded", "host=example.com")]), Ok(()));
@@ -183,7 +183,7 @@ fn of_several_values_the_last_one_is_the_nearest_proxys() {
         assert_eq!(judge(SITE, &said), Ok(()), "{values:?}");
         page(judge("https://evil.com", &said), SITE);
     }
-    // a proxy that adds an empty entry says nothing, and what is in front of it is the client's
+    // an empty entry of the proxy names nothing, and the entries before it are the client's
     page(judge("https://evil.com", &[("forwarded", "host=evil.com,")]), "a page of internal:3000");
     page(
         judge("https://evil.com", &[("forwarded", "host=evil.com"), ("forwarded", "")]),
@@ -226,7 +226,7 @@ fn both_kinds_of_headers_have_to_say_the_same() {
     assert_eq!(judge(SITE, &with(&[standard])), Ok(()));
     assert_eq!(judge(SITE, &with(&[standard, ("x-forwarded-port", "443")])), Ok(()));
     assert_eq!(judge(SITE, &with(&[("forwarded", "for=192.0.2.1")])), Ok(()));
-    // one kind is the proxy's, the other one the client's, and nobody can tell which
+    // one is of the proxy and one of the client, and the server cannot know which
     for other in
         ["host=evil.com;proto=https", "host=evil.com", "host=example.com;proto=http", "host=example.com"]
     {
@@ -250,7 +250,7 @@ fn both_kinds_of_headers_have_to_say_the_same() {
 fn trust_changes_nothing_where_nothing_is_forwarded() {
     assert_eq!(judge("https://internal:3000", &[]), Ok(()));
     assert!(judge("https://evil.com", &[]).is_err());
-    // the scheme counts also where the host is the same
+    // the scheme counts even if the host is the same
     assert_eq!(judge("https://internal:3000", &[("x-forwarded-proto", "https")]), Ok(()));
     assert!(judge("https://internal:3000", &[("x-forwarded-proto", "http")]).is_err());
 }

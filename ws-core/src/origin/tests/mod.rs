@@ -30,12 +30,12 @@ fn parts(headers: &[Header<'_>]) -> Parts {
     request
 }
 
-/// The judgement of a request, of its host first.
+/// Checks a request, first its host.
 fn check(policy: &OriginPolicy, request: &Parts) -> Result<(), Denied> {
     policy.check(request, &Requested::of(request)?)
 }
 
-/// The judgement of a request with these two headers.
+/// Checks a request with these two headers.
 fn judge(policy: &OriginPolicy, origin: &str, host: &str) -> Result<(), Denied> {
     check(policy, &parts(&[("origin", origin.as_bytes()), ("host", host.as_bytes())]))
 }

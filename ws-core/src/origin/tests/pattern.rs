@@ -161,12 +161,12 @@ fn a_bad_host_is_refused_with_what_to_write_instead() {
 
 #[test]
 #[should_panic(expected = "\"example.com\" is not valid: it has no scheme; put one in front")]
-fn an_origin_of_the_program_that_is_none_is_refused_at_once() {
+fn an_invalid_origin_in_the_program_panics() {
     let _ = OriginPolicy::allow(["example.com"]);
 }
 
 #[test]
 #[should_panic(expected = "a host has no scheme; write it as `example.com`")]
-fn a_host_of_the_program_that_is_none_is_refused_at_once() {
+fn an_invalid_host_in_the_program_panics() {
     let _ = OriginPolicy::same_origin().allowed_hosts(["https://example.com"]);
 }

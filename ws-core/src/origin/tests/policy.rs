@@ -64,7 +64,7 @@ fn same_origin_refuses_what_is_not_an_origin() {
 }
 
 #[test]
-fn what_is_not_an_origin_is_refused_also_where_the_host_is_the_same() {
+fn an_invalid_origin_is_refused_also_if_the_host_is_the_same() {
     for origin in NOT_ORIGINS.iter().filter(|text| !text.contains(',')) {
         let host = origin.rsplit("//").next().unwrap_or_default();
         // most of these are no hosts either

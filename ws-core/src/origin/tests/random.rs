@@ -18,7 +18,7 @@ use crate::origin::policy::OriginPolicy;
 fn host() -> impl Strategy<Value = String> {
     let label = vec(select(b"abcxyz019-_".as_slice()), 1..8)
         .prop_map(|label| String::from_utf8(label).expect("the label is ASCII"));
-    // a name that ended in a number would be an address
+    // a name whose last label is a number would be an address
     let name = (vec(label, 0..3), select(&["com", "test", "x"]))
         .prop_map(|(labels, last)| labels.into_iter().chain([last.to_owned()]).collect::<Vec<_>>().join("."));
     prop_oneof![
@@ -31,7 +31,7 @@ fn host() -> impl Strategy<Value = String> {
     ]
 }
 
-/// The same with other letter case, and with the dot of the root, which addresses do not have.
+/// The same host in other letter case, and with a dot at its end if it is a name.
 fn respelt(text: &str, upper: &[bool], dot: bool) -> String {
     let mut upper = upper.iter().cycle();
     let respelt = text.chars().map(|char| match upper.next() {

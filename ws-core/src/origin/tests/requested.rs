@@ -17,7 +17,7 @@ fn request(version: Version, target: &str, hosts: &[&[u8]]) -> Parts {
     request
 }
 
-/// The host, or the part of the request that should tell it.
+/// The host, or the part of the request that is missing or wrong.
 fn host(version: Version, target: &str, hosts: &[&[u8]]) -> Result<String, &'static str> {
     match Requested::of(&request(version, target, hosts)) {
         Ok(requested) => Ok(requested.host.to_string()),
@@ -77,7 +77,7 @@ const NOT_HOSTS: &[&[u8]] = &[
 ];
 
 #[test]
-fn over_http_1_there_is_one_host_that_is_one() {
+fn over_http_1_exactly_one_valid_host_is_required() {
     for (line, expected) in [
         (&b"example.com"[..], "example.com"),
         (b"EXAMPLE.com.", "example.com"),
@@ -110,14 +110,14 @@ fn over_http_1_a_target_in_absolute_form_replaces_the_host() {
     {
         assert_eq!(of(target, &[b"example.com"]), Err("target"), "{target}");
     }
-    // the header is required all the same
+    // `Host` is required even so
     for hosts in [&[][..], &[b"".as_slice()], &[b"a@b"], &[b"example.com", b"example.com"]] {
         assert_eq!(of("http://example.com/", hosts), Err("Host"), "{hosts:?}");
     }
 }
 
 #[test]
-fn over_http_2_authority_or_host_is_there_and_they_name_the_same() {
+fn over_http_2_authority_or_host_is_required_and_both_must_agree() {
     let of = |target: &str, hosts: &[&[u8]]| host(Version::HTTP_2, target, hosts);
     let url = "https://EXAMPLE.com/chat";
     assert_eq!(of(url, &[]).as_deref(), Ok("example.com"));

@@ -1,5 +1,4 @@
-//! What holds for every stream of bytes, whoever makes it up: the tests by hand and by chance, the fuzzers by what they
-//! have learnt.
+//! Properties that hold for every stream of bytes: those of the tests, random ones, and those of the fuzzers.
 
 use std::borrow::Cow;
 
@@ -12,9 +11,9 @@ use crate::message::Message;
 
 pub(crate) mod tungstenite;
 
-/// How far a decoder's memory may run ahead of what has arrived, where that is less.
+/// How much memory a decoder may hold if less has arrived.
 const AHEAD: usize = 16 * 1024;
-/// What a decoder may hold besides the payload of a message: that of a control frame, and where its decompressor is.
+/// What a decoder may hold besides the payload of a message: the payload of a control frame, and its decompressor.
 const ASIDE: usize = 256;
 
 /// What a decoder is made with.
@@ -47,8 +46,8 @@ impl Setup {
         self.decode_in_pieces(stream, false, || usize::MAX)
     }
 
-    /// Decodes `stream` in pieces, through the decoder's own buffer wherever that is possible if it is to be `straight`, and
-    /// checks that memory stays bounded.
+    /// Decodes `stream` in pieces, and checks that memory stays bounded. If `straight`, payloads are read to the decoder's own
+    /// buffer wherever that is possible.
     pub(crate) fn decode_in_pieces(
         &self,
         stream: &[u8],
@@ -88,7 +87,7 @@ impl Setup {
             held <= self.limits.max_message_size.saturating_add(ASIDE),
             "more memory than a message may have"
         );
-        // what was compressed is longer than what has arrived
+        // after decompression a payload is longer than the bytes that have arrived
         assert!(
             self.negotiated != Negotiated::default() || held <= arrived + arrived.max(AHEAD),
             "memory runs too far ahead"
@@ -100,7 +99,7 @@ impl Setup {
         assert_eq!(self.decode_in_pieces(stream, straight, piece), self.decode(stream));
     }
 
-    /// What was read is read the same again when it has been sent on, by either side.
+    /// If the events are encoded, by either side, and decoded again, they are the same.
     pub(crate) fn check_round_trip(&self, stream: &[u8]) {
         let events = self.decode(stream).events;
         for (sender, receiver) in [(Role::Client, Role::Server), (Role::Server, Role::Client)] {
@@ -117,7 +116,7 @@ impl Setup {
         }
     }
 
-    /// Queues what `event` came as.
+    /// Encodes `event` again.
     fn encode(&self, event: &Event, encoder: &mut Encoder) {
         match event {
             Event::Message(message) => encoder.frame(Cow::Owned(self.frame(message))),
@@ -128,7 +127,7 @@ impl Setup {
         }
     }
 
-    /// Compressed where that is agreed and makes it shorter.
+    /// Compresses it if that is negotiated and makes it shorter.
     #[cfg_attr(not(feature = "deflate"), expect(clippy::unused_self, reason = "nothing is compressed"))]
     fn frame(&self, message: &Message) -> Frame {
         #[cfg(feature = "deflate")]

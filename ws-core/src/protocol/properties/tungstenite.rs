@@ -1,14 +1,13 @@
-//! The same streams, read by tungstenite's own `WebSocket`: the same events, and the same verdict.
+//! Compares the decoder with tungstenite's `WebSocket`: for the same stream, the same events and the same errors.
 //!
-//! These are the differences that there are. Each is checked to be that and nothing else; any other is a fault of one of
-//! the two.
+//! These are all known differences. Any other one fails the test.
 //!
 //! | we | tungstenite | why |
 //! |---|---|---|
-//! | refuse a header, or text, at the byte that breaks a rule | waits for the rest of the frame | what cannot become right need not be waited for, nor kept |
+//! | refuse a header, or text, at the byte that breaks a rule | waits for the rest of the frame | what is already invalid need not be read and kept |
 //! | refuse a control frame with a length in a longer form than it needs | takes it | the form has to be the shortest (section 5.2), and a header is judged by its second byte |
 //! | refuse a message of more fragments than the limit | counts none | empty fragments cost the peer nothing |
-//! | refuse a Close frame with a code that may not be sent | hands out one with 1002 in its place, unless the reason is bad, too | to it that is an answer, to us an error that has a name |
+//! | refuse a Close frame with a code that may not be sent | hands out one with 1002 in its place, unless the reason is bad, too | tungstenite treats it as an answer, and we as an error of its own |
 //! | take the code 1014 | as above | it is registered: RFC 6455 names the first codes, IANA the others |
 //! | take compressed messages where they were negotiated | never | it knows no extensions |
 //! | hold data frames to the limits, control frames to 125 bytes | holds both to the limits | limits below 125 bytes make no sense, and are not tried here |
@@ -24,7 +23,7 @@ use crate::close::{CloseCode, CloseFrame};
 use crate::message::Message;
 use crate::protocol::header::{MAX_CONTROL, MAX_HEADER};
 
-/// A connection whose peer has said all that it will say.
+/// A connection whose peer has sent everything.
 pub(crate) struct Wire {
     inbound: Cursor<Vec<u8>>,
     #[cfg_attr(fuzzing, allow(dead_code, reason = "what tungstenite answers is looked at by tests only"))]
@@ -115,7 +114,7 @@ pub(crate) fn check(role: Role, limits: Limits, stream: &[u8]) -> Outcome {
     let mut expected = (in_their_words(&ours.events), ours.error.is_some());
     let mut theirs = read(role, limits, stream.to_vec());
     if ours.error.is_some() && theirs == (expected.0.clone(), false) {
-        // it waits for the rest, whatever that may be
+        // tungstenite waits for the rest of the frame
         theirs = read(role, limits, with_rest(limits, stream));
     }
     if matches!(ours.error, Some(ProtocolError::CloseCode(_))) && !theirs.1 {
@@ -140,7 +139,7 @@ fn long_form(limits: Limits, stream: &[u8], is_refused: impl Fn(&[u8]) -> bool) 
     digits.iter().fold(0, |length, &digit| length << 8 | u64::from(digit))
 }
 
-/// What it would say in our place.
+/// What tungstenite reports in place of our error.
 fn in_their_words(events: &[Event]) -> Vec<Event> {
     let words = events.iter().map(|event| match event {
         Event::Close(Some(frame)) if frame.code == CloseCode::from(1014) => violation(),
@@ -149,7 +148,7 @@ fn in_their_words(events: &[Event]) -> Vec<Event> {
     words.collect()
 }
 
-/// What it hands out in place of a Close frame with a code that it does not know.
+/// What tungstenite returns for a Close frame with a code that it does not know.
 fn violation() -> Event {
     Event::Close(Some(CloseFrame::new(CloseCode::PROTOCOL_ERROR, "Protocol violation")))
 }

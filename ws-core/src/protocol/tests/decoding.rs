@@ -255,7 +255,7 @@ fn without_limits_a_length_that_no_memory_could_hold_is_refused() {
     let stream = [frame(BINARY, b"1"), header(FINAL, LARGEST)].concat();
     let outcome = decode(Role::Server, limits, &stream);
     assert_eq!(outcome.error.unwrap().close_code(), CloseCode::MESSAGE_TOO_BIG);
-    // the most that may be announced; memory comes with the bytes
+    // the longest announced length; memory is allocated as the bytes come
     let mut stream = header(FINAL | BINARY, LARGEST);
     stream.extend([0; 100]);
     assert_eq!(decode(Role::Server, limits, &stream), fine(vec![]));
@@ -383,7 +383,7 @@ fn a_message_of_one_frame_has_memory_of_its_own_length() {
                 let limits = Limits::default();
                 let mut outcome = super::decode_in_pieces(Role::Server, limits, &stream, straight, || piece);
                 let Some(Event::Message(message)) = outcome.events.pop() else { panic!("no message") };
-                // gives the allocation back as it is, since nobody shares it
+                // no other handle shares the allocation, so this returns it unchanged
                 assert_eq!(Vec::from(message.into_bytes()).capacity(), length);
             }
         }
@@ -432,7 +432,7 @@ fn a_message_has_begun_with_its_first_byte_and_goes_on_between_its_frames() {
     }
 }
 
-/// How many bytes may be read straight to where they will stay, of `n` that come.
+/// How many of the next `n` bytes may be read straight to the message's own memory.
 fn read_straight(decoder: &mut Decoder, threshold: usize, n: usize) -> Option<usize> {
     let (mut payload, room) = decoder.take_payload(threshold)?;
     payload.append_limited(room).put_slice(&vec![0; n]);

@@ -35,7 +35,7 @@ fn decoder(role: Role, limits: Limits) -> Decoder {
     Decoder::new(role, limits).with(setup(role, limits).negotiated)
 }
 
-/// What `bytes` are on the wire.
+/// `bytes`, compressed as they are on the wire.
 fn deflated(bytes: &[u8]) -> Vec<u8> {
     let mut payload = Vec::with_capacity(bytes.len() + 1000);
     Compress::new(flate2::Compression::new(6), false)
@@ -46,12 +46,12 @@ fn deflated(bytes: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// The opposite, by a decompressor with a window of this size.
+/// Decompresses with a window of this size.
 pub(super) fn inflated(payload: &[u8], window_bits: u8) -> Vec<u8> {
     let mut stream = Decompress::new_with_window_bits(false, window_bits);
     let (mut bytes, mut rest) = (Vec::new(), [payload, &[0, 0, 0xff, 0xff]].concat());
     loop {
-        // in small steps: what is referred to has to be in the window, and not still in the output
+        // in small steps, so that references are to the window and not to the output buffer
         let (mut piece, before) = (Vec::with_capacity(100), stream.total_in());
         stream.decompress_vec(&rest, &mut piece, FlushDecompress::None).unwrap();
         rest.drain(..usize::try_from(stream.total_in() - before).unwrap());
@@ -221,13 +221,13 @@ fn without_negotiation_nothing_is_compressed() {
 #[test]
 fn data_that_is_not_deflate_is_refused_with_1007() {
     for payload in [
-        // a type of block that there is not
+        // a type of block that does not exist
         &[0x06][..],
         &[0xff; 20],
         b"not compressed",
         // a length that does not agree with its complement
         &[0x00, 0x05, 0x00, 0xfa, 0xfe, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
-        // a reference to what is not there
+        // a reference to before the start
         &[0xf2, 0x00, 0x11, 0x00, 0x00],
         &[&HELLO[..], &[0xff]].concat(),
     ] {
@@ -294,7 +294,7 @@ fn text_is_validated_as_it_is_inflated() {
 
 #[test]
 fn text_fails_at_its_first_bad_byte_in_an_unfinished_message() {
-    // one that is not compressed, so that each byte of the payload is one of the text
+    // a stored block, in which each byte of the payload is a byte of the text
     let stored = [&[0x00, 0xe8, 0x03, 0x17, 0xfc][..], b"ab\xff"].concat();
     let mut stream = header(COMPRESSED | TEXT, 2000);
     let header_len = stream.len();
@@ -426,7 +426,7 @@ fn what_does_not_become_shorter_is_not_compressed() {
         let message = Message::from(random.bytes(length));
         assert!(compress(&message, setting(6, None)).is_none(), "{length}");
     }
-    // and leaves nothing behind for the next
+    // and no state is kept for the next message
     let message = Message::from(vec![7; 1000]);
     let payload = compress(&message, setting(6, None)).expect("shorter").payload;
     assert_eq!(inflated(&payload, 15), message.as_bytes());
@@ -435,7 +435,7 @@ fn what_does_not_become_shorter_is_not_compressed() {
 #[test]
 fn the_window_that_was_promised_is_kept() {
     let mut random = Random(3);
-    // what repeats is some hundred to some ten thousand bytes apart
+    // repetitions at distances of some hundred to some ten thousand bytes
     let words: Vec<_> = (0..4000).map(|_| random.bytes(8)).collect();
     let bytes: Vec<u8> = (0..20_000_usize)
         .flat_map(|_| {

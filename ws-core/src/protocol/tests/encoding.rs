@@ -8,7 +8,7 @@ use crate::config::Limits;
 use crate::message::Message;
 use crate::protocol::{Encoder, Event, Role};
 
-/// Above the length from which a payload is not copied.
+/// So long that it is not copied.
 const LARGE: usize = 5000;
 
 fn server() -> Encoder {
@@ -49,7 +49,7 @@ fn take_all(encoder: &mut Encoder) -> Vec<u8> {
     take(encoder, usize::MAX, true)
 }
 
-/// Something of everything, and what it is on a server's wire.
+/// One of each kind of frame, and the bytes that a server writes for them.
 fn queue_a_mixture(encoder: &mut Encoder) -> Vec<u8> {
     let large = vec![7; LARGE];
     encoder.message(&mut Message::from("small"));
@@ -289,7 +289,7 @@ fn memory_stays_in_proportion_to_what_is_queued_when_a_peer_reads_slowly() {
     for _ in 0..1000 {
         encoder.message(&mut Message::from(vec![7; 100]));
     }
-    // never empty, for 100 times its length
+    // the queue is never empty while 100 times its length leaves
     for _ in 0..100_000 {
         encoder.message(&mut Message::from(vec![7; 100]));
         encoder.advance(102);

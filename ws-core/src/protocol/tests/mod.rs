@@ -1,6 +1,6 @@
-//! What the decoder and the encoder do, seen from outside; and the streams and cuts that show it.
+//! Tests of the decoder and the encoder from outside, and helpers that build streams and cut them into pieces.
 //!
-//! Frames are put together here by hand, not by the encoder, so that the two cannot agree on a mistake.
+//! The helpers do not use the encoder, so that decoder and encoder cannot agree on a mistake.
 
 mod decoding;
 #[cfg(feature = "deflate")]
@@ -48,7 +48,7 @@ impl Random {
         from[self.below(from.len())]
     }
 
-    /// Text with code points of one to four bytes, and its length is not known.
+    /// Random text with code points of one to four bytes.
     fn text(&mut self, code_points: usize) -> String {
         (0..code_points).map(|_| self.pick(&['a', 'ß', '€', '😀'])).collect()
     }

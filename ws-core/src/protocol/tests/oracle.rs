@@ -1,4 +1,4 @@
-//! The same streams read, and written, by tungstenite's own `WebSocket`.
+//! Compares both directions with tungstenite's `WebSocket`.
 
 use bytes::Buf;
 use tokio_tungstenite::tungstenite::Message as TungsteniteMessage;
@@ -66,7 +66,7 @@ fn the_decoder_reads_what_tungstenite_writes() {
 
 #[test]
 fn tungstenite_finds_the_same_events_and_faults_in_random_frames() {
-    // tungstenite holds control frames to the limits too, which these are longer than
+    // tungstenite applies the limits to control frames as well, and these are longer
     let limits = Limits { max_message_size: 170, max_frame_size: 130, max_fragments: usize::MAX };
     let mut random = Random(0x1357_9bdf_0246_8ace);
     let (mut faults, mut closes) = (0, 0);
@@ -98,6 +98,6 @@ fn tungstenite_finds_the_same_events_and_faults_in_random_frames() {
         faults += usize::from(outcome.error.is_some());
         closes += usize::from(matches!(outcome.events.last(), Some(Event::Close(_))));
     }
-    // the streams are neither all good nor all bad
+    // some streams are valid, and some are not
     assert!(faults > 500 && closes > 100 && faults + closes < 2900, "{faults} {closes}");
 }

@@ -1,4 +1,4 @@
-//! Messages that are sent by many connections: what is on the wire, and what is shared.
+//! Messages that many connections send: their bytes on the wire, and that memory is shared.
 
 use std::borrow::Cow;
 use std::io::IoSlice;
@@ -24,7 +24,7 @@ fn holding(frame: &Frame) -> Encoder {
     encoder
 }
 
-/// Where the payload is that an encoder holds behind a header.
+/// The address of the payload that an encoder holds behind a header.
 fn large_payload(encoder: &Encoder) -> *const u8 {
     let mut slices = [IoSlice::new(&[]); 2];
     assert_eq!(encoder.chunks_vectored(&mut slices), 2);
@@ -43,7 +43,7 @@ fn a_prepared_message_has_the_bytes_of_an_ordinary_one() {
             for _ in 0..3 {
                 assert!(taken(&mut holding(prepared.frame())) == expected, "{length}");
             }
-            // behind others and in front of others
+            // between other messages
             let mut encoder = Encoder::new(Role::Server);
             encoder.ping(b"");
             encoder.frame(Cow::Borrowed(prepared.frame()));
@@ -98,7 +98,7 @@ mod compressed {
         Message::from((0..20_000).map(|_| random.pick(b"abcd")).collect::<Vec<_>>())
     }
 
-    /// Where the payload is that a server has queued.
+    /// The address of the payload that a server has queued.
     fn queued(prepared: &PreparedMessage, setting: Setting) -> *const u8 {
         let mut encoder = Encoder::new(Role::Server);
         encoder.frame(prepared.compressed(setting).expect("shorter"));
@@ -125,7 +125,7 @@ mod compressed {
     }
 
     #[test]
-    fn those_who_send_it_at_the_same_moment_compress_it_once() {
+    fn simultaneous_senders_compress_it_once() {
         let prepared = PreparedMessage::new(large());
         let barrier = Barrier::new(4);
         let places = std::thread::scope(|scope| {
@@ -146,7 +146,7 @@ mod compressed {
     fn each_setting_gets_the_bytes_of_an_ordinary_message() {
         let message = large();
         let prepared = PreparedMessage::new(message.clone());
-        // more than are kept, and in the second round those that are not
+        // more settings than are kept; the second round needs those that were not
         for _ in 0..2 {
             for level in [2, 9] {
                 for bits in 9..=15 {

@@ -1,4 +1,4 @@
-//! Streams that proptest makes up, and makes short where they show a fault.
+//! Random streams. proptest shortens those that fail.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn role() -> impl Strategy<Value = Role> {
     select(&[Role::Server, Role::Client])
 }
 
-/// Small, so that they are met; tungstenite holds control frames to them too, which have up to 125 bytes.
+/// Small, so that streams reach them. tungstenite applies them to control frames as well, which have up to 125 bytes.
 fn limits() -> impl Strategy<Value = Limits> {
     (125..400_usize, 125..300_usize, select(&[1, 3, usize::MAX])).prop_map(
         |(max_message_size, max_frame_size, max_fragments)| Limits {
@@ -60,7 +60,7 @@ fn text() -> impl Strategy<Value = String> {
     vec(select(&['a', 'ß', '€', '😀']), 0..40).prop_map(String::from_iter)
 }
 
-/// Frames that are right more often than not, perhaps cut off and with a byte changed.
+/// Frames, most of them valid. The stream may be cut off, and a byte may be changed.
 fn stream(role: Role) -> impl Strategy<Value = Vec<u8>> {
     let frames = vec((first_byte(), payload()), 0..8).prop_map(move |frames| {
         let frame = match role {

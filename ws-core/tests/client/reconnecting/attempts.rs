@@ -1,4 +1,4 @@
-//! When it connects again, and after what.
+//! When the client connects again, and how long it waits.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ async fn the_states_are_told_in_order() {
     assert!(matches!(states.changed().await, Some(ReconnectState::Ended { why: None, .. })));
     assert!(states.changed().await.is_none());
     assert!(socket.state().is_ended());
-    // one who comes late sees the end, and nothing more
+    // a late subscriber sees only the end
     let mut late = socket.states();
     assert!(late.changed().await.unwrap().is_ended());
     assert!(late.changed().await.is_none());
@@ -54,7 +54,7 @@ async fn the_wait_is_random_below_a_bound_that_doubles() {
         assert!(begun.elapsed() + Duration::from_millis(1) >= delay, "{:?} {delay:?}", begun.elapsed());
         delays.push(delay.as_secs_f64() / Duration::from_millis(bound).as_secs_f64());
     }
-    // that all of them are the same part of their bounds would be no jitter
+    // without jitter all waits would be the same fraction of their bounds
     assert!(delays.iter().any(|part| (part - delays[0]).abs() > 0.001), "{delays:?}");
 }
 
@@ -242,7 +242,7 @@ async fn attempts_in_a_row_can_be_bounded() {
     let mut states = socket.states();
     drop(servers.next().await);
     drop(servers.next().await);
-    // one that lasts begins anew
+    // a connection that lasts resets the count
     let mut server = servers.accept().await;
     sleep(11 * SECOND).await;
     server.close(1001, "").await.unwrap();
@@ -336,7 +336,7 @@ async fn a_server_that_dies_and_returns_is_found_again() {
     stream.write_all(b"\x81\x01a").await.unwrap();
     assert_eq!(socket.recv().await, Some("a".into()));
     drop((stream, listener));
-    // nobody listens: several attempts fail
+    // the port is closed: several attempts fail
     loop {
         if let (4.., _, Interruption::Connect(_)) = waiting(&mut states).await {
             break;

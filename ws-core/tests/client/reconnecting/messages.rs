@@ -1,4 +1,4 @@
-//! What becomes of messages, and of the end that the user wants.
+//! Messages over several connections, and closing.
 
 use std::future::pending;
 use std::time::Duration;
@@ -45,7 +45,7 @@ async fn what_was_queued_is_sent_once_in_order_and_after_the_hook() {
     drop(servers.next().await);
     let mut server = servers.accept().await;
     assert_eq!(text(&mut server).await, "sign in");
-    // nothing comes before the hook is done
+    // no message is sent before the hook is done
     assert!(timeout(SECOND, server.recv()).await.is_err());
     assert!(!socket.state().is_open());
     server.send("welcome").await.unwrap();
@@ -191,7 +191,7 @@ async fn a_close_that_may_not_be_sent_is_refused_and_it_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_closed_with_a_frame_that_is_at_hand() {
+async fn close_with_sends_the_given_frame() {
     let (socket, mut servers) = start(|reconnect| reconnect);
     let mut server = servers.accept().await;
     let frame = CloseFrame { code: 4000.into(), reason: "done".into() };
@@ -235,14 +235,14 @@ async fn receiving_can_be_given_up_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_does_not_receive_is_not_flooded() {
+async fn messages_that_are_not_received_are_bounded() {
     let (mut socket, mut servers) = start_with(&Client::new().inbound_queue(4, 1000), |reconnect| reconnect);
     for number in 0..4 {
         let mut server = servers.accept().await;
         server.send(number.to_string()).await.unwrap();
         server.close(1012, "").await.unwrap();
     }
-    // a fifth is one too many: it is waited for somebody to take one, and not connected anew
+    // the fifth does not fit: the client waits for the user, and does not connect again
     let mut server = servers.accept().await;
     server.send("4").await.unwrap();
     tokio::spawn(async move { server.close(1012, "").await });
@@ -279,7 +279,7 @@ async fn a_server_that_breaks_again_and_again_gets_each_message_once_and_in_orde
             stream.read_exact(&mut frame).await.unwrap();
             assert_eq!(frame[..2], [0x82, 0x84]);
             let number = u32::from_be_bytes(std::array::from_fn(|at| frame[6 + at] ^ frame[2 + at]));
-            // what was under way when the last one broke is lost
+            // messages that were under way when the last connection broke are lost
             assert!(last < Some(number), "{number} after {last:?}");
             last = Some(number);
         }

@@ -1,4 +1,4 @@
-//! A connection that reconnects: when, after what, and what becomes of messages.
+//! Tests of a client that reconnects.
 
 mod attempts;
 mod messages;
@@ -64,7 +64,7 @@ fn start(configure: impl FnOnce(Reconnect) -> Reconnect) -> (ReconnectingWebSock
     start_with(&Client::new(), configure)
 }
 
-/// The next state that is one of waiting: its attempt, its delay, and why. Fails at the end.
+/// The next state in which the client waits: its attempt, its delay, and its cause.
 async fn waiting(states: &mut States) -> (u32, Duration, Interruption) {
     loop {
         match states.changed().await {

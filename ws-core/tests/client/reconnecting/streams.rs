@@ -120,7 +120,7 @@ async fn closing_the_sink_sends_what_is_queued_and_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_wait_for_space_and_both_get_it() {
+async fn two_senders_that_wait_for_space_both_get_it() {
     let (socket, mut servers) = start(|reconnect| reconnect.queue(1, 100));
     socket.send("0").await.unwrap();
     let senders = [socket.sender(), socket.sender()];
@@ -138,7 +138,7 @@ async fn two_wait_for_space_and_both_get_it() {
 
 #[cfg(feature = "json")]
 #[tokio::test(start_paused = true)]
-async fn values_go_as_json_and_come_as_json() {
+async fn values_are_sent_and_received_as_json() {
     let (mut socket, mut servers) = start(|reconnect| reconnect);
     socket.send_json(&["a", "b"]).await.unwrap();
     socket.sender().send_json("c").await.unwrap();
