@@ -60,13 +60,6 @@ pub(super) struct Kernel {
     pub(super) is_asked: bool,
 }
 
-impl Kernel {
-    /// Whether there is nothing to tell it or to ask it.
-    pub(super) fn is_quiet(self) -> bool {
-        self.is_wanted == self.is_watching && !self.is_asked
-    }
-}
-
 /// What is left to do when the connection is not locked any more.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
@@ -109,7 +102,7 @@ impl Connection {
             input: Input::new(read),
             inbound: Inbound::default(),
             outbound: Outbound::new(role),
-            closing: Closing::Open,
+            closing: Closing::new(),
             keepalive: Keepalive::default(),
             timers: Timers::new(&config, now),
             kernel: Kernel::default(),

@@ -86,7 +86,7 @@ impl Connection {
         // what came before the end has been taken and answered
         self.settle_if_taken();
         match self.closing.end_mut() {
-            Some(end) => Poll::Ready(end.take_error().map(Err)),
+            Some(end) => Poll::Ready(end.error.take().map(Err)),
             None => Poll::Pending,
         }
     }
@@ -258,7 +258,7 @@ impl Connection {
     pub(crate) fn poll_close(&mut self) -> Poll<Result<Option<CloseFrame>, Error>> {
         let is_closed = self.closing.is_closed();
         match self.closing.end_mut() {
-            Some(end) if end.is_answered() => Poll::Ready(Ok(end.peer_frame())),
+            Some(end) if end.is_answered() => Poll::Ready(Ok(end.peer_frame.clone())),
             Some(end) if is_closed => Poll::Ready(Err(end.close_error())),
             _ => Poll::Pending,
         }
