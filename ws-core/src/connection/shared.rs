@@ -17,11 +17,14 @@ use tokio::time::Instant;
 
 use super::proto::{Connection, Effects, Notice, Outgoing};
 use super::waiters::{Event, Place, Waiters};
+#[cfg(feature = "deflate")]
+use crate::config::Deflate;
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::error::{Error, TrySendError};
 use crate::message::Message;
 use crate::observer::ConnectionInfo;
 use crate::protocol::Role;
+use crate::tracker::{Registration, Signal};
 
 /// How much room a message is taken to need whose size is not known yet, in bytes.
 const UNKNOWN_SIZE: usize = 1024;
@@ -30,14 +33,17 @@ const UNKNOWN_SIZE: usize = 1024;
 pub(crate) struct Shared {
     pub(crate) info: ConnectionInfo,
     pub(crate) config: Arc<ConnectionConfig>,
+    /// How messages are compressed, if they are.
     #[cfg(feature = "deflate")]
-    negotiated: Negotiated,
+    deflate: Option<Box<Deflate>>,
     state: Mutex<State>,
 }
 
 struct State {
     connection: Connection,
     waiters: Waiters,
+    /// That of the driver. It is here because tokio rounds the size of a task up to a multiple of 128 bytes.
+    registration: Option<Registration>,
 }
 
 /// The connection, locked. It dereferences to [`Connection`].
@@ -61,8 +67,8 @@ impl Shared {
             info,
             config,
             #[cfg(feature = "deflate")]
-            negotiated,
-            state: Mutex::new(State { connection, waiters: Waiters::default() }),
+            deflate: negotiated.deflate.map(Box::new),
+            state: Mutex::new(State { connection, waiters: Waiters::default(), registration: None }),
         })
     }
 
@@ -74,7 +80,7 @@ impl Shared {
     #[inline]
     pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         let mut state = self.state.lock();
-        let State { connection, waiters } = &mut *state;
+        let State { connection, waiters, .. } = &mut *state;
         // those that waited were observed when they came
         let is_new = !connection.has_message();
         let received = connection.recv();
@@ -144,10 +150,10 @@ impl Shared {
     fn send(&self, mut state: MutexGuard<'_, State>, message: &mut Outgoing<'_>) -> bool {
         let bytes = message.len();
         #[cfg(feature = "deflate")]
-        let compressed = match self.negotiated.deflate {
+        let compressed = match &self.deflate {
             // that takes its time: others may want to send, or to close
             Some(deflate) if bytes >= deflate.compression.threshold => {
-                MutexGuard::unlocked(&mut state, || message.compressed(deflate))
+                MutexGuard::unlocked(&mut state, || message.compressed(**deflate))
             }
             _ => None,
         };
@@ -270,7 +276,7 @@ impl<'a> Locked<'a> {
 
     #[inline(never)]
     fn notify_others(&mut self) {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         let wakes = waiters.collect(connection);
         let Effects { notices, dropped } = connection.take_effects();
         let shared = self.shared;
@@ -286,7 +292,7 @@ impl<'a> Locked<'a> {
     /// Decodes what was read, unless the handler waits for a message and decodes it itself. Says whether it does.
     #[inline]
     pub(super) fn decode_ahead(&mut self) -> bool {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         let is_handlers_part = connection.is_between_messages() && waiters.is_handler_receiving();
         if !is_handlers_part {
             connection.decode_ahead();
@@ -296,28 +302,50 @@ impl<'a> Locked<'a> {
 
     /// The driver has its turn. Says whether its waker is a new one.
     pub(super) fn driver_polled(&mut self, waker: &Waker) -> bool {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         connection.begin_turn();
-        waiters.driver_polled(waker)
+        let is_new = waiters.driver_polled(waker);
+        if is_new {
+            self.with_registration(|registration| registration.set_waker(waker));
+        }
+        is_new
+    }
+
+    pub(super) fn set_registration(&mut self, registration: Option<Registration>) {
+        self.state.registration = registration;
+    }
+
+    /// Does something with the registration, if there is one, while the connection is not locked.
+    pub(super) fn with_registration(&mut self, work: impl FnOnce(&mut Registration)) {
+        if let Some(mut registration) = self.state.registration.take() {
+            self.unlocked(|| work(&mut registration));
+            self.state.registration = Some(registration);
+        }
+    }
+
+    /// The signal of a drain that has come since the last call.
+    pub(super) fn take_signal(&mut self) -> Option<Signal> {
+        self.state.registration.as_mut()?.take_signal()
     }
 
     /// The driver has looked at everything, and sleeps.
     pub(super) fn driver_sleeps(&mut self) {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         connection.begin_turn();
         connection.shrink();
         waiters.driver_sleeps();
     }
 
-    /// There is no driver any more.
-    pub(super) fn driver_gone(&mut self) {
+    /// There is no driver any more. Returns its registration, to be dropped when the connection is not locked.
+    pub(super) fn driver_gone(&mut self) -> Option<Registration> {
         self.state.waiters.driver_gone();
+        self.state.registration.take()
     }
 
     /// Whether the handler is to be polled, since the last call.
     #[inline]
     pub(super) fn take_handler_turn(&mut self) -> bool {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         waiters.notice_handler(connection);
         self.notify();
         self.state.waiters.take_handler_turn()
@@ -337,7 +365,7 @@ impl<'a> Locked<'a> {
 
     /// Nobody takes messages any more: they are dropped as they come.
     pub(super) fn receiver_dropped(&mut self) {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         connection.receiver_dropped();
         waiters.forget_receiver();
     }

@@ -12,16 +12,19 @@
 //! - In [`State::Data`] and [`State::Control`] bytes are missing between two calls.
 //! - When an error is returned, `state` tells how much of the broken frame is still to come.
 
+use std::convert::Infallible;
 use std::mem;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Role;
 #[cfg(feature = "deflate")]
 use super::deflate::Inflater;
-use super::header::{Coding, Control, FRAME_COST, Frame, Header, HeaderReader, Kind, Open, Rules, Whole};
+use super::header::{
+    Coding, Control, FRAME_COST, Frame, Header, HeaderReader, Kind, Open, Rules, Unjudged, Whole,
+};
 use super::mask::Mask;
-use super::skipping::Skipping;
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
@@ -59,7 +62,7 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     role: Role,
-    limits: Limits,
+    limits: Arc<Limits>,
     /// The message that has begun and is not complete.
     open: Option<Open>,
     payload: PayloadBuffer,
@@ -68,7 +71,7 @@ pub(crate) struct Decoder {
     #[cfg(feature = "deflate")]
     deflate: bool,
     /// Whether somebody receives what is inflated.
-    #[cfg(feature = "deflate")]
+    #[cfg_attr(not(feature = "deflate"), expect(dead_code, reason = "nothing is compressed"))]
     is_heard: bool,
     /// Where a compressed message has begun.
     #[cfg(feature = "deflate")]
@@ -83,8 +86,12 @@ enum State {
     Data(DataFrame),
     /// On the heap for as long as a control frame is split, which is rare: an idle connection does not pay for it.
     Control(Box<ControlFrame>),
-    /// Behind an error.
-    Skipping(Skipping),
+    /// Behind an error. The peer may go on to send for a while before it sees our Close frame. Its frames are not judged any
+    /// more, only followed from header to header: how much is left of the current one, and what has come of the next header.
+    Skipping {
+        missing: u64,
+        header: HeaderReader,
+    },
     Done,
 }
 
@@ -110,15 +117,41 @@ struct ControlFrame {
     payload: Vec<u8>,
 }
 
+/// Bytes that are decoded.
+struct Cursor<'a> {
+    input: &'a mut [u8],
+    /// How many of them were taken.
+    taken: usize,
+    budget: &'a mut u32,
+}
+
+impl Cursor<'_> {
+    fn rest(&mut self) -> &mut [u8] {
+        &mut self.input[self.taken..]
+    }
+
+    /// Takes the next bytes, at most so many.
+    fn take(&mut self, most: usize) -> &mut [u8] {
+        let start = self.taken;
+        self.taken += most.min(self.input.len() - start);
+        &mut self.input[start..self.taken]
+    }
+
+    fn charge_frame(&mut self) {
+        *self.budget = self.budget.saturating_sub(FRAME_COST);
+    }
+}
+
 impl Decoder {
-    pub(crate) fn new(role: Role, limits: Limits) -> Self {
+    pub(crate) fn new(role: Role, limits: impl Into<Arc<Limits>>) -> Self {
         // no allocation can be larger; below it sums of two sizes do not overflow
         const MAX: usize = isize::MAX.cast_unsigned();
-        let limits = Limits {
-            max_message_size: limits.max_message_size.min(MAX),
-            max_frame_size: limits.max_frame_size.min(MAX),
-            ..limits
-        };
+        let mut limits = limits.into();
+        if limits.max_message_size.max(limits.max_frame_size) > MAX {
+            let limits = Arc::make_mut(&mut limits);
+            limits.max_message_size = limits.max_message_size.min(MAX);
+            limits.max_frame_size = limits.max_frame_size.min(MAX);
+        }
         Self {
             role,
             limits,
@@ -127,7 +160,6 @@ impl Decoder {
             state: State::default(),
             #[cfg(feature = "deflate")]
             deflate: false,
-            #[cfg(feature = "deflate")]
             is_heard: true,
             #[cfg(feature = "deflate")]
             inflater: None,
@@ -146,15 +178,9 @@ impl Decoder {
     }
 
     /// Whether somebody receives messages. If not, compressed ones are skipped and not inflated.
-    #[cfg_attr(not(feature = "deflate"), expect(clippy::unused_self, reason = "nothing is compressed"))]
     #[inline]
     pub(crate) fn set_heard(&mut self, is_heard: bool) {
-        #[cfg(feature = "deflate")]
-        {
-            self.is_heard = is_heard;
-        }
-        #[cfg(not(feature = "deflate"))]
-        let _ = is_heard;
+        self.is_heard = is_heard;
     }
 
     /// Takes bytes from the front of `input` and unmasks them in place. Returns how many, and the event that
@@ -199,20 +225,21 @@ impl Decoder {
 
     /// Goes through the parts of frames: headers, then payloads.
     fn decode_parts(&mut self, input: &mut [u8], budget: &mut u32) -> (usize, Option<Event>) {
-        let mut taken = 0;
-        let mut event = None;
-        while taken < input.len() && event.is_none() && *budget > 0 {
-            if let Err(error) = self.step(input, &mut taken, budget, &mut event) {
-                // an error in the text before it was there first
-                let error = self.validate().err().unwrap_or(error);
-                event = Some(self.fail(error));
-            }
+        let mut cursor = Cursor { input, taken: 0, budget };
+        let mut result = Ok(None);
+        while matches!(result, Ok(None)) && cursor.taken < cursor.input.len() && *cursor.budget > 0 {
+            result = self.step(&mut cursor);
         }
-        // text in several frames is validated once for all of them
-        if let Err(error) = self.validate() {
-            event = Some(self.fail(error));
-        }
-        (taken, event)
+        (cursor.taken, self.event(result))
+    }
+
+    /// What came of a piece of the stream. Text in several frames is validated once for all of them, and an error in it was
+    /// there before what came behind it.
+    fn event(&mut self, result: Result<Option<Event>, ProtocolError>) -> Option<Event> {
+        self.validate().and(result).unwrap_or_else(|error| {
+            self.abandon();
+            Some(Event::Error(error))
+        })
     }
 
     /// Inside of a data frame with at least `threshold` bytes missing, which are not compressed: lends the buffer of the
@@ -221,11 +248,11 @@ impl Decoder {
     /// Memory that was not kept from an earlier message grows in steps, which never run further ahead of what has arrived
     /// than that is long itself, or 16 KiB.
     pub(crate) fn take_payload(&mut self, threshold: usize) -> Option<(PayloadBuffer, usize)> {
-        let State::Data(DataFrame { is_final, missing, .. }) = self.state else { return None };
+        let State::Data(frame @ DataFrame { missing, .. }) = self.state else { return None };
         if missing < threshold || self.open.is_none_or(|open| open.coding != Coding::Plain) {
             return None;
         }
-        make_room(&mut self.payload, is_final, missing, &self.limits, missing.min(MIN_READ), 0);
+        self.make_room(frame, missing.min(MIN_READ), 0);
         let spare = self.payload.capacity() - self.payload.len();
         Some((mem::take(&mut self.payload), spare.min(missing).min(MAX_READ)))
     }
@@ -237,13 +264,10 @@ impl Decoder {
     ///
     /// If `n` is more than the buffer was lent for.
     pub(crate) fn put_payload(&mut self, payload: PayloadBuffer, n: usize) -> Option<Event> {
-        let mut event = None;
         let State::Data(frame) = self.state else { return None };
         self.payload = payload;
-        if let Err(error) = self.appended(frame, n, &mut event).and_then(|()| self.validate()) {
-            event = Some(self.fail(error));
-        }
-        event
+        let result = self.appended(frame, n);
+        self.event(result)
     }
 
     /// Whether a message, or a frame of any kind, has begun and is not complete.
@@ -252,7 +276,7 @@ impl Decoder {
         match &self.state {
             State::Header(header) => self.open.is_some() || !header.is_empty(),
             State::Data(_) | State::Control(_) => true,
-            State::Skipping(_) | State::Done => false,
+            State::Skipping { .. } | State::Done => false,
         }
     }
 
@@ -278,21 +302,16 @@ impl Decoder {
         self.end(State::Done);
     }
 
-    #[cold]
-    fn fail(&mut self, error: ProtocolError) -> Event {
-        self.abandon();
-        Event::Error(error)
-    }
-
     /// From here on only the peer's Close frame counts.
+    #[cold]
     pub(crate) fn abandon(&mut self) {
-        let skipping = match mem::take(&mut self.state) {
-            State::Header(header) => Skipping { missing: 0, header },
-            State::Data(frame) => Skipping { missing: frame.missing as u64, ..Skipping::default() },
-            State::Skipping(skipping) => skipping,
+        let (missing, header) = match mem::take(&mut self.state) {
+            State::Header(header) => (0, header),
+            State::Data(frame) => (frame.missing as u64, HeaderReader::default()),
+            State::Skipping { missing, header } => (missing, header),
             State::Control(_) | State::Done => return self.end(State::Done),
         };
-        self.end(State::Skipping(skipping));
+        self.end(State::Skipping { missing, header });
     }
 
     fn end(&mut self, state: State) {
@@ -306,13 +325,7 @@ impl Decoder {
     }
 
     /// Takes a header and what there is of its payload, or only the next part of a payload.
-    fn step(
-        &mut self,
-        input: &mut [u8],
-        taken: &mut usize,
-        budget: &mut u32,
-        event: &mut Option<Event>,
-    ) -> Result<(), ProtocolError> {
+    fn step(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
         if let State::Header(reader) = &mut self.state {
             let rules = Rules {
                 role: self.role,
@@ -322,119 +335,127 @@ impl Decoder {
                 #[cfg(feature = "deflate")]
                 deflate: self.deflate,
             };
-            let (size, header) = reader.read(&input[*taken..], |bytes| rules.judge(bytes))?;
-            *taken += size;
-            let Some(header) = header else { return Ok(()) };
-            *budget = budget.saturating_sub(FRAME_COST);
-            if let Frame::Control(control) = header.frame
-                && let Some(payload) = input[*taken..].get_mut(..header.length)
-            {
-                // most often it is whole
-                *taken += header.length;
-                header.mask.clone().apply(payload);
-                *event = Some(self.control(control, payload)?);
-                return Ok(());
-            }
-            self.begin(header);
+            let (size, header) = reader.read(cursor.rest(), |bytes| rules.judge(bytes))?;
+            cursor.taken += size;
+            let Some(Header { frame, is_final, length: missing, mut mask }) = header else {
+                return Ok(None);
+            };
+            cursor.charge_frame();
+            self.state = match frame {
+                Frame::Control(control) if missing <= cursor.rest().len() => {
+                    // most often it is whole
+                    let payload = cursor.take(missing);
+                    mask.apply(payload);
+                    return self.control(control, payload).map(Some);
+                }
+                Frame::Control(control) => {
+                    State::Control(Box::new(ControlFrame { control, missing, mask, payload: Vec::new() }))
+                }
+                Frame::Data(open) => {
+                    self.open = Some(open);
+                    State::Data(DataFrame { is_final, missing, mask })
+                }
+            };
         }
-        self.payload(input, taken, budget, event)
-    }
-
-    fn begin(&mut self, header: Header) {
-        let Header { frame, is_final, length: missing, mask } = header;
-        self.state = match frame {
-            Frame::Data(open) => {
-                self.open = Some(open);
-                State::Data(DataFrame { is_final, missing, mask })
-            }
-            Frame::Control(control) => {
-                State::Control(Box::new(ControlFrame { control, missing, mask, payload: Vec::new() }))
-            }
-        };
+        self.payload(cursor)
     }
 
     /// Takes what there is of the current frame's payload.
-    fn payload(
-        &mut self,
-        input: &mut [u8],
-        taken: &mut usize,
-        budget: &mut u32,
-        event: &mut Option<Event>,
-    ) -> Result<(), ProtocolError> {
-        let input = &mut input[*taken..];
+    fn payload(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
         match &mut self.state {
-            State::Header(_) => {}
+            State::Header(_) => Ok(None),
             State::Data(frame) => {
                 let frame = *frame;
                 #[cfg(feature = "deflate")]
-                if let Some(open) = &self.open
-                    && open.coding != Coding::Plain
-                {
-                    return self.compressed(frame, input, taken, budget, event);
+                if self.open.is_some_and(|open| open.coding != Coding::Plain) {
+                    return self.compressed(frame, cursor);
                 }
-                let n = frame.missing.min(input.len());
-                make_room(&mut self.payload, frame.is_final, frame.missing, &self.limits, n, input.len());
-                self.payload.extend_from_slice(&input[..n]);
-                *taken += n;
-                self.appended(frame, n, event)?;
+                let here = cursor.rest().len();
+                let n = frame.missing.min(here);
+                self.make_room(frame, n, here);
+                self.payload.extend_from_slice(cursor.take(n));
+                self.appended(frame, n)
             }
             State::Control(frame) => {
-                let n = frame.missing.min(input.len());
-                frame.mask.apply(&mut input[..n]);
+                let piece = cursor.take(frame.missing);
+                frame.mask.apply(piece);
                 frame.payload.reserve_exact(frame.missing);
-                frame.payload.extend_from_slice(&input[..n]);
-                frame.missing -= n;
-                *taken += n;
-                if frame.missing == 0 {
-                    let (control, payload) = (frame.control, mem::take(&mut frame.payload));
-                    self.state = State::default();
-                    *event = Some(self.control(control, &payload)?);
+                frame.payload.extend_from_slice(piece);
+                frame.missing -= piece.len();
+                if frame.missing > 0 {
+                    return Ok(None);
                 }
+                let (control, payload) = (frame.control, mem::take(&mut frame.payload));
+                self.state = State::default();
+                self.control(control, &payload).map(Some)
             }
-            State::Skipping(skipping) => {
-                let (n, is_close) = skipping.skip(input, budget);
-                *taken += n;
+            State::Skipping { missing, header } => {
+                *missing -= cursor.take(usize::try_from(*missing).unwrap_or(usize::MAX)).len() as u64;
+                if cursor.rest().is_empty() {
+                    return Ok(None);
+                }
+                cursor.charge_frame();
+                let parse = |bytes: &[u8]| Ok::<_, Infallible>(Unjudged::parse(bytes));
+                let Ok((size, header)) = header.read(cursor.rest(), parse);
+                cursor.taken += size;
+                let Some(Unjudged { is_close, length }) = header else { return Ok(None) };
+                *missing = length;
                 if is_close {
                     self.state = State::Done;
-                    *event = Some(Event::Close(None));
                 }
+                Ok(is_close.then_some(Event::Close(None)))
             }
-            State::Done => *taken += input.len(),
+            State::Done => {
+                cursor.take(usize::MAX);
+                Ok(None)
+            }
         }
-        Ok(())
+    }
+
+    /// Makes room for `least` of the bytes that are missing and, if memory is needed for that, for a step that is worth it;
+    /// `here` bytes of the stream have come and are not decoded.
+    fn make_room(&mut self, frame: DataFrame, least: usize, here: usize) {
+        let DataFrame { is_final, missing, .. } = frame;
+        let arrived = self.payload.len();
+        if arrived == 0 {
+            self.payload.begin(missing);
+        }
+        if self.payload.capacity() - arrived >= least {
+            return;
+        }
+        let announced = missing.min(arrived.max(AHEAD));
+        let step = if is_final {
+            announced
+        } else {
+            // more frames follow, and may be here; if they are not, doubling keeps many small ones linear
+            let more = arrived.max(here).max(LEAST_STEP);
+            announced.max(more).min(self.limits.max_message_size - arrived)
+        };
+        self.payload.reserve_exact(step.max(least));
     }
 
     /// The last `n` bytes of the buffer came in, and are masked.
-    fn appended(
-        &mut self,
-        mut frame: DataFrame,
-        n: usize,
-        event: &mut Option<Event>,
-    ) -> Result<(), ProtocolError> {
+    fn appended(&mut self, mut frame: DataFrame, n: usize) -> Result<Option<Event>, ProtocolError> {
         assert!(n <= frame.missing && n <= self.payload.len(), "no more is taken than was read");
         frame.missing -= n;
         let start = self.payload.len() - n;
         frame.mask.apply(self.payload.unvalidated_mut(start));
-        self.advanced(frame, event)
+        self.advanced(frame)
     }
 
     /// A piece of the frame has come.
-    fn advanced(&mut self, frame: DataFrame, event: &mut Option<Event>) -> Result<(), ProtocolError> {
+    fn advanced(&mut self, frame: DataFrame) -> Result<Option<Event>, ProtocolError> {
         if frame.missing > 0 {
             self.state = State::Data(frame);
-            return Ok(());
+            return Ok(None);
         }
         self.state = State::default();
-        if frame.is_final
-            && let Some(open) = self.open.take()
-        {
+        match self.open.take_if(|_| frame.is_final) {
+            None => Ok(None),
             #[cfg(feature = "deflate")]
-            if open.coding == Coding::Skipped {
-                return Ok(());
-            }
-            *event = Some(Event::Message(self.complete(open.kind)?));
+            Some(Open { coding: Coding::Skipped, .. }) => Ok(None),
+            Some(open) => self.complete(open.kind).map(|message| Some(Event::Message(message))),
         }
-        Ok(())
     }
 
     /// Takes a piece of a compressed frame: what the budget allows to be inflated, or all of it if nobody receives it.
@@ -442,31 +463,32 @@ impl Decoder {
     fn compressed(
         &mut self,
         mut frame: DataFrame,
-        input: &mut [u8],
-        taken: &mut usize,
-        budget: &mut u32,
-        event: &mut Option<Event>,
-    ) -> Result<(), ProtocolError> {
-        let Self { open: Some(open), payload, limits, inflater, .. } = self else { return Ok(()) };
+        cursor: &mut Cursor<'_>,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let Self { open: Some(open), payload, limits, inflater, .. } = self else { return Ok(None) };
         if !self.is_heard {
             open.coding = Coding::Skipped;
             *payload = PayloadBuffer::default();
             *inflater = None;
         }
-        let is_skipped = open.coding == Coding::Skipped;
-        let n = frame.missing.min(input.len());
-        let result = if is_skipped || n == 0 {
+        let n = frame.missing.min(cursor.rest().len());
+        let result = if open.coding == Coding::Skipped || n == 0 {
             Ok(n)
         } else {
-            let piece = &mut input[..n.min(INFLATED_AT_ONCE)];
-            inflate(inflater.get_or_insert_with(Inflater::borrow), piece, frame.mask, budget, |inflated| {
-                take_inflated(payload, limits, inflated)
-            })
+            let n = n.min(INFLATED_AT_ONCE);
+            let piece = &mut cursor.input[cursor.taken..][..n];
+            inflate(
+                inflater.get_or_insert_with(Inflater::borrow),
+                piece,
+                frame.mask,
+                cursor.budget,
+                |inflated| take_inflated(payload, limits, inflated),
+            )
         };
         let n = *result.as_ref().unwrap_or(&n);
         frame.mask.skip(n);
         frame.missing -= n;
-        *taken += n;
+        cursor.taken += n;
         self.state = State::Data(frame);
         result?;
         // a message without any bytes needs no decompressor, and is empty
@@ -476,7 +498,7 @@ impl Decoder {
         {
             inflater.finish(|inflated| take_inflated(payload, limits, inflated))?;
         }
-        self.advanced(frame, event)
+        self.advanced(frame)
     }
 
     /// Validates what has come of a text that is not complete.
@@ -529,34 +551,6 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
             Ok(Some(CloseFrame::new(code, Utf8Bytes::copy_from_slice(reason).map_err(not_utf8)?)))
         }
     }
-}
-
-/// Makes room for `least` of the `missing` bytes of a frame and, if memory is needed for that, for a step that is worth
-/// it; `here` bytes of the stream have come and are not decoded.
-fn make_room(
-    payload: &mut PayloadBuffer,
-    is_final: bool,
-    missing: usize,
-    limits: &Limits,
-    least: usize,
-    here: usize,
-) {
-    let arrived = payload.len();
-    if arrived == 0 {
-        payload.begin(missing);
-    }
-    if payload.capacity() - arrived >= least {
-        return;
-    }
-    let announced = missing.min(arrived.max(AHEAD));
-    let step = if is_final {
-        announced
-    } else {
-        // more frames follow, and may be here; if they are not, doubling keeps many small ones linear
-        let more = arrived.max(here).max(LEAST_STEP);
-        announced.max(more).min(limits.max_message_size - arrived)
-    };
-    payload.reserve_exact(step.max(least));
 }
 
 /// How many compressed bytes are unmasked and inflated at once, at most.

@@ -243,7 +243,8 @@ impl Encoder {
     /// Appends to `small`: a header, and a payload of `length` bytes.
     #[inline]
     fn push_run(&mut self, length: usize, push: impl FnOnce(&mut Vec<u8>)) -> &mut Queued {
-        let queued = self.queued.get_or_insert_with(Queued::borrow);
+        let queued =
+            self.queued.get_or_insert_with(|| SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default());
         queued.make_room(MAX_HEADER + length);
         let start = queued.small.len();
         push(&mut queued.small);
@@ -272,11 +273,6 @@ impl Encoder {
 }
 
 impl Queued {
-    #[cold]
-    fn borrow() -> Box<Self> {
-        SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
-    }
-
     /// Gives back the memory.
     fn release(mut self: Box<Self>) {
         if self.small.capacity() <= MAX_SPARE {

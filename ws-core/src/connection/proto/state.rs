@@ -98,7 +98,7 @@ impl Connection {
         now: Instant,
     ) -> Self {
         Self {
-            decoder: Decoder::new(role, config.limits).with(negotiated),
+            decoder: Decoder::new(role, Arc::clone(&config.limits)).with(negotiated),
             input: Input::new(read),
             inbound: Inbound::default(),
             outbound: Outbound::new(role),
