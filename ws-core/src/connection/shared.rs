@@ -31,7 +31,8 @@ const UNKNOWN_SIZE: usize = 1024;
 
 /// A connection, as seen from all sides.
 pub(crate) struct Shared {
-    pub(crate) info: ConnectionInfo,
+    /// On the heap, where there is always room for a little: tokio aligns what it allocates, and leaves gaps.
+    pub(crate) info: Box<ConnectionInfo>,
     pub(crate) config: Arc<ConnectionConfig>,
     /// How messages are compressed, if they are.
     #[cfg(feature = "deflate")]
@@ -64,7 +65,7 @@ impl Shared {
         let now = Instant::now().into_std();
         let connection = Connection::new(role, Arc::clone(&config), negotiated, read, now);
         Arc::new(Self {
-            info,
+            info: Box::new(info),
             config,
             #[cfg(feature = "deflate")]
             deflate: negotiated.deflate.map(Box::new),

@@ -71,7 +71,6 @@ pub(crate) struct Decoder {
     #[cfg(feature = "deflate")]
     deflate: bool,
     /// Whether somebody receives what is inflated.
-    #[cfg_attr(not(feature = "deflate"), expect(dead_code, reason = "nothing is compressed"))]
     is_heard: bool,
     /// Where a compressed message has begun.
     #[cfg(feature = "deflate")]

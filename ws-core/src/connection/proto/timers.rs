@@ -3,7 +3,7 @@
 //! These are instants and sums. Traffic moves the instants, and the driver has one timer, which it arms for the earliest
 //! deadline.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
@@ -14,10 +14,11 @@ use crate::error::Timeout;
 /// What was last seen when.
 #[derive(Debug)]
 pub(super) struct Timers {
-    /// `ping_interval` with this connection's share of jitter, so that connections that came together do not ping together.
-    ping_interval: Option<Duration>,
     last_inbound: Instant,
     last_message: Instant,
+    /// `ping_interval` in milliseconds, with this connection's share of jitter, so that connections that came together do
+    /// not ping together. More than a `u32` can count is endless.
+    ping_interval: Option<NonZeroU32>,
     /// A message has come in or gone out since the driver looked at the time.
     exchanged: bool,
     /// `None` while nothing is waited for but the peer's next word, as most of the time.
@@ -55,16 +56,21 @@ pub(super) enum Due {
 
 impl Timers {
     pub(super) fn new(config: &ConnectionConfig, now: Instant) -> Self {
-        let jitter = rand::rng().random_range(0.9..1.1);
+        let jitter = |interval: Duration| {
+            let millis = interval.as_millis().saturating_mul(rand::rng().random_range(900..1100)) / 1000;
+            NonZeroU32::new(u32::try_from(millis).ok()?.max(1))
+        };
         Self {
-            ping_interval: config.ping_interval.map(|interval| {
-                Duration::try_from_secs_f64(interval.as_secs_f64() * jitter).unwrap_or(interval)
-            }),
+            ping_interval: config.ping_interval.and_then(jitter),
             last_inbound: now,
             last_message: now,
             exchanged: false,
             waits: None,
         }
+    }
+
+    fn ping_interval(&self) -> Option<Duration> {
+        self.ping_interval.map(|millis| Duration::from_millis(millis.get().into()))
     }
 
     fn waits(&mut self) -> &mut Waits {
@@ -201,7 +207,7 @@ impl Timers {
             (after(waits.blocked_since, config.send_timeout), Due::GiveUp(Timeout::Send)),
             (waits.message_deadline(config), Due::GiveUp(Timeout::Message)),
             (after(Some(self.last_message), config.idle_timeout), Due::Idle),
-            (after(silent_since, self.ping_interval), Due::Ping),
+            (after(silent_since, self.ping_interval()), Due::Ping),
         ]
     }
 
@@ -214,7 +220,7 @@ impl Timers {
     pub(super) fn next(&self, config: &ConnectionConfig) -> Option<Instant> {
         if self.waits.is_none() && config.idle_timeout.is_none() {
             // nearly always, and after every turn
-            return self.last_inbound.checked_add(self.ping_interval?);
+            return self.last_inbound.checked_add(self.ping_interval()?);
         }
         self.deadlines(config).into_iter().filter_map(|(at, _)| at).min()
     }
@@ -249,7 +255,7 @@ mod tests {
 
     #[test]
     fn jitter_is_a_tenth_of_the_interval_and_differs() {
-        let intervals: Vec<_> = (0..20).map(|_| start().2.ping_interval.unwrap()).collect();
+        let intervals: Vec<_> = (0..20).map(|_| start().2.ping_interval().unwrap()).collect();
         assert!(intervals.iter().all(|interval| (18 * SECOND..=22 * SECOND).contains(interval)));
         assert!(intervals.iter().any(|interval| *interval != intervals[0]));
     }
