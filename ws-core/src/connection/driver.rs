@@ -180,6 +180,6 @@ mod tests {
         type Idle = Driver<fn(WebSocket) -> Ready<()>, Ready<()>>;
         // of this the handler takes 16 bytes
         assert!(size_of::<Idle>() <= 192, "{}", size_of::<Idle>());
-        assert!(size_of::<Shared>() <= 472, "{}", size_of::<Shared>());
+        assert!(size_of::<Shared>() <= 360, "{}", size_of::<Shared>());
     }
 }

@@ -20,8 +20,9 @@ pub(super) struct Waiters {
     is_driver_awake: bool,
     /// What the handler waits for has happened since it was polled. It runs in the driver's task.
     handler_turn: bool,
-    receiver: Option<Waker>,
     is_receiver_waiting: bool,
+    /// The receiver's waker, if that is not the driver's: most often the receiver is in the driver's own handler.
+    receiver: Option<Box<Waker>>,
     /// `None` while there are none, as most of the time.
     others: Option<Box<Others>>,
 }
@@ -179,29 +180,33 @@ impl Waiters {
     /// Whether the driver's own handler waits for a message.
     #[inline]
     pub(super) fn is_handler_receiving(&self) -> bool {
-        self.is_receiver_waiting
-            && self
-                .receiver
-                .as_ref()
-                .zip(self.driver.as_ref())
-                .is_some_and(|(receiver, driver)| driver.will_wake(receiver))
+        self.is_receiver_waiting && self.receiver.is_none()
     }
 
     /// The receiver waits for a message, or the end.
     #[inline]
     pub(super) fn wait_for_message(&mut self, waker: &Waker) {
         self.is_receiver_waiting = true;
-        if !self.receiver.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            let before = self.receiver.replace(waker.clone());
-            self.retire(before);
+        let is_known = |known: &Waker| known.will_wake(waker);
+        if self.driver.as_ref().is_some_and(is_known) {
+            self.retire_receiver();
+        } else if !self.receiver.as_deref().is_some_and(is_known) {
+            self.retire_receiver();
+            self.receiver = Some(Box::new(waker.clone()));
         }
     }
 
     /// The receiver does not wait any more.
     pub(super) fn forget_receiver(&mut self) {
         self.is_receiver_waiting = false;
-        let receiver = self.receiver.take();
-        self.retire(receiver);
+        self.retire_receiver();
+    }
+
+    #[inline]
+    fn retire_receiver(&mut self) {
+        if let Some(receiver) = self.receiver.take() {
+            self.retire(Some(*receiver));
+        }
     }
 
     /// Whether one who wants to send a message of this size, and has a place or found no [room](Self::has_room), has its
@@ -277,7 +282,7 @@ impl Waiters {
         };
         if is_receiver_ready {
             *is_receiver_waiting = false;
-            receiver.iter().for_each(&mut wake);
+            receiver.as_deref().or(driver.as_ref()).into_iter().for_each(&mut wake);
         }
         if let Some(others) = others {
             others.collect(connection, wake);

@@ -6,8 +6,6 @@
 //!
 //! Invariants, for whoever changes this file:
 //!
-//! - `payload` holds the bytes of the message in `open`, unmasked and inflated; without an open message it holds no
-//!   memory.
 //! - Between two calls all text that has come is validated, up to a code point that is not complete.
 //! - In [`State::Data`] and [`State::Control`] bytes are missing between two calls.
 //! - When an error is returned, `state` tells how much of the broken frame is still to come.
@@ -20,7 +18,8 @@ use bytes::Bytes;
 
 use super::Role;
 #[cfg(feature = "deflate")]
-use super::deflate::Inflater;
+use super::assembly::INFLATED_AT_ONCE;
+use super::assembly::{Assembly, not_utf8};
 use super::header::{
     Coding, Control, FRAME_COST, Frame, Header, HeaderReader, Kind, Open, Rules, Unjudged, Whole,
 };
@@ -29,20 +28,12 @@ use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
-use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
+use crate::utf8::{PayloadBuffer, Utf8Bytes};
 
-/// How far memory may run ahead of the bytes that have come, where those are fewer: what one read of a busy
-/// socket brings.
-const AHEAD: usize = 16 * 1024;
-/// The least memory for a message of several frames.
-const LEAST_STEP: usize = 512;
 /// The least room that is worth a read of its own.
 const MIN_READ: usize = 4 * 1024;
 /// The most that is read at once: what has come is unmasked while it is in the processor's cache.
 const MAX_READ: usize = 128 * 1024;
-/// Unused memory that is not worth a reallocation.
-const SMALL_SLACK: usize = 1024;
-
 /// What came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -63,25 +54,21 @@ pub(crate) enum Event {
 pub(crate) struct Decoder {
     role: Role,
     limits: Arc<Limits>,
-    /// The message that has begun and is not complete.
-    open: Option<Open>,
-    payload: PayloadBuffer,
     state: State,
+    /// On the heap for as long as a message has begun and is not complete.
+    assembly: Option<Box<Assembly>>,
     /// Whether messages may be compressed.
     #[cfg(feature = "deflate")]
     deflate: bool,
     /// Whether somebody receives what is inflated.
     is_heard: bool,
-    /// Where a compressed message has begun.
-    #[cfg(feature = "deflate")]
-    inflater: Option<Box<Inflater>>,
 }
 
 /// Where in a frame we are.
 #[derive(Debug)]
 enum State {
     Header(HeaderReader),
-    /// In a frame of the message in `open`.
+    /// In a frame of the message in `assembly`.
     Data(DataFrame),
     /// On the heap for as long as a control frame is split, which is rare: an idle connection does not pay for it.
     Control(Box<ControlFrame>),
@@ -154,14 +141,11 @@ impl Decoder {
         Self {
             role,
             limits,
-            open: None,
-            payload: PayloadBuffer::default(),
             state: State::default(),
+            assembly: None,
             #[cfg(feature = "deflate")]
             deflate: false,
             is_heard: true,
-            #[cfg(feature = "deflate")]
-            inflater: None,
         }
     }
 
@@ -200,7 +184,7 @@ impl Decoder {
     #[inline]
     fn whole_message(&self, input: &mut [u8], budget: &mut u32) -> Option<(usize, Message)> {
         if !matches!(&self.state, State::Header(reader) if reader.is_empty())
-            || self.open.is_some()
+            || self.assembly.is_some()
             || *budget == 0
         {
             return None;
@@ -248,12 +232,14 @@ impl Decoder {
     /// than that is long itself, or 16 KiB.
     pub(crate) fn take_payload(&mut self, threshold: usize) -> Option<(PayloadBuffer, usize)> {
         let State::Data(frame @ DataFrame { missing, .. }) = self.state else { return None };
-        if missing < threshold || self.open.is_none_or(|open| open.coding != Coding::Plain) {
+        let assembly = self.assembly.as_mut().filter(|assembly| assembly.open.coding == Coding::Plain)?;
+        if missing < threshold {
             return None;
         }
-        self.make_room(frame, missing.min(MIN_READ), 0);
-        let spare = self.payload.capacity() - self.payload.len();
-        Some((mem::take(&mut self.payload), spare.min(missing).min(MAX_READ)))
+        assembly.make_room(&self.limits, frame.is_final, missing, missing.min(MIN_READ), 0);
+        let payload = mem::take(&mut assembly.payload);
+        let spare = payload.capacity() - payload.len();
+        Some((payload, spare.min(missing).min(MAX_READ)))
     }
 
     /// Takes the buffer back from [`take_payload`](Self::take_payload), with `n` more bytes in it. Returns the event that
@@ -264,7 +250,7 @@ impl Decoder {
     /// If `n` is more than the buffer was lent for.
     pub(crate) fn put_payload(&mut self, payload: PayloadBuffer, n: usize) -> Option<Event> {
         let State::Data(frame) = self.state else { return None };
-        self.payload = payload;
+        self.assembly.as_mut()?.payload = payload;
         let result = self.appended(frame, n);
         self.event(result)
     }
@@ -273,7 +259,7 @@ impl Decoder {
     #[inline]
     pub(crate) fn in_message(&self) -> bool {
         match &self.state {
-            State::Header(header) => self.open.is_some() || !header.is_empty(),
+            State::Header(header) => self.assembly.is_some() || !header.is_empty(),
             State::Data(_) | State::Control(_) => true,
             State::Skipping { .. } | State::Done => false,
         }
@@ -291,9 +277,10 @@ impl Decoder {
             State::Control(frame) => frame.payload.capacity() + size_of::<ControlFrame>(),
             _ => 0,
         };
+        let Some(assembly) = self.assembly.as_deref() else { return control };
         #[cfg(feature = "deflate")]
-        let control = control + self.inflater.as_deref().map_or(0, size_of_val);
-        self.payload.owned() + control
+        let control = control + assembly.inflater.as_deref().map_or(0, size_of_val);
+        assembly.payload.owned() + control
     }
 
     /// Ignores all that comes.
@@ -315,12 +302,7 @@ impl Decoder {
 
     fn end(&mut self, state: State) {
         self.state = state;
-        self.open = None;
-        self.payload = PayloadBuffer::default();
-        #[cfg(feature = "deflate")]
-        {
-            self.inflater = None;
-        }
+        self.assembly = None;
     }
 
     /// Takes a header and what there is of its payload, or only the next part of a payload.
@@ -329,8 +311,8 @@ impl Decoder {
             let rules = Rules {
                 role: self.role,
                 limits: &self.limits,
-                open: self.open,
-                assembled: self.payload.len(),
+                open: self.assembly.as_ref().map(|assembly| assembly.open),
+                assembled: self.assembly.as_ref().map_or(0, |assembly| assembly.payload.len()),
                 #[cfg(feature = "deflate")]
                 deflate: self.deflate,
             };
@@ -351,7 +333,7 @@ impl Decoder {
                     State::Control(Box::new(ControlFrame { control, missing, mask, payload: Vec::new() }))
                 }
                 Frame::Data(open) => {
-                    self.open = Some(open);
+                    self.assembly.get_or_insert_with(|| Box::new(Assembly::new(open))).open = open;
                     State::Data(DataFrame { is_final, missing, mask })
                 }
             };
@@ -365,14 +347,15 @@ impl Decoder {
             State::Header(_) => Ok(None),
             State::Data(frame) => {
                 let frame = *frame;
+                let Some(assembly) = &mut self.assembly else { return Ok(None) };
                 #[cfg(feature = "deflate")]
-                if self.open.is_some_and(|open| open.coding != Coding::Plain) {
+                if assembly.open.coding != Coding::Plain {
                     return self.compressed(frame, cursor);
                 }
                 let here = cursor.rest().len();
                 let n = frame.missing.min(here);
-                self.make_room(frame, n, here);
-                self.payload.extend_from_slice(cursor.take(n));
+                assembly.make_room(&self.limits, frame.is_final, frame.missing, n, here);
+                assembly.payload.extend_from_slice(cursor.take(n));
                 self.appended(frame, n)
             }
             State::Control(frame) => {
@@ -411,34 +394,13 @@ impl Decoder {
         }
     }
 
-    /// Makes room for `least` of the bytes that are missing and, if memory is needed for that, for a step that is worth it;
-    /// `here` bytes of the stream have come and are not decoded.
-    fn make_room(&mut self, frame: DataFrame, least: usize, here: usize) {
-        let DataFrame { is_final, missing, .. } = frame;
-        let arrived = self.payload.len();
-        if arrived == 0 {
-            self.payload.begin(missing);
-        }
-        if self.payload.capacity() - arrived >= least {
-            return;
-        }
-        let announced = missing.min(arrived.max(AHEAD));
-        let step = if is_final {
-            announced
-        } else {
-            // more frames follow, and may be here; if they are not, doubling keeps many small ones linear
-            let more = arrived.max(here).max(LEAST_STEP);
-            announced.max(more).min(self.limits.max_message_size - arrived)
-        };
-        self.payload.reserve_exact(step.max(least));
-    }
-
     /// The last `n` bytes of the buffer came in, and are masked.
     fn appended(&mut self, mut frame: DataFrame, n: usize) -> Result<Option<Event>, ProtocolError> {
-        assert!(n <= frame.missing && n <= self.payload.len(), "no more is taken than was read");
-        frame.missing -= n;
-        let start = self.payload.len() - n;
-        frame.mask.apply(self.payload.unvalidated_mut(start));
+        if let Some(Assembly { payload, .. }) = self.assembly.as_deref_mut() {
+            assert!(n <= frame.missing && n <= payload.len(), "no more is taken than was read");
+            frame.missing -= n;
+            frame.mask.apply(payload.unvalidated_mut(payload.len() - n));
+        }
         self.advanced(frame)
     }
 
@@ -449,11 +411,11 @@ impl Decoder {
             return Ok(None);
         }
         self.state = State::default();
-        match self.open.take_if(|_| frame.is_final) {
+        match self.assembly.take_if(|_| frame.is_final) {
             None => Ok(None),
             #[cfg(feature = "deflate")]
-            Some(Open { coding: Coding::Skipped, .. }) => Ok(None),
-            Some(open) => self.complete(open.kind).map(|message| Some(Event::Message(message))),
+            Some(assembly) if assembly.open.coding == Coding::Skipped => Ok(None),
+            Some(assembly) => assembly.complete().map(|message| Some(Event::Message(message))),
         }
     }
 
@@ -464,25 +426,16 @@ impl Decoder {
         mut frame: DataFrame,
         cursor: &mut Cursor<'_>,
     ) -> Result<Option<Event>, ProtocolError> {
-        let Self { open: Some(open), payload, limits, inflater, .. } = self else { return Ok(None) };
+        let Self { assembly: Some(assembly), limits, .. } = self else { return Ok(None) };
         if !self.is_heard {
-            open.coding = Coding::Skipped;
-            *payload = PayloadBuffer::default();
-            *inflater = None;
+            **assembly = Assembly::new(Open { coding: Coding::Skipped, ..assembly.open });
         }
         let n = frame.missing.min(cursor.rest().len());
-        let result = if open.coding == Coding::Skipped || n == 0 {
+        let result = if assembly.open.coding == Coding::Skipped || n == 0 {
             Ok(n)
         } else {
-            let n = n.min(INFLATED_AT_ONCE);
-            let piece = &mut cursor.input[cursor.taken..][..n];
-            inflate(
-                inflater.get_or_insert_with(Inflater::borrow),
-                piece,
-                frame.mask,
-                cursor.budget,
-                |inflated| take_inflated(payload, limits, inflated),
-            )
+            let piece = &mut cursor.input[cursor.taken..][..n.min(INFLATED_AT_ONCE)];
+            assembly.inflate(limits, piece, frame.mask, cursor.budget)
         };
         let n = *result.as_ref().unwrap_or(&n);
         frame.mask.skip(n);
@@ -490,12 +443,8 @@ impl Decoder {
         cursor.taken += n;
         self.state = State::Data(frame);
         result?;
-        // a message without any bytes needs no decompressor, and is empty
-        if frame.is_final
-            && frame.missing == 0
-            && let Some(inflater) = inflater.take()
-        {
-            inflater.finish(|inflated| take_inflated(payload, limits, inflated))?;
+        if frame.is_final && frame.missing == 0 {
+            assembly.finish_inflating(limits)?;
         }
         self.advanced(frame)
     }
@@ -503,23 +452,12 @@ impl Decoder {
     /// Validates what has come of a text that is not complete.
     #[inline]
     fn validate(&mut self) -> Result<(), ProtocolError> {
-        match self.open {
-            Some(Open { kind: Kind::Text, .. }) => self.payload.validate().map_err(not_utf8),
+        match &mut self.assembly {
+            Some(assembly) if assembly.open.kind == Kind::Text => {
+                assembly.payload.validate().map_err(not_utf8)
+            }
             _ => Ok(()),
         }
-    }
-
-    /// The message in the buffer is complete.
-    fn complete(&mut self, kind: Kind) -> Result<Message, ProtocolError> {
-        let mut payload = mem::take(&mut self.payload);
-        let slack = payload.capacity() - payload.len();
-        if slack > SMALL_SLACK && slack > payload.len() / 4 {
-            payload.shrink_to_fit();
-        }
-        Ok(match kind {
-            Kind::Text => Message::Text(payload.into_text().map_err(not_utf8)?),
-            Kind::Binary => Message::Binary(payload.into_bytes()),
-        })
     }
 
     /// A control frame is complete.
@@ -550,42 +488,4 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
             Ok(Some(CloseFrame::new(code, Utf8Bytes::copy_from_slice(reason).map_err(not_utf8)?)))
         }
     }
-}
-
-/// How many compressed bytes are unmasked and inflated at once, at most.
-#[cfg(feature = "deflate")]
-const INFLATED_AT_ONCE: usize = 4 * 1024;
-
-/// Inflates as much of `piece` as the budget allows, and returns how much that was. The rest stays masked.
-#[cfg(feature = "deflate")]
-fn inflate(
-    inflater: &mut Inflater,
-    piece: &mut [u8],
-    mut mask: Mask,
-    budget: &mut u32,
-    take: impl FnMut(&[u8]) -> Result<(), ProtocolError>,
-) -> Result<usize, ProtocolError> {
-    mask.clone().apply(piece);
-    let n = inflater.feed(piece, budget, take)?;
-    mask.skip(n);
-    mask.apply(&mut piece[n..]);
-    Ok(n)
-}
-
-/// Appends the next piece of a compressed message, as far as the limit allows: a few bytes may become many.
-#[cfg(feature = "deflate")]
-fn take_inflated(payload: &mut PayloadBuffer, limits: &Limits, piece: &[u8]) -> Result<(), ProtocolError> {
-    let limit = limits.max_message_size;
-    let (arrived, left) = (payload.len(), limit - payload.len());
-    let (fitting, over) = piece.split_at(piece.len().min(left));
-    if payload.capacity() - arrived < fitting.len() {
-        // nobody knows how much follows: doubling keeps many pieces linear
-        payload.reserve_exact(arrived.min(left).max(fitting.len()));
-    }
-    payload.extend_from_slice(fitting);
-    if over.is_empty() { Ok(()) } else { Err(ProtocolError::MessageTooBig { limit }) }
-}
-
-fn not_utf8(_: InvalidUtf8) -> ProtocolError {
-    ProtocolError::InvalidUtf8
 }
