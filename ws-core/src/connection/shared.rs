@@ -102,13 +102,13 @@ impl Shared {
         place: &mut Option<Place>,
         message: &mut Option<Outgoing<'_>>,
     ) -> Poll<Result<(), Error>> {
+        let Some(outgoing) = message else { return Poll::Ready(Ok(())) };
         let mut state = self.state.lock();
-        let size = message.as_ref().map_or(0, Outgoing::len);
-        if state.connection.is_sendable() && !state.poll_room(place, size, cx.waker()) {
+        if state.connection.is_sendable() && !state.poll_room(place, outgoing.len(), cx.waker()) {
             self.unlock(state);
             return Poll::Pending;
         }
-        let is_sent = message.as_mut().is_none_or(|message| self.send(state, message));
+        let is_sent = self.send(state, outgoing);
         *message = None;
         Poll::Ready(if is_sent { Ok(()) } else { Err(Error::Closed) })
     }

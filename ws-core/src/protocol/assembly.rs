@@ -2,6 +2,8 @@
 
 #[cfg(feature = "deflate")]
 use super::deflate::Inflater;
+#[cfg(feature = "deflate")]
+use super::header::Coding;
 use super::header::{Kind, Open};
 #[cfg(feature = "deflate")]
 use super::mask::Mask;
@@ -83,6 +85,12 @@ impl Assembly {
             Kind::Binary => Message::Binary(payload.into_bytes()),
         })
     }
+    /// Nobody receives the message: what follows of it is not inflated.
+    #[cfg(feature = "deflate")]
+    pub(super) fn skip(&mut self) {
+        *self = Self::new(Open { coding: Coding::Skipped, ..self.open });
+    }
+
     /// Inflates as much of `piece` as the budget allows, and returns how much that was. The rest stays masked.
     #[cfg(feature = "deflate")]
     pub(super) fn inflate(

@@ -20,9 +20,7 @@ use super::Role;
 #[cfg(feature = "deflate")]
 use super::assembly::INFLATED_AT_ONCE;
 use super::assembly::{Assembly, not_utf8};
-use super::header::{
-    Coding, Control, FRAME_COST, Frame, Header, HeaderReader, Kind, Open, Rules, Unjudged, Whole,
-};
+use super::header::{Coding, Control, FRAME_COST, Frame, Header, HeaderReader, Kind, Rules, Unjudged, Whole};
 use super::mask::Mask;
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
@@ -34,6 +32,7 @@ use crate::utf8::{PayloadBuffer, Utf8Bytes};
 const MIN_READ: usize = 4 * 1024;
 /// The most that is read at once: what has come is unmasked while it is in the processor's cache.
 const MAX_READ: usize = 128 * 1024;
+
 /// What came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -428,7 +427,7 @@ impl Decoder {
     ) -> Result<Option<Event>, ProtocolError> {
         let Self { assembly: Some(assembly), limits, .. } = self else { return Ok(None) };
         if !self.is_heard {
-            **assembly = Assembly::new(Open { coding: Coding::Skipped, ..assembly.open });
+            assembly.skip();
         }
         let n = frame.missing.min(cursor.rest().len());
         let result = if assembly.open.coding == Coding::Skipped || n == 0 {

@@ -106,46 +106,46 @@ impl Encoder {
         Self { role: self.role, queued: self.queued.take() }
     }
 
-    /// Queues `message` as one frame. What is left of it is for the caller to drop where the code that an owner of the
+    /// Queues `message` as one frame, and as all of these returns how many bytes that is. What is left of it is for the caller to drop where the code that an owner of the
     /// bytes runs then does no harm.
     #[inline]
-    pub(crate) fn message(&mut self, message: &mut Message) {
+    pub(crate) fn message(&mut self, message: &mut Message) -> usize {
         let kind = kind(message);
         if message.len() < LARGE {
-            self.push_small(kind, false, message.as_bytes());
-        } else {
-            let payload = mem::replace(message, Message::Binary(Bytes::new())).into_bytes();
-            *message = Message::Binary(self.push_large(kind, false, payload));
+            return self.push_small(kind, false, message.as_bytes());
         }
+        let payload = mem::replace(message, Message::Binary(Bytes::new())).into_bytes();
+        let (bytes, copied) = self.push_large(kind, false, payload);
+        *message = Message::Binary(copied);
+        bytes
     }
 
     /// Queues a frame. One that is borrowed is shared if its payload is large; if it is small, not even its reference count
     /// is touched.
-    pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) {
+    pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) -> usize {
         if frame.payload.len() < LARGE {
-            self.push_small(frame.kind, frame.compressed, &frame.payload);
-        } else {
-            let Frame { kind, compressed, payload } = frame.into_owned();
-            self.push_large(kind, compressed, payload);
+            return self.push_small(frame.kind, frame.compressed, &frame.payload);
         }
+        let Frame { kind, compressed, payload } = frame.into_owned();
+        self.push_large(kind, compressed, payload).0
     }
 
     /// Queues a ping with a payload of at most 125 bytes.
-    pub(crate) fn ping(&mut self, payload: &[u8]) {
-        self.push_control(Control::Ping, &[], payload);
+    pub(crate) fn ping(&mut self, payload: &[u8]) -> usize {
+        self.push_control(Control::Ping, &[], payload)
     }
 
     /// Queues a pong with a payload of at most 125 bytes.
-    pub(crate) fn pong(&mut self, payload: &[u8]) {
-        self.push_control(Control::Pong, &[], payload);
+    pub(crate) fn pong(&mut self, payload: &[u8]) -> usize {
+        self.push_control(Control::Pong, &[], payload)
     }
 
     /// Queues a Close frame, which must be one that may be sent.
-    pub(crate) fn close(&mut self, frame: Option<&CloseFrame>) {
+    pub(crate) fn close(&mut self, frame: Option<&CloseFrame>) -> usize {
         match frame {
             None => self.push_control(Control::Close, &[], &[]),
             Some(CloseFrame { code, reason }) => {
-                self.push_control(Control::Close, &u16::from(*code).to_be_bytes(), reason.as_bytes());
+                self.push_control(Control::Close, &u16::from(*code).to_be_bytes(), reason.as_bytes())
             }
         }
     }
@@ -166,7 +166,7 @@ impl Encoder {
                 first.before += to.behind;
                 to.behind = from.behind;
                 to.large_bytes += from.large_bytes;
-                to.large.append(&mut from.large);
+                to.large.append(&mut mem::take(&mut from.large));
             }
         }
         from.release();
@@ -186,7 +186,7 @@ impl Encoder {
         })
     }
 
-    fn push_control(&mut self, control: Control, front: &[u8], back: &[u8]) {
+    fn push_control(&mut self, control: Control, front: &[u8], back: &[u8]) -> usize {
         let length = front.len() + back.len();
         debug_assert!(length <= MAX_CONTROL);
         let mask = self.mask();
@@ -196,24 +196,25 @@ impl Encoder {
             small.extend_from_slice(front);
             small.extend_from_slice(back);
             apply(mask, &mut small[start..]);
-        });
+        })
     }
 
     #[inline]
-    fn push_small(&mut self, kind: Kind, compressed: bool, payload: &[u8]) {
+    fn push_small(&mut self, kind: Kind, compressed: bool, payload: &[u8]) -> usize {
         let mask = self.mask();
         self.push_run(payload.len(), |small| {
             put_data(small, kind, compressed, payload.len(), mask);
             let start = small.len();
             small.extend_from_slice(payload);
             apply(mask, &mut small[start..]);
-        });
+        })
     }
 
-    /// Returns the payload if that was copied, else nothing.
-    fn push_large(&mut self, kind: Kind, compressed: bool, payload: Bytes) -> Bytes {
+    /// Returns besides the payload if that was copied, else nothing.
+    fn push_large(&mut self, kind: Kind, compressed: bool, payload: Bytes) -> (usize, Bytes) {
         let mask = self.mask();
-        let queued = self.push_run(0, |small| put_data(small, kind, compressed, payload.len(), mask));
+        let bytes =
+            payload.len() + self.push_run(0, |small| put_data(small, kind, compressed, payload.len(), mask));
         let (payload, copied) = match mask {
             None => (payload, Bytes::new()),
             Some(mut mask) => {
@@ -226,9 +227,10 @@ impl Encoder {
                 (masked.freeze(), copied)
             }
         };
+        let queued = self.queued.get_or_insert_default();
         queued.large_bytes += payload.len();
         queued.large.push_back(Large { before: mem::take(&mut queued.behind), payload });
-        copied
+        (bytes, copied)
     }
 
     /// A mask for the next frame, if ours are masked.
@@ -242,14 +244,15 @@ impl Encoder {
 
     /// Appends to `small`: a header, and a payload of `length` bytes.
     #[inline]
-    fn push_run(&mut self, length: usize, push: impl FnOnce(&mut Vec<u8>)) -> &mut Queued {
+    fn push_run(&mut self, length: usize, push: impl FnOnce(&mut Vec<u8>)) -> usize {
         let queued =
             self.queued.get_or_insert_with(|| SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default());
         queued.make_room(MAX_HEADER + length);
         let start = queued.small.len();
         push(&mut queued.small);
-        queued.behind += queued.small.len() - start;
-        queued
+        let bytes = queued.small.len() - start;
+        queued.behind += bytes;
+        bytes
     }
 
     /// `count` bytes have left. Large payloads that have left whole are put into `sent`, for the caller to drop where the
@@ -266,18 +269,20 @@ impl Encoder {
                 queued.advance(count, sent);
             }
         } else if let Some(mut queued) = self.queued.take() {
-            sent.extend(queued.large.drain(..).map(|large| large.payload));
+            if queued.large_bytes > 0 {
+                sent.extend(mem::take(&mut queued.large).into_iter().map(|large| large.payload));
+            }
             queued.release();
         }
     }
 }
 
 impl Queued {
-    /// Gives back the memory.
+    /// Gives back the memory, where no large payload is left.
     fn release(mut self: Box<Self>) {
         if self.small.capacity() <= MAX_SPARE {
             self.small.clear();
-            *self = Self { small: mem::take(&mut self.small), ..Self::default() };
+            (self.start, self.behind, self.large_bytes) = (0, 0, 0);
             // a thread that is about to end keeps nothing
             let _ = SPARE.try_with(|spare| spare.set(Some(self)));
         }
@@ -322,6 +327,9 @@ impl Queued {
                 return;
             }
             sent.extend(self.large.pop_front().map(|large| large.payload));
+            if self.large.is_empty() {
+                self.large = VecDeque::new();
+            }
         }
         self.start += left;
         self.behind -= left;
@@ -336,7 +344,7 @@ fn apply(mask: Option<Mask>, payload: &mut [u8]) {
 
 impl Buf for Encoder {
     fn remaining(&self) -> usize {
-        self.queued.as_ref().map_or(0, |queued| queued.unsent().len() + queued.large_bytes)
+        self.queued.as_ref().map_or(0, |queued| queued.small.len() - queued.start + queued.large_bytes)
     }
 
     fn chunk(&self) -> &[u8] {
@@ -351,6 +359,10 @@ impl Buf for Encoder {
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let Some(queued) = &self.queued else { return 0 };
         let mut unsent = queued.unsent();
+        if let ([slice, ..], 0) = (&mut *slices, queued.large_bytes) {
+            *slice = IoSlice::new(unsent);
+            return 1;
+        }
         let (_, behind) = unsent.split_at(unsent.len() - queued.behind);
         let in_front = queued.large.iter().flat_map(|large| {
             let (before, rest) = unsent.split_at(large.before);

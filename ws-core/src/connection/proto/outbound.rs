@@ -41,13 +41,10 @@ impl Outbound {
         self.written
     }
 
-    /// Queues what `encode` encodes.
+    /// Queues what `encode` encodes, of which it returns the length.
     #[inline]
-    pub(super) fn push<T>(&mut self, encode: impl FnOnce(&mut Encoder) -> T) -> T {
-        let before = self.encoder.remaining();
-        let result = encode(&mut self.encoder);
-        self.queued += (self.encoder.remaining() - before) as u64;
-        result
+    pub(super) fn push(&mut self, encode: impl FnOnce(&mut Encoder) -> usize) {
+        self.queued += encode(&mut self.encoder) as u64;
     }
 
     /// Whether there is something that the driver can take.

@@ -145,9 +145,9 @@ impl Connection {
 
     /// Queues what `encode` encodes.
     #[inline]
-    pub(super) fn push<T>(&mut self, encode: impl FnOnce(&mut Encoder) -> T) -> T {
+    pub(super) fn push(&mut self, encode: impl FnOnce(&mut Encoder) -> usize) {
         self.attention = true;
-        self.outbound.push(encode)
+        self.outbound.push(encode);
     }
 
     /// How many more bytes may be queued by those who wait for it; none where nothing can be sent.

@@ -227,7 +227,8 @@ impl Connection {
     /// Deals with all but messages for the user, which it returns. Those that nobody takes are dropped.
     #[inline]
     fn handle_event(&mut self, event: Option<Event>, is_heard: bool) -> Option<Message> {
-        self.timers.in_message(self.decoder.in_message());
+        let is_whole = matches!(event, Some(Event::Message(_)));
+        self.timers.in_message(!is_whole && self.decoder.in_message());
         match event? {
             Event::Message(message) if is_heard => return self.handle_message(message),
             Event::Message(_) => {}
@@ -243,7 +244,10 @@ impl Connection {
     #[inline]
     fn handle_message(&mut self, message: Message) -> Option<Message> {
         self.timers.exchanged();
-        if self.heartbeat.is_some() && self.is_heartbeat(&message) {
+        if self.heartbeat.is_none() {
+            return Some(message);
+        }
+        if self.is_heartbeat(&message) {
             self.notice(Notice::Received(message.len()));
             self.answer_heartbeat();
             return None;

@@ -61,7 +61,7 @@ impl<'a> Outgoing<'a> {
     }
 
     #[inline]
-    fn encode(&mut self, encoder: &mut Encoder) {
+    fn encode(&mut self, encoder: &mut Encoder) -> usize {
         match self {
             Self::Own(message) => encoder.message(message),
             Self::Prepared(prepared) => encoder.frame(Cow::Borrowed(prepared.frame())),

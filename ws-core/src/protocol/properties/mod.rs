@@ -125,7 +125,7 @@ impl Setup {
             Event::Pong(payload) => encoder.pong(payload),
             Event::Close(frame) => encoder.close(frame.as_ref()),
             Event::Error(error) => unreachable!("{error} is told apart"),
-        }
+        };
     }
 
     /// Compressed where that is agreed and makes it shorter.
