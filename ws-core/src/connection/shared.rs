@@ -4,6 +4,7 @@
 //! of the handler, or while code of others runs: when [`Locked`] lets go of it, wakers are called, payloads are dropped and
 //! the observer is told.
 
+use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -349,22 +350,21 @@ impl<'a> Locked<'a> {
         let State { connection, waiters, .. } = &mut *self.state;
         waiters.notice_handler(connection);
         self.notify();
-        self.state.waiters.take_handler_turn()
+        mem::take(&mut self.state.waiters.handler_turn)
     }
 
     /// Whether something has happened that the driver or its handler has not seen.
     #[inline]
     pub(super) fn driver_has_work(&mut self) -> bool {
         self.notify();
-        self.needs_driver() || self.state.waiters.is_handlers_turn()
+        self.needs_driver() || self.state.waiters.handler_turn
     }
 
     /// The driver was about to sleep, and does not.
     pub(super) fn driver_stays_awake(&mut self) {
-        self.state.waiters.driver_stays_awake();
+        self.state.waiters.is_driver_awake = true;
     }
 
-    /// Nobody takes messages any more: they are dropped as they come.
     pub(super) fn receiver_dropped(&mut self) {
         let State { connection, waiters, .. } = &mut *self.state;
         connection.receiver_dropped();

@@ -233,7 +233,6 @@ impl Encoder {
         (bytes, copied)
     }
 
-    /// A mask for the next frame, if ours are masked.
     #[inline]
     fn mask(&self) -> Option<Mask> {
         match self.role {

@@ -106,7 +106,6 @@ impl End {
         }
     }
 
-    /// The peer's Close frame has come.
     pub(super) fn answered(&mut self, frame: Option<CloseFrame>) {
         self.peer_frame = frame;
         self.closed.clean = true;
@@ -187,7 +186,6 @@ impl Closing {
         *self = Self { step, end: Some(Box::new(end)) };
     }
 
-    /// When the current step is over in any case.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.end.as_ref()?.deadline.at()
     }

@@ -26,7 +26,6 @@ impl Connection {
         }
     }
 
-    /// Queues the Close frame of the end.
     fn queue_close(&mut self) {
         let Some(end) = &self.closing.end else { return };
         self.attention = true;
@@ -121,8 +120,8 @@ impl Connection {
         }
     }
 
-    /// Goes on where all is written.
-    pub(super) fn flushed(&mut self, now: Instant) {
+    /// All that the transport took has left.
+    pub(crate) fn handle_flushed(&mut self, now: Instant) {
         if self.closing.step == Step::Flushing
             && self.outbound.buffered() == 0
             && let Some(end) = &mut self.closing.end

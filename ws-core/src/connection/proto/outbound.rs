@@ -31,12 +31,10 @@ impl Outbound {
         self.queued - self.written
     }
 
-    /// Bytes that were queued since the connection opened.
     pub(super) fn queued(&self) -> u64 {
         self.queued
     }
 
-    /// Bytes that the transport took since the connection opened.
     pub(super) fn written(&self) -> u64 {
         self.written
     }

@@ -127,9 +127,8 @@ impl Connection {
         self.effects.is_some()
     }
 
-    /// What is left to do outside of the lock.
     pub(crate) fn take_effects(&mut self) -> Effects {
-        self.effects.take().map(|effects| *effects).unwrap_or_default()
+        *self.effects.take().unwrap_or_default()
     }
 
     pub(super) fn effects(&mut self) -> &mut Effects {

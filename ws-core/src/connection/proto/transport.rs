@@ -21,8 +21,8 @@ use crate::utf8::PayloadBuffer;
 pub(crate) enum ReadBuffer {
     /// Frames.
     Frames(Input),
-    /// The rest of a long message, at most so many bytes, behind those that it has.
-    Payload { payload: PayloadBuffer, has: usize, limit: usize },
+    /// The rest of a long message, at most so many bytes.
+    Payload { payload: PayloadBuffer, limit: usize },
 }
 
 impl ReadBuffer {
@@ -30,7 +30,7 @@ impl ReadBuffer {
     pub(crate) fn room(&mut self) -> Limit<&mut Vec<u8>> {
         match self {
             Self::Frames(input) => input.room(),
-            Self::Payload { payload, limit, .. } => payload.append_limited(*limit),
+            Self::Payload { payload, limit } => payload.append_limited(*limit),
         }
     }
 }
@@ -71,7 +71,7 @@ impl Connection {
         }
         Some(match self.decoder.take_payload(READ_SIZE) {
             // a long message goes straight to where it will stay
-            Some((payload, limit)) => ReadBuffer::Payload { has: payload.len(), payload, limit },
+            Some((payload, limit)) => ReadBuffer::Payload { payload, limit },
             None => ReadBuffer::Frames(std::mem::take(&mut self.input)),
         })
     }
@@ -89,7 +89,7 @@ impl Connection {
 
     /// Whether more messages would have to wait than may.
     pub(super) fn is_full(&self) -> bool {
-        self.closing.is_receiving() && self.is_heard() && self.inbound.is_full(&self.config)
+        self.is_heard() && self.inbound.is_full(&self.config)
     }
 
     /// Whether somebody takes messages, if only to answer them.
@@ -121,8 +121,7 @@ impl Connection {
                     self.input.clear();
                 }
             }
-            ReadBuffer::Payload { payload, has, .. } => {
-                debug_assert_eq!(payload.len(), has + n);
+            ReadBuffer::Payload { payload, .. } => {
                 let event = self.decoder.put_payload(payload, n);
                 if let Some(message) = self.handle_event(event, self.is_heard()) {
                     self.deliver(message);
@@ -340,11 +339,6 @@ impl Connection {
             self.timers.blocked(now);
             self.kernel.is_wanted = false;
         }
-    }
-
-    /// All that the transport took has left.
-    pub(crate) fn handle_flushed(&mut self, now: Instant) {
-        self.flushed(now);
     }
 
     /// What the driver is to do besides reading and writing.

@@ -73,12 +73,12 @@ impl Connection {
     /// The next message: one that waits, or the next one in what was read. `None` is the end.
     #[inline]
     pub(crate) fn recv(&mut self) -> Poll<Option<Result<Message, Error>>> {
+        self.inbound.is_in_hand = true;
         if self.has_message() {
             // the driver reads on
             self.attention |= self.is_full();
-            return Poll::Ready(self.inbound.pop().map(Ok));
+            return Poll::Ready(self.inbound.queue.pop().map(Ok));
         }
-        self.inbound.is_in_hand = true;
         if let Some(message) = self.decode() {
             return Poll::Ready(Some(Ok(message)));
         }
@@ -105,7 +105,6 @@ impl Connection {
             || self.closing.has_end()
     }
 
-    /// Whether messages can be sent.
     #[inline]
     pub(crate) fn is_sendable(&self) -> bool {
         self.closing.is_sendable()
@@ -172,12 +171,10 @@ impl Connection {
         }
     }
 
-    /// One who waited for the answer to this ping does not any more.
     pub(crate) fn forget_ping(&mut self, id: u64) {
         self.keepalive.forget(id);
     }
 
-    /// The round trip that was measured last.
     pub(crate) fn latency(&self) -> Option<Duration> {
         self.keepalive.latency()
     }
@@ -286,12 +283,8 @@ impl Connection {
         self.closing.is_closed() && self.closing.has_end()
     }
 
-    /// How the connection ended.
-    pub(crate) fn poll_closed(&mut self) -> Poll<Closed> {
-        if !self.closing.is_closed() {
-            return Poll::Pending;
-        }
-        self.closing.end_mut().map_or(Poll::Pending, |end| Poll::Ready(end.closed.clone()))
+    pub(crate) fn poll_closed(&self) -> Poll<Closed> {
+        self.outcome().filter(|_| self.is_over()).cloned().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// How many messages wait for the receiver, what they are charged, and how many bytes wait for the transport.
