@@ -336,3 +336,47 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::{ConnectionConfig, Negotiated};
+    use crate::protocol::Role;
+
+    #[derive(Default)]
+    struct Task(AtomicBool);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether a receiver is woken that waits in the task that the driver has left in this way.
+    fn is_woken(leave: impl FnOnce(&mut Waiters)) -> bool {
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let mut waiters = Waiters::default();
+        waiters.driver_polled(&waker);
+        waiters.wait_for_message(&waker);
+        leave(&mut waiters);
+        let (config, empty_text) = (Arc::new(ConnectionConfig::default()), [0x81, 0]);
+        let connection =
+            Connection::new(Role::Client, config, Negotiated::default(), &empty_text, Instant::now());
+        waiters.collect(&connection).run();
+        task.0.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn a_receiver_in_a_task_that_the_driver_leaves_is_woken() {
+        assert!(is_woken(Waiters::driver_gone));
+        assert!(is_woken(|waiters| {
+            waiters.driver_polled(&Waker::from(Arc::new(Task::default())));
+        }));
+    }
+}
