@@ -32,7 +32,7 @@ const UNKNOWN_SIZE: usize = 1024;
 
 /// A connection, as seen from all sides.
 pub(crate) struct Shared {
-    /// On the heap, where there is always room for a little: tokio aligns what it allocates, and leaves gaps.
+    /// On the heap, where it fits into the gaps that the aligned allocations of tokio leave.
     pub(crate) info: Box<ConnectionInfo>,
     pub(crate) config: Arc<ConnectionConfig>,
     /// How messages are compressed, if they are.

@@ -8,10 +8,11 @@ pub(super) struct Keepalive {
     /// In the order of their numbers; `None` while there are none, as most of the time.
     #[expect(clippy::box_collection, reason = "nearly every connection has none")]
     pings: Option<Box<Vec<Ping>>>,
-    next: u64,
+    /// The number of the next ping, which is its payload.
+    pub(super) next: u64,
     /// How many pongs have answered one of them.
-    pongs: u64,
-    latency: Option<Duration>,
+    pub(super) pongs: u64,
+    pub(super) latency: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -32,11 +33,6 @@ impl Keepalive {
         let newest = self.pings.as_mut()?.last_mut().filter(|ping| ping.end > written)?;
         newest.awaited += awaited;
         Some(newest.id)
-    }
-
-    /// The number of the next ping, which is its payload.
-    pub(super) fn next_id(&self) -> u64 {
-        self.next
     }
 
     /// The next ping was queued, and its frame ends at `end`.
@@ -103,16 +99,6 @@ impl Keepalive {
                 pings.remove(index);
             }
         }
-    }
-
-    /// How many pongs have answered pings.
-    #[inline]
-    pub(super) fn pongs(&self) -> u64 {
-        self.pongs
-    }
-
-    pub(super) fn latency(&self) -> Option<Duration> {
-        self.latency
     }
 
     /// No answer comes any more.

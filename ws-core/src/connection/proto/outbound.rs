@@ -10,8 +10,8 @@ pub(super) struct Outbound {
     encoder: Encoder,
     /// Bytes that were queued, and that the transport took, since the connection opened. The difference is what waits, with
     /// what the driver is writing.
-    queued: u64,
-    written: u64,
+    pub(super) queued: u64,
+    pub(super) written: u64,
     /// The newest ping that could not be answered, because the peer takes nothing.
     unanswered: Option<Box<Bytes>>,
 }
@@ -29,14 +29,6 @@ impl Outbound {
     #[inline]
     pub(super) fn buffered(&self) -> u64 {
         self.queued - self.written
-    }
-
-    pub(super) fn queued(&self) -> u64 {
-        self.queued
-    }
-
-    pub(super) fn written(&self) -> u64 {
-        self.written
     }
 
     /// Queues what `encode` encodes, of which it returns the length.

@@ -14,13 +14,14 @@ use crate::error::Timeout;
 /// What was last seen when.
 #[derive(Debug)]
 pub(super) struct Timers {
-    last_inbound: Instant,
+    /// When bytes last came in.
+    pub(super) last_inbound: Instant,
     last_message: Instant,
     /// `ping_interval` in milliseconds, with this connection's share of jitter, so that connections that came together do
     /// not ping together. More than a `u32` can count is endless.
     ping_interval: Option<NonZeroU32>,
     /// A message has come in or gone out since the driver looked at the time.
-    exchanged: bool,
+    pub(super) exchanged: bool,
     /// `None` while nothing is waited for but the peer's next word, as most of the time.
     waits: Option<Box<Waits>>,
 }
@@ -89,21 +90,10 @@ impl Timers {
         }
     }
 
-    /// When bytes last came in.
-    pub(super) fn last_inbound(&self) -> Instant {
-        self.last_inbound
-    }
-
     /// A message has come in or gone out. When that was, the driver tells.
     #[inline]
     pub(super) fn exchanged(&mut self) {
         self.exchanged = true;
-    }
-
-    /// Whether a message has come in or gone out since the driver looked at the time.
-    #[inline]
-    pub(super) fn has_exchanged(&self) -> bool {
-        self.exchanged
     }
 
     /// The driver looks at the time.

@@ -273,7 +273,7 @@ impl Connection {
     }
 
     fn handle_pong(&mut self, payload: &[u8]) {
-        if let Some(round_trip) = self.keepalive.pong(payload, self.timers.last_inbound()) {
+        if let Some(round_trip) = self.keepalive.pong(payload, self.timers.last_inbound) {
             self.notice(Notice::Pong(round_trip));
         }
     }
@@ -281,7 +281,7 @@ impl Connection {
     /// Whether there is something for [`take_output`](Self::take_output) to see, or to take.
     #[inline]
     pub(crate) fn needs_write(&self, is_writable: bool) -> bool {
-        self.attention || self.timers.has_exchanged() || is_writable && self.outbound.has_output()
+        self.attention || self.timers.exchanged || is_writable && self.outbound.has_output()
     }
 
     /// Whether it matters to the next [`take_output`](Self::take_output) what time it is, and to what follows it.
@@ -325,7 +325,7 @@ impl Connection {
     ) {
         self.outbound.put_back(rest, written);
         if written > 0 {
-            self.timers.written(self.outbound.written(), now);
+            self.timers.written(self.outbound.written, now);
             self.closing.written(self.config.close_timeout, now);
             // before others fill the room that has become free
             if self.outbound_room() > 0

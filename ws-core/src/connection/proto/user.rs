@@ -126,7 +126,7 @@ impl Connection {
 
     /// Bytes that were queued since the connection opened: where a flush that begins now is over.
     pub(crate) fn queued(&self) -> u64 {
-        self.outbound.queued()
+        self.outbound.queued
     }
 
     /// Whether the transport took the byte where a flush is over.
@@ -143,7 +143,7 @@ impl Connection {
     /// Bytes that the transport took since the connection opened.
     #[inline]
     pub(crate) fn written(&self) -> u64 {
-        self.outbound.written()
+        self.outbound.written
     }
 
     /// Queues a ping, and returns its number. While one is queued and not sent, another one would tell nothing more.
@@ -153,12 +153,12 @@ impl Connection {
 
     /// Queues a ping for whose answer so many wait.
     pub(super) fn queue_ping(&mut self, awaited: u32) -> u64 {
-        if let Some(id) = self.keepalive.share_unsent(awaited, self.outbound.written()) {
+        if let Some(id) = self.keepalive.share_unsent(awaited, self.outbound.written) {
             return id;
         }
-        let id = self.keepalive.next_id();
+        let id = self.keepalive.next;
         self.push(|encoder| encoder.ping(&id.to_be_bytes()));
-        self.keepalive.queued(awaited, self.outbound.queued());
+        self.keepalive.queued(awaited, self.outbound.queued);
         id
     }
 
@@ -176,7 +176,7 @@ impl Connection {
     }
 
     pub(crate) fn latency(&self) -> Option<Duration> {
-        self.keepalive.latency()
+        self.keepalive.latency
     }
 
     /// From now on this text is answered in place of being received, those too that wait for the receiver.
@@ -265,8 +265,8 @@ impl Connection {
     #[inline]
     pub(crate) fn milestones(&self) -> Milestones {
         Milestones {
-            written: self.outbound.written(),
-            pongs: self.keepalive.pongs(),
+            written: self.outbound.written,
+            pongs: self.keepalive.pongs,
             has_end: self.closing.has_end(),
             is_answered: !self.closing.is_open() && self.is_answered(),
             is_over: self.is_over(),
