@@ -329,8 +329,8 @@ fn mask(rest: &[u8]) -> Option<(Mask, &[u8])> {
 /// Appends a header of ours: of a frame that is the whole of a message.
 #[inline]
 pub(super) fn put_data(to: &mut Vec<u8>, kind: Kind, compressed: bool, length: usize, mask: Option<Mask>) {
-    let coding = if compressed { COMPRESSED } else { 0 };
-    put(to, FINAL | coding | kind as u8, length, mask);
+    let first = FINAL | kind as u8;
+    put(to, if compressed { COMPRESSED | first } else { first }, length, mask);
 }
 
 /// Appends a header of ours: of a control frame.

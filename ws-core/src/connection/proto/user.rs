@@ -73,12 +73,13 @@ impl Connection {
     /// The next message: one that waits, or the next one in what was read. `None` is the end.
     #[inline]
     pub(crate) fn recv(&mut self) -> Poll<Option<Result<Message, Error>>> {
-        self.inbound.is_in_hand = true;
         if self.has_message() {
+            self.inbound.is_in_hand = true;
             // the driver reads on
             self.attention |= self.is_full();
             return Poll::Ready(self.inbound.queue.pop().map(Ok));
         }
+        self.inbound.is_in_hand = true;
         if let Some(message) = self.decode() {
             return Poll::Ready(Some(Ok(message)));
         }
