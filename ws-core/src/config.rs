@@ -38,7 +38,7 @@ pub struct ConnectionConfig {
     /// In bytes per second.
     pub min_message_rate: NonZeroU32,
     pub send_timeout: Option<Duration>,
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// Whether the limit of a frame was set, so that it is no longer that of a message.
     pub has_max_frame_size: bool,
     pub inbound_messages: usize,
@@ -50,14 +50,15 @@ pub struct ConnectionConfig {
 #[doc(hidden)]
 impl ConnectionConfig {
     pub fn set_max_message_size(&mut self, bytes: usize) {
-        self.limits.max_message_size = bytes;
+        let limits = Arc::make_mut(&mut self.limits);
+        limits.max_message_size = bytes;
         if !self.has_max_frame_size {
-            self.limits.max_frame_size = bytes;
+            limits.max_frame_size = bytes;
         }
     }
 
     pub fn set_max_frame_size(&mut self, bytes: usize) {
-        self.limits.max_frame_size = bytes;
+        Arc::make_mut(&mut self.limits).max_frame_size = bytes;
         self.has_max_frame_size = true;
     }
 
@@ -199,7 +200,9 @@ macro_rules! __connection_settings {
                 fragments > 0,
                 "max_fragments is 0: a message has at least one; use 1 to refuse fragmentation"
             );
-            self.set_connection(|config| config.limits.max_fragments = fragments)
+            self.set_connection(|config| {
+                std::sync::Arc::make_mut(&mut config.limits).max_fragments = fragments
+            })
         }
 
         /// How much may wait for the handler to receive it. At that many messages, or bytes, reading pauses, and TCP
@@ -309,7 +312,7 @@ impl Default for ConnectionConfig {
             min_message_rate: NonZeroU32::MIN.saturating_add(1023),
             // a peer may stop reading
             send_timeout: Some(Duration::from_secs(30)),
-            limits: Limits::default(),
+            limits: Arc::default(),
             has_max_frame_size: false,
             // enough to keep the transport busy while the handler works, little enough for 10,000 connections
             inbound_messages: 32,

@@ -87,7 +87,7 @@ impl Connection {
     pub fn new(is_client: bool, is_compressed: bool) -> Self {
         let second = Duration::from_secs(1);
         let config = ConnectionConfig {
-            limits: Limits { max_message_size: 40_000, max_frame_size: 30_000, max_fragments: 16 },
+            limits: Limits { max_message_size: 40_000, max_frame_size: 30_000, max_fragments: 16 }.into(),
             inbound_messages: 4,
             inbound_bytes: 1_000,
             outbound_bytes: 2_000,

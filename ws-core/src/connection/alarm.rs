@@ -13,41 +13,34 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[pin_project]
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
+    /// `None` when it has fired, and when the task's waker is not the one that it knows.
     #[pin]
     sleep: Option<Sleep>,
-    /// It has not fired since it was set, and the task's waker is the one it knows.
-    is_armed: bool,
 }
 
 impl Alarm {
     /// Whether it has fired since the last call.
     pub(super) fn take_fired(self: Pin<&mut Self>) -> bool {
-        let this = self.project();
-        let fired = *this.is_armed && this.sleep.as_pin_mut().is_some_and(|sleep| sleep.is_elapsed());
-        *this.is_armed &= !fired;
+        let fired = self.sleep.as_ref().is_some_and(Sleep::is_elapsed);
+        if fired {
+            self.disarm();
+        }
         fired
     }
 
-    /// The task has a new waker, which the timer does not know.
+    /// It is to be set anew.
     pub(super) fn disarm(self: Pin<&mut Self>) {
-        *self.project().is_armed = false;
+        self.project().sleep.set(None);
     }
 
     /// Makes sure that the task is woken at `at` or before. Returns whether that has passed already.
     pub(super) fn arm(self: Pin<&mut Self>, at: Instant, cx: &mut Context<'_>) -> bool {
-        let mut this = self.project();
-        if *this.is_armed && this.sleep.as_ref().as_pin_ref().is_some_and(|sleep| sleep.deadline() <= at) {
+        if self.sleep.as_ref().is_some_and(|sleep| sleep.deadline() <= at) {
             return false;
         }
-        match this.sleep.as_mut().as_pin_mut() {
-            Some(sleep) => sleep.reset(at),
-            None => this.sleep.set(Some(sleep_until(at))),
-        }
-        *this.is_armed = true;
-        match this.sleep.as_pin_mut() {
-            // a task that has spent its budget would be told to come back, and the timer not be set
-            Some(sleep) => pin!(unconstrained(sleep)).poll(cx).is_ready(),
-            None => false,
-        }
+        let mut sleep = self.project().sleep;
+        sleep.set(Some(sleep_until(at)));
+        // a task that has spent its budget would be told to come back, and the timer not be set
+        sleep.as_pin_mut().is_some_and(|sleep| pin!(unconstrained(sleep)).poll(cx).is_ready())
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use super::alarm::Alarm;
-use super::link::{Link, Next};
+use super::link::{Link, Next, Turn};
 use super::proto::Connection;
 use super::shared::Shared;
 use super::socket::WebSocket;
@@ -39,7 +39,7 @@ pub(crate) struct Driver<F, Fut> {
 /// The user's part.
 #[pin_project(project = HandlerProjection, project_replace = HandlerReplaced)]
 enum Handler<F, Fut> {
-    NotStarted(F, WebSocket),
+    NotStarted(F),
     Running(#[pin] Fut),
     Done,
 }
@@ -60,8 +60,7 @@ where
 {
     /// A connection that `handler` serves.
     pub(crate) fn new(link: Link, handler: F) -> Self {
-        let socket = WebSocket::new(Arc::clone(&link.shared));
-        Self { handler: Handler::NotStarted(handler, socket), alarm: Alarm::default(), link }
+        Self { handler: Handler::NotStarted(handler), alarm: Alarm::default(), link }
     }
 }
 
@@ -74,48 +73,47 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        let span = this.link.span.clone();
+        let Link { shared, io, span } = this.link;
         let _entered = span.as_deref().map(Span::enter);
-        let Link { shared, io, .. } = this.link;
-        let mut connection = shared.lock();
-        if io.begin_turn(&mut connection, cx) {
+        let mut turn = Turn::new(shared.lock(), io, cx);
+        if turn.begin() {
             this.alarm.as_mut().disarm();
         }
-        if io.follow_signal(&mut connection) {
-            drop(connection);
+        if turn.follow_signal() {
+            drop(turn);
             this.handler.set(Handler::Done);
             return Poll::Ready(());
         }
         let mut is_due = this.alarm.as_mut().take_fired();
         for _ in 0..ROUNDS {
             // first what has come, then whether it came in time: the task itself may be late
-            io.read(&mut connection, cx);
+            turn.read();
             if mem::take(&mut is_due) {
-                io.keep_time(&mut connection);
+                turn.keep_time();
             }
-            if connection.take_handler_turn() {
-                connection.unlocked(|| this.handler.as_mut().poll(shared, cx));
+            if turn.connection.take_handler_turn() {
+                turn.connection.unlocked(|| this.handler.as_mut().poll(shared, turn.cx));
             }
-            io.write(&mut connection, cx);
-            io.act(&mut connection, cx);
-            match io.next(&mut connection) {
+            turn.write();
+            turn.act();
+            match turn.next() {
                 Next::Round => {}
                 Next::Yield => break,
-                Next::Sleep(Some(at)) if this.alarm.as_mut().arm(Instant::from_std(at), cx) => {
-                    connection.driver_stays_awake();
+                Next::Sleep(Some(at)) if this.alarm.as_mut().arm(Instant::from_std(at), turn.cx) => {
+                    turn.connection.driver_stays_awake();
                     is_due = this.alarm.as_mut().take_fired();
                 }
-                Next::Sleep(_) if io.is_over() && matches!(*this.handler, Handler::Done) => {
+                Next::Sleep(_) if turn.is_over() && matches!(*this.handler, Handler::Done) => {
                     return Poll::Ready(());
                 }
                 Next::Sleep(_) => return Poll::Pending,
             }
         }
         // a peer that floods does not let the task sleep, and its time is over all the same
-        if let Some(at) = connection.poll_timeout() {
-            this.alarm.arm(Instant::from_std(at), cx);
+        if let Some(at) = turn.connection.poll_timeout() {
+            this.alarm.arm(Instant::from_std(at), turn.cx);
         }
-        cx.waker().wake_by_ref();
+        turn.cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
@@ -126,11 +124,11 @@ where
     Fut: Future<Output: Outcome>,
 {
     /// The handler's turn. A panic in it is caught, and ends the connection only.
-    fn poll(mut self: Pin<&mut Self>, shared: &Shared, cx: &mut Context<'_>) {
-        if let HandlerProjection::NotStarted(..) = self.as_mut().project()
-            && let HandlerReplaced::NotStarted(handler, socket) = self.as_mut().project_replace(Self::Done)
+    fn poll(mut self: Pin<&mut Self>, shared: &Arc<Shared>, cx: &mut Context<'_>) {
+        if let HandlerProjection::NotStarted(_) = self.as_mut().project()
+            && let HandlerReplaced::NotStarted(handler) = self.as_mut().project_replace(Self::Done)
         {
-            match catch_unwind(AssertUnwindSafe(|| handler(socket))) {
+            match catch_unwind(AssertUnwindSafe(|| handler(WebSocket::new(Arc::clone(shared))))) {
                 Ok(future) => self.set(Self::Running(future)),
                 Err(panic) => panicked(&mut shared.lock(), panic.as_ref()),
             }
@@ -171,4 +169,17 @@ fn panicked(connection: &mut Connection, panic: &(dyn Any + Send)) {
         .unwrap_or("a value that is not a string");
     tracing::error!(message, "handler panicked");
     connection.handler_failed();
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_idle_connection_holds_is_small() {
+        type Idle = Driver<fn(WebSocket) -> Ready<()>, Ready<()>>;
+        // of this the handler takes 16 bytes
+        assert!(size_of::<Idle>() <= 192, "{}", size_of::<Idle>());
+        assert!(size_of::<Shared>() <= 360, "{}", size_of::<Shared>());
+    }
 }

@@ -28,21 +28,27 @@ pub(crate) struct Link {
     pub(super) shared: Arc<Shared>,
     pub(super) io: Io,
     /// `None` where nobody listens to it.
-    pub(super) span: Option<Arc<Span>>,
+    pub(super) span: Option<Box<Span>>,
 }
 
-/// What the connection holds besides its state.
+/// The transport, and what the driver knows of it.
 pub(super) struct Io {
     /// `None` when the connection is over.
     transport: Option<Transport>,
-    registration: Option<Registration>,
-    /// The time, as of the beginning of the turn, or of the handler's last.
-    now: std::time::Instant,
     /// The transport may have something to read, or may take something: it has not said otherwise since the last wake.
     readable: bool,
     writable: bool,
     /// The transport has not been flushed since something was written.
     unflushed: bool,
+}
+
+/// A turn of the driver.
+pub(super) struct Turn<'a, 'b> {
+    pub(super) connection: Locked<'a>,
+    io: &'a mut Io,
+    pub(super) cx: &'a mut Context<'b>,
+    /// The time, as of the beginning of the turn, or of the handler's last.
+    now: std::time::Instant,
 }
 
 /// What the driver does next.
@@ -65,44 +71,37 @@ impl Link {
     ) -> Self {
         span.in_scope(|| tracing::debug!("connection open"));
         shared.config.observe(|observer| observer.on_open(&shared.info));
+        shared.lock().set_registration(registration);
         Self {
             shared,
-            io: Io {
-                transport: Some(transport),
-                registration,
-                now: Instant::now().into_std(),
-                readable: true,
-                writable: true,
-                unflushed: false,
-            },
-            span: (!span.is_disabled()).then(|| Arc::new(span)),
+            io: Io { transport: Some(transport), readable: true, writable: true, unflushed: false },
+            span: (!span.is_disabled()).then(|| Box::new(span)),
         }
     }
 }
 
-impl Io {
+impl<'a, 'b> Turn<'a, 'b> {
+    pub(super) fn new(connection: Locked<'a>, io: &'a mut Io, cx: &'a mut Context<'b>) -> Self {
+        Self { connection, io, cx, now: Instant::now().into_std() }
+    }
+
     /// The task was woken. Returns whether it has a new waker.
-    pub(super) fn begin_turn(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) -> bool {
-        self.look_at_clock();
-        self.readable = true;
-        self.writable = true;
-        let is_new = connection.driver_polled(cx.waker());
-        if is_new && let Some(registration) = &self.registration {
-            connection.unlocked(|| registration.set_waker(cx.waker()));
-        }
-        is_new
+    pub(super) fn begin(&mut self) -> bool {
+        self.io.readable = true;
+        self.io.writable = true;
+        self.connection.driver_polled(self.cx.waker())
     }
 
     /// Follows the signal of a drain, if there is one. Returns whether the connection was to end at once. A signal that comes
     /// before the turn has begun may have found no waker to call.
-    pub(super) fn follow_signal(&mut self, connection: &mut Locked<'_>) -> bool {
-        match self.registration.as_mut().and_then(Registration::take_signal) {
+    pub(super) fn follow_signal(&mut self) -> bool {
+        match self.connection.take_signal() {
             Some(Signal::Close(frame)) => {
-                connection.close(Some(*frame));
+                self.connection.close(Some(*frame));
                 false
             }
             Some(Signal::Abort) => {
-                self.abort(connection, "the deadline of a drain has passed");
+                self.abort("the deadline of a drain has passed");
                 true
             }
             None => false,
@@ -110,34 +109,35 @@ impl Io {
     }
 
     /// Ends the connection at once.
-    fn abort(&mut self, connection: &mut Locked<'_>, reason: &'static str) {
-        connection.abort(Error::Disconnected(Some(io::Error::other(reason))));
-        self.act(connection, &mut Context::from_waker(Waker::noop()));
+    fn abort(&mut self, reason: &'static str) {
+        self.connection.abort(Error::Disconnected(Some(io::Error::other(reason))));
+        self.act();
     }
 
-    pub(super) fn look_at_clock(&mut self) {
+    fn look_at_clock(&mut self) {
         self.now = Instant::now().into_std();
     }
 
     /// Whether the transport is gone.
     pub(super) fn is_over(&self) -> bool {
-        self.transport.is_none()
+        self.io.transport.is_none()
     }
 
     /// Reads and decodes until there is nothing more, no room, or the turn has lasted long enough.
-    pub(super) fn read(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) {
+    pub(super) fn read(&mut self) {
+        let Self { connection, io, cx, now } = self;
         if connection.decode_ahead() {
             return;
         }
-        while self.readable
-            && let Some(transport) = &mut self.transport
-            && let Some(mut buffer) = connection.read_buffer(self.now)
+        while io.readable
+            && let Some(transport) = &mut io.transport
+            && let Some(mut buffer) = connection.read_buffer(*now)
         {
             let (n, next) = connection.unlocked(|| fill(transport, cx, buffer.room()));
-            connection.handle_read(buffer, n, self.now);
+            connection.handle_read(buffer, n, *now);
             match next {
                 Poll::Pending => {
-                    self.readable = false;
+                    io.readable = false;
                     connection.handle_drained();
                 }
                 Poll::Ready(Ok(0)) => connection.handle_end(None),
@@ -151,96 +151,92 @@ impl Io {
     }
 
     /// Does what is due.
-    pub(super) fn keep_time(&mut self, connection: &mut Locked<'_>) {
-        connection.unlocked(pool::give_back_old);
+    pub(super) fn keep_time(&mut self) {
+        self.connection.unlocked(pool::give_back_old);
         self.look_at_clock();
-        connection.handle_timeout(self.now);
+        self.connection.handle_timeout(self.now);
     }
 
     /// Writes all that is queued, in as few calls as it takes, and flushes.
-    pub(super) fn write(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) {
-        if !connection.needs_write(self.writable) && !self.unflushed {
+    pub(super) fn write(&mut self) {
+        if !self.connection.needs_write(self.io.writable) && !self.io.unflushed {
             return;
         }
-        if connection.is_timing() {
+        if self.connection.is_timing() {
             // the handler may have taken its time
             self.look_at_clock();
         }
-        let output = connection.take_output(self.writable, self.now);
-        let Some(transport) = &mut self.transport else { return };
+        let output = self.connection.take_output(self.io.writable, self.now);
+        let Some(transport) = &mut self.io.transport else { return };
+        let unflushed = &mut self.io.unflushed;
         let mut result = Poll::Ready(Ok(()));
         if let Some(mut output) = output {
             let queued = output.remaining();
             let mut sent = Vec::new();
-            result = connection.unlocked(|| {
-                let result = write_all(transport, cx, &mut output, &mut sent);
-                self.unflushed |= output.remaining() < queued;
+            result = self.connection.unlocked(|| {
+                let result = write_all(transport, self.cx, &mut output, &mut sent);
+                *unflushed |= output.remaining() < queued;
                 match result {
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    _ => flush(transport, cx, &mut self.unflushed),
+                    _ => flush(transport, self.cx, unflushed),
                 }
             });
             let is_blocked = output.has_remaining();
             if is_blocked {
-                self.writable = false;
+                self.io.writable = false;
                 self.look_at_clock();
             }
             let written = queued - output.remaining();
-            connection.handle_written(&mut output, written, is_blocked, self.now);
+            self.connection.handle_written(&mut output, written, is_blocked, self.now);
             if !sent.is_empty() {
-                connection.unlocked(|| drop_each(sent));
+                self.connection.unlocked(|| drop_each(sent));
             }
-        } else if self.unflushed {
-            result = connection.unlocked(|| flush(transport, cx, &mut self.unflushed));
+        } else if *unflushed {
+            result = self.connection.unlocked(|| flush(transport, self.cx, unflushed));
         }
         match result {
-            Poll::Ready(Err(error)) => self.broken(connection, error),
-            _ if self.unflushed => {}
-            _ => connection.handle_flushed(self.now),
+            Poll::Ready(Err(error)) => {
+                // what the transport has for us is still read
+                self.io.readable = true;
+                self.io.unflushed = false;
+                self.connection.handle_broken(error);
+            }
+            _ if self.io.unflushed => {}
+            _ => self.connection.handle_flushed(self.now),
         }
-    }
-
-    /// The transport takes nothing any more. What it has for us is still read.
-    fn broken(&mut self, connection: &mut Locked<'_>, error: io::Error) {
-        self.readable = true;
-        self.unflushed = false;
-        connection.handle_broken(error);
     }
 
     /// Does what is to be done besides reading and writing.
-    pub(super) fn act(&mut self, connection: &mut Locked<'_>, cx: &mut Context<'_>) {
-        while let Some(action) = connection.poll_action()
-            && let Some(transport) = &mut self.transport
+    pub(super) fn act(&mut self) {
+        while let Some(action) = self.connection.poll_action()
+            && let Some(transport) = &mut self.io.transport
         {
             match action {
                 Action::WatchKernel(limit) => {
                     let is_watching = transport.limit_acknowledgement(limit);
-                    connection.handle_kernel_watch(is_watching);
+                    self.connection.handle_kernel_watch(is_watching);
                 }
-                Action::AskKernel => connection.handle_kernel_error(transport.take_error()),
+                Action::AskKernel => self.connection.handle_kernel_error(transport.take_error()),
                 Action::ShutDown => {
-                    if connection.unlocked(|| Pin::new(transport).poll_shutdown(cx)).is_pending() {
+                    let shutdown = self.connection.unlocked(|| Pin::new(transport).poll_shutdown(self.cx));
+                    if shutdown.is_pending() {
                         return;
                     }
-                    connection.handle_shutdown();
+                    self.connection.handle_shutdown();
                 }
-                Action::Release => self.release(connection),
+                Action::Release => self.release(),
             }
         }
     }
 
     /// The connection is over: its transport and its slot are given back, then it is told.
-    fn release(&mut self, connection: &mut Locked<'_>) {
-        connection.unlocked(|| {
-            self.transport = None;
-            if let Some(registration) = &mut self.registration {
-                registration.release_slot();
-            }
-        });
-        connection.handle_released();
-        if let Some(closed) = connection.outcome().cloned() {
-            let shared = connection.shared();
-            connection.unlocked(|| {
+    fn release(&mut self) {
+        self.connection.unlocked(|| self.io.transport = None);
+        self.connection.with_registration(Registration::release_slot);
+        self.connection.handle_released();
+        if let Some(closed) = self.connection.outcome().cloned() {
+            let shared = self.connection.shared();
+            self.connection.unlocked(|| {
                 let (code, reason) = (closed.code(), closed.reason());
                 tracing::debug!(by = ?closed.by, %code, reason, "connection over");
                 shared.config.observe(|observer| observer.on_close(&shared.info, &closed));
@@ -249,8 +245,9 @@ impl Io {
     }
 
     /// Whether another round would do something. If not, buffers are given back, and the others are to wake the task.
-    pub(super) fn next(&self, connection: &mut Locked<'_>) -> Next {
-        let wants_read = self.readable && connection.wants_read() || connection.wants_decoding();
+    pub(super) fn next(&mut self) -> Next {
+        let connection = &mut self.connection;
+        let wants_read = self.io.readable && connection.wants_read() || connection.wants_decoding();
         if wants_read && connection.is_turn_over() {
             return Next::Yield;
         }
@@ -323,10 +320,12 @@ fn flush(transport: &mut Transport, cx: &mut Context<'_>, unflushed: &mut bool) 
 impl Drop for Link {
     /// If the task was dropped before its time, as when its runtime shuts down, those who wait in other tasks learn it.
     fn drop(&mut self) {
-        let span = self.span.clone();
-        let _entered = span.as_deref().map(Span::enter);
-        let mut connection = self.shared.lock();
-        self.io.abort(&mut connection, "the task of the connection was dropped");
-        connection.driver_gone();
+        let _entered = self.span.as_deref().map(Span::enter);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut turn = Turn::new(self.shared.lock(), &mut self.io, &mut cx);
+        turn.abort("the task of the connection was dropped");
+        let registration = turn.connection.driver_gone();
+        drop(turn);
+        drop(registration);
     }
 }

@@ -4,6 +4,7 @@
 //! of the handler, or while code of others runs: when [`Locked`] lets go of it, wakers are called, payloads are dropped and
 //! the observer is told.
 
+use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,27 +18,34 @@ use tokio::time::Instant;
 
 use super::proto::{Connection, Effects, Notice, Outgoing};
 use super::waiters::{Event, Place, Waiters};
+#[cfg(feature = "deflate")]
+use crate::config::Deflate;
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::error::{Error, TrySendError};
 use crate::message::Message;
 use crate::observer::ConnectionInfo;
 use crate::protocol::Role;
+use crate::tracker::{Registration, Signal};
 
 /// How much room a message is taken to need whose size is not known yet, in bytes.
 const UNKNOWN_SIZE: usize = 1024;
 
 /// A connection, as seen from all sides.
 pub(crate) struct Shared {
-    pub(crate) info: ConnectionInfo,
+    /// On the heap, where it fits into the gaps that the aligned allocations of tokio leave.
+    pub(crate) info: Box<ConnectionInfo>,
     pub(crate) config: Arc<ConnectionConfig>,
+    /// How messages are compressed, if they are.
     #[cfg(feature = "deflate")]
-    negotiated: Negotiated,
+    deflate: Option<Box<Deflate>>,
     state: Mutex<State>,
 }
 
 struct State {
     connection: Connection,
     waiters: Waiters,
+    /// That of the driver. It is here because tokio rounds the size of a task up to a multiple of 128 bytes.
+    registration: Option<Registration>,
 }
 
 /// The connection, locked. It dereferences to [`Connection`].
@@ -58,11 +66,11 @@ impl Shared {
         let now = Instant::now().into_std();
         let connection = Connection::new(role, Arc::clone(&config), negotiated, read, now);
         Arc::new(Self {
-            info,
+            info: Box::new(info),
             config,
             #[cfg(feature = "deflate")]
-            negotiated,
-            state: Mutex::new(State { connection, waiters: Waiters::default() }),
+            deflate: negotiated.deflate.map(Box::new),
+            state: Mutex::new(State { connection, waiters: Waiters::default(), registration: None }),
         })
     }
 
@@ -74,7 +82,7 @@ impl Shared {
     #[inline]
     pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         let mut state = self.state.lock();
-        let State { connection, waiters } = &mut *state;
+        let State { connection, waiters, .. } = &mut *state;
         // those that waited were observed when they came
         let is_new = !connection.has_message();
         let received = connection.recv();
@@ -95,13 +103,13 @@ impl Shared {
         place: &mut Option<Place>,
         message: &mut Option<Outgoing<'_>>,
     ) -> Poll<Result<(), Error>> {
+        let Some(outgoing) = message else { return Poll::Ready(Ok(())) };
         let mut state = self.state.lock();
-        let size = message.as_ref().map_or(0, Outgoing::len);
-        if state.connection.is_sendable() && !state.poll_room(place, size, cx.waker()) {
+        if state.connection.is_sendable() && !state.poll_room(place, outgoing.len(), cx.waker()) {
             self.unlock(state);
             return Poll::Pending;
         }
-        let is_sent = message.as_mut().is_none_or(|message| self.send(state, message));
+        let is_sent = self.send(state, outgoing);
         *message = None;
         Poll::Ready(if is_sent { Ok(()) } else { Err(Error::Closed) })
     }
@@ -144,10 +152,10 @@ impl Shared {
     fn send(&self, mut state: MutexGuard<'_, State>, message: &mut Outgoing<'_>) -> bool {
         let bytes = message.len();
         #[cfg(feature = "deflate")]
-        let compressed = match self.negotiated.deflate {
+        let compressed = match &self.deflate {
             // that takes its time: others may want to send, or to close
             Some(deflate) if bytes >= deflate.compression.threshold => {
-                MutexGuard::unlocked(&mut state, || message.compressed(deflate))
+                MutexGuard::unlocked(&mut state, || message.compressed(**deflate))
             }
             _ => None,
         };
@@ -270,7 +278,7 @@ impl<'a> Locked<'a> {
 
     #[inline(never)]
     fn notify_others(&mut self) {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         let wakes = waiters.collect(connection);
         let Effects { notices, dropped } = connection.take_effects();
         let shared = self.shared;
@@ -286,7 +294,7 @@ impl<'a> Locked<'a> {
     /// Decodes what was read, unless the handler waits for a message and decodes it itself. Says whether it does.
     #[inline]
     pub(super) fn decode_ahead(&mut self) -> bool {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         let is_handlers_part = connection.is_between_messages() && waiters.is_handler_receiving();
         if !is_handlers_part {
             connection.decode_ahead();
@@ -296,48 +304,69 @@ impl<'a> Locked<'a> {
 
     /// The driver has its turn. Says whether its waker is a new one.
     pub(super) fn driver_polled(&mut self, waker: &Waker) -> bool {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         connection.begin_turn();
-        waiters.driver_polled(waker)
+        let is_new = waiters.driver_polled(waker);
+        if is_new {
+            self.with_registration(|registration| registration.set_waker(waker));
+        }
+        is_new
+    }
+
+    pub(super) fn set_registration(&mut self, registration: Option<Registration>) {
+        self.state.registration = registration;
+    }
+
+    /// Does something with the registration, if there is one, while the connection is not locked.
+    pub(super) fn with_registration(&mut self, work: impl FnOnce(&mut Registration)) {
+        if let Some(mut registration) = self.state.registration.take() {
+            self.unlocked(|| work(&mut registration));
+            self.state.registration = Some(registration);
+        }
+    }
+
+    /// The signal of a drain that has come since the last call.
+    pub(super) fn take_signal(&mut self) -> Option<Signal> {
+        self.state.registration.as_mut()?.take_signal()
     }
 
     /// The driver has looked at everything, and sleeps.
     pub(super) fn driver_sleeps(&mut self) {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         connection.begin_turn();
         connection.shrink();
         waiters.driver_sleeps();
     }
 
-    /// There is no driver any more.
-    pub(super) fn driver_gone(&mut self) {
+    /// There is no driver any more. Returns its registration, to be dropped when the connection is not locked.
+    pub(super) fn driver_gone(&mut self) -> Option<Registration> {
         self.state.waiters.driver_gone();
+        self.state.registration.take()
     }
 
     /// Whether the handler is to be polled, since the last call.
     #[inline]
     pub(super) fn take_handler_turn(&mut self) -> bool {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         waiters.notice_handler(connection);
         self.notify();
-        self.state.waiters.take_handler_turn()
+        mem::take(&mut self.state.waiters.handler_turn)
     }
 
     /// Whether something has happened that the driver or its handler has not seen.
     #[inline]
     pub(super) fn driver_has_work(&mut self) -> bool {
         self.notify();
-        self.needs_driver() || self.state.waiters.is_handlers_turn()
+        self.needs_driver() || self.state.waiters.handler_turn
     }
 
     /// The driver was about to sleep, and does not.
     pub(super) fn driver_stays_awake(&mut self) {
-        self.state.waiters.driver_stays_awake();
+        self.state.waiters.is_driver_awake = true;
     }
 
-    /// Nobody takes messages any more: they are dropped as they come.
     pub(super) fn receiver_dropped(&mut self) {
-        let State { connection, waiters } = &mut *self.state;
+        let State { connection, waiters, .. } = &mut *self.state;
         connection.receiver_dropped();
         waiters.forget_receiver();
     }

@@ -1,6 +1,7 @@
 //! [`WebSocket`]: a connection as a handler gets it.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -69,7 +70,8 @@ impl WebSocket {
 
     /// As [`Receiver::recv`], with its errors and its cancel safety.
     pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
-        self.receiver.recv().await
+        // as the receiver does, without a future around its future: it is a part of every handler
+        poll_fn(|cx| Pin::new(&mut self.receiver).poll_next(cx)).await
     }
 
     /// As [`Receiver::recv_json`], with its errors and its cancel safety.

@@ -21,10 +21,11 @@ use tokio::net::UnixStream;
 #[cfg(feature = "rustls")]
 use tokio_rustls::client::TlsStream;
 
+/// It is no larger than a [`TcpStream`], as it is a part of the task.
 pub(crate) enum Transport {
     Tcp(TcpStream),
     #[cfg(unix)]
-    Unix(UnixStream),
+    Unix(Box<UnixStream>),
     /// TLS, an HTTP/2 stream, or whatever else a server was given.
     Upgraded(Box<TokioIo<Upgraded>>),
     /// A client's TLS.
@@ -53,7 +54,7 @@ impl Transport {
         };
         #[cfg(unix)]
         let upgraded = match downcast::<TokioIo<UnixStream>>(upgraded) {
-            Ok((stream, read)) => return (Self::Unix(stream.into_inner()), read),
+            Ok((stream, read)) => return (Self::Unix(Box::new(stream.into_inner())), read),
             Err(upgraded) => upgraded,
         };
         (Self::Upgraded(Box::new(TokioIo::new(upgraded))), Bytes::new())

@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::task::Waker;
 
-use slab::Slab;
-
 use super::proto::{Connection, Milestones};
 
 /// The wakers of those who wait.
@@ -17,11 +15,12 @@ use super::proto::{Connection, Milestones};
 pub(super) struct Waiters {
     driver: Option<Waker>,
     /// The driver looks at everything before it sleeps: it need not be woken.
-    is_driver_awake: bool,
+    pub(super) is_driver_awake: bool,
     /// What the handler waits for has happened since it was polled. It runs in the driver's task.
-    handler_turn: bool,
-    receiver: Option<Waker>,
+    pub(super) handler_turn: bool,
     is_receiver_waiting: bool,
+    /// The receiver's waker, if that is not the driver's: most often the receiver is in the driver's own handler.
+    receiver: Option<Box<Waker>>,
     /// `None` while there are none, as most of the time.
     others: Option<Box<Others>>,
 }
@@ -30,12 +29,13 @@ pub(super) struct Waiters {
 struct Others {
     /// Those who wait for room in the outbound buffer, in their order.
     senders: BTreeMap<u64, SenderWaiter>,
-    next_ticket: u64,
-    /// Senders before this ticket have their room.
-    first_queued: u64,
+    events: BTreeMap<u64, EventWaiter>,
+    /// The newest ticket. Those of senders and of events differ.
+    newest: u64,
+    /// Senders up to this ticket have their room.
+    newest_granted: u64,
     /// Room that is kept for senders that were woken.
     granted: u64,
-    events: Slab<EventWaiter>,
     /// How far the connection was when those who wait for events were last looked at.
     seen: Milestones,
     /// Wakers of those who do not wait any more, to be dropped when the lock is free: that may run code of their owners.
@@ -71,35 +71,10 @@ pub(super) enum Event {
     End,
 }
 
-/// A place among those who wait. Futures hold one, so it takes no more than it needs, even where there is none.
+/// A place among those who wait, which is a ticket. Futures hold one, so it takes no more than it needs, even where there is
+/// none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place(NonZeroU64);
-
-/// The two kinds of places are told apart by the lowest bit.
-enum Kind {
-    Sender(u64),
-    Event(usize),
-}
-
-impl Place {
-    fn sender(ticket: u64) -> Self {
-        Self(NonZeroU64::MIN.saturating_add(ticket << 1))
-    }
-
-    fn event(key: usize) -> Self {
-        Self(NonZeroU64::MIN.saturating_add((key as u64) << 1 | 1))
-    }
-
-    fn kind(self) -> Kind {
-        let number = self.0.get() - 1;
-        if number & 1 == 0 {
-            Kind::Sender(number >> 1)
-        } else {
-            // it was made of a `usize`
-            Kind::Event(usize::try_from(number >> 1).unwrap_or(usize::MAX))
-        }
-    }
-}
 
 /// Wakers to be called, or dropped, when the lock is free.
 #[must_use = "those who wait are to be woken"]
@@ -127,7 +102,7 @@ impl Waiters {
         let is_new = !self.driver.as_ref().is_some_and(|known| known.will_wake(waker));
         if is_new {
             let before = self.driver.replace(waker.clone());
-            self.retire(before);
+            self.leave_driver(before);
         }
         is_new
     }
@@ -147,7 +122,16 @@ impl Waiters {
     /// The driver is gone. Its waker is dropped, because it would keep the memory of the task while a `Sender` exists.
     pub(super) fn driver_gone(&mut self) {
         let driver = self.driver.take();
-        self.retire(driver);
+        self.leave_driver(driver);
+    }
+
+    /// The driver leaves the task of this waker. A receiver that waits in the same task may stay there.
+    fn leave_driver(&mut self, waker: Option<Waker>) {
+        if self.is_handler_receiving() {
+            self.receiver = waker.map(Box::new);
+        } else {
+            self.retire(waker);
+        }
     }
 
     /// The handler is to be polled if it waits for a message, as most often, and one is there. It needs no waker for that.
@@ -159,57 +143,44 @@ impl Waiters {
         }
     }
 
-    /// Whether the handler is to be polled, since the last call.
-    #[inline]
-    pub(super) fn take_handler_turn(&mut self) -> bool {
-        std::mem::take(&mut self.handler_turn)
-    }
-
-    /// Whether the handler is to be polled.
-    #[inline]
-    pub(super) fn is_handlers_turn(&self) -> bool {
-        self.handler_turn
-    }
-
-    /// The driver was about to sleep, and does not.
-    pub(super) fn driver_stays_awake(&mut self) {
-        self.is_driver_awake = true;
-    }
-
     /// Whether the driver's own handler waits for a message.
     #[inline]
     pub(super) fn is_handler_receiving(&self) -> bool {
-        self.is_receiver_waiting
-            && self
-                .receiver
-                .as_ref()
-                .zip(self.driver.as_ref())
-                .is_some_and(|(receiver, driver)| driver.will_wake(receiver))
+        self.is_receiver_waiting && self.receiver.is_none()
     }
 
     /// The receiver waits for a message, or the end.
     #[inline]
     pub(super) fn wait_for_message(&mut self, waker: &Waker) {
         self.is_receiver_waiting = true;
-        if !self.receiver.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            let before = self.receiver.replace(waker.clone());
-            self.retire(before);
+        let is_known = |known: &Waker| known.will_wake(waker);
+        if self.driver.as_ref().is_some_and(is_known) {
+            self.retire_receiver();
+        } else if !self.receiver.as_deref().is_some_and(is_known) {
+            self.retire_receiver();
+            self.receiver = Some(Box::new(waker.clone()));
         }
     }
 
     /// The receiver does not wait any more.
     pub(super) fn forget_receiver(&mut self) {
         self.is_receiver_waiting = false;
-        let receiver = self.receiver.take();
-        self.retire(receiver);
+        self.retire_receiver();
+    }
+
+    #[inline]
+    fn retire_receiver(&mut self) {
+        if let Some(receiver) = self.receiver.take() {
+            self.retire(Some(*receiver));
+        }
     }
 
     /// Whether one who wants to send a message of this size, and has a place or found no [room](Self::has_room), has its
     /// turn. If not, it waits for that.
     pub(super) fn poll_room(&mut self, place: &mut Option<Place>, size: u64, waker: &Waker) -> bool {
         let others = self.others.get_or_insert_default();
-        if let Some(Kind::Sender(ticket)) = place.map(Place::kind)
-            && let Some(sender) = others.senders.get_mut(&ticket)
+        if let Some(Place(ticket)) = place
+            && let Some(sender) = others.senders.get_mut(&ticket.get())
         {
             if sender.is_granted {
                 others.leave(place);
@@ -220,7 +191,8 @@ impl Waiters {
             return false;
         }
         others.leave(place);
-        *place = Some(others.queue(size, waker));
+        let ticket = others.draw(place);
+        others.senders.insert(ticket, SenderWaiter { waker: waker.clone(), size, is_granted: false });
         false
     }
 
@@ -234,8 +206,8 @@ impl Waiters {
     pub(super) fn wait_for(&mut self, event: Event, place: &mut Option<Place>, waker: &Waker) {
         let others = self.others.get_or_insert_default();
         others.leave(place);
-        let waiter = EventWaiter { event, waker: waker.clone(), is_woken: false };
-        *place = Some(Place::event(others.events.insert(waiter)));
+        let ticket = others.draw(place);
+        others.events.insert(ticket, EventWaiter { event, waker: waker.clone(), is_woken: false });
     }
 
     /// One who waited does not any more.
@@ -277,7 +249,7 @@ impl Waiters {
         };
         if is_receiver_ready {
             *is_receiver_waiting = false;
-            receiver.iter().for_each(&mut wake);
+            receiver.as_deref().or(driver.as_ref()).into_iter().for_each(&mut wake);
         }
         if let Some(others) = others {
             others.collect(connection, wake);
@@ -297,11 +269,11 @@ impl Others {
         self.senders.is_empty() && self.events.is_empty() && self.retired.is_empty()
     }
 
-    fn queue(&mut self, size: u64, waker: &Waker) -> Place {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.senders.insert(ticket, SenderWaiter { waker: waker.clone(), size, is_granted: false });
-        Place::sender(ticket)
+    /// Draws the next ticket.
+    fn draw(&mut self, place: &mut Option<Place>) -> u64 {
+        self.newest += 1;
+        *place = NonZeroU64::new(self.newest).map(Place);
+        self.newest
     }
 
     #[inline(never)]
@@ -313,7 +285,7 @@ impl Others {
 
     /// Whether a sender waits that has no room reserved. All such senders come after those that have.
     fn is_anyone_queued(&self) -> bool {
-        self.senders.last_key_value().is_some_and(|(ticket, _)| *ticket >= self.first_queued)
+        self.senders.last_key_value().is_some_and(|(ticket, _)| *ticket > self.newest_granted)
     }
 
     /// Whether one more of them has its turn: there is room, or nothing can be sent any more.
@@ -322,21 +294,20 @@ impl Others {
     }
 
     fn leave(&mut self, place: &mut Option<Place>) {
-        self.retired.extend(match place.take().map(Place::kind) {
-            None => None,
-            Some(Kind::Sender(ticket)) => self.senders.remove(&ticket).map(|sender| {
-                self.granted -= if sender.is_granted { sender.size } else { 0 };
-                sender.waker
-            }),
-            Some(Kind::Event(key)) => self.events.try_remove(key).map(|waiter| waiter.waker),
-        });
+        let Some(Place(ticket)) = place.take() else { return };
+        if let Some(sender) = self.senders.remove(&ticket.get()) {
+            self.granted -= if sender.is_granted { sender.size } else { 0 };
+            self.retired.push(sender.waker);
+        } else if let Some(waiter) = self.events.remove(&ticket.get()) {
+            self.retired.push(waiter.waker);
+        }
     }
 
     fn collect(&mut self, connection: &Connection, mut wake: impl FnMut(&Waker)) {
         while self.lets_more_in(connection)
-            && let Some((ticket, sender)) = self.senders.range_mut(self.first_queued..).next()
+            && let Some((ticket, sender)) = self.senders.range_mut(self.newest_granted + 1..).next()
         {
-            self.first_queued = ticket + 1;
+            self.newest_granted = *ticket;
             sender.is_granted = true;
             self.granted += sender.size;
             wake(&sender.waker);
@@ -346,7 +317,7 @@ impl Others {
             return;
         }
         self.seen = milestones;
-        for (_, waiter) in self.events.iter_mut().filter(|(_, waiter)| !waiter.is_woken) {
+        for waiter in self.events.values_mut().filter(|waiter| !waiter.is_woken) {
             if waiter.event.has_happened(connection) {
                 waiter.is_woken = true;
                 wake(&waiter.waker);
@@ -363,5 +334,49 @@ impl Event {
             Self::Close => connection.is_answered() || connection.is_over(),
             Self::End => connection.is_over(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::{ConnectionConfig, Negotiated};
+    use crate::protocol::Role;
+
+    #[derive(Default)]
+    struct Task(AtomicBool);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether a receiver is woken that waits in the task that the driver has left in this way.
+    fn is_woken(leave: impl FnOnce(&mut Waiters)) -> bool {
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let mut waiters = Waiters::default();
+        waiters.driver_polled(&waker);
+        waiters.wait_for_message(&waker);
+        leave(&mut waiters);
+        let (config, empty_text) = (Arc::new(ConnectionConfig::default()), [0x81, 0]);
+        let connection =
+            Connection::new(Role::Client, config, Negotiated::default(), &empty_text, Instant::now());
+        waiters.collect(&connection).run();
+        task.0.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn a_receiver_in_a_task_that_the_driver_leaves_is_woken() {
+        assert!(is_woken(Waiters::driver_gone));
+        assert!(is_woken(|waiters| {
+            waiters.driver_polled(&Waker::from(Arc::new(Task::default())));
+        }));
     }
 }

@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_limit_of_a_frame_is_that_of_a_message_until_it_is_set() {
-        let limits = |layer: WebSocketLayer| layer.inner.config.connection.limits;
+        let limits = |layer: WebSocketLayer| *layer.inner.config.connection.limits;
         let layer = WebSocketLayer::new().max_message_size(5);
         assert_eq!(limits(layer.clone()).max_frame_size, 5);
         assert_eq!(limits(layer.clone().max_message_size(6)).max_frame_size, 6);

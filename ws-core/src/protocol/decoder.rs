@@ -6,39 +6,32 @@
 //!
 //! Invariants, for whoever changes this file:
 //!
-//! - `payload` holds the bytes of the message in `open`, unmasked and inflated; without an open message it holds no
-//!   memory.
 //! - Between two calls all text that has come is validated, up to a code point that is not complete.
 //! - In [`State::Data`] and [`State::Control`] bytes are missing between two calls.
 //! - When an error is returned, `state` tells how much of the broken frame is still to come.
 
+use std::convert::Infallible;
 use std::mem;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Role;
 #[cfg(feature = "deflate")]
-use super::deflate::Inflater;
-use super::header::{Coding, Control, FRAME_COST, Frame, Header, HeaderReader, Kind, Open, Rules, Whole};
+use super::assembly::INFLATED_AT_ONCE;
+use super::assembly::{Assembly, not_utf8};
+use super::header::{Coding, Control, FRAME_COST, Frame, Header, HeaderReader, Kind, Rules, Unjudged, Whole};
 use super::mask::Mask;
-use super::skipping::Skipping;
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
-use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
+use crate::utf8::{PayloadBuffer, Utf8Bytes};
 
-/// How far memory may run ahead of the bytes that have come, where those are fewer: what one read of a busy
-/// socket brings.
-const AHEAD: usize = 16 * 1024;
-/// The least memory for a message of several frames.
-const LEAST_STEP: usize = 512;
 /// The least room that is worth a read of its own.
 const MIN_READ: usize = 4 * 1024;
 /// The most that is read at once: what has come is unmasked while it is in the processor's cache.
 const MAX_READ: usize = 128 * 1024;
-/// Unused memory that is not worth a reallocation.
-const SMALL_SLACK: usize = 1024;
 
 /// What came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,32 +52,31 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     role: Role,
-    limits: Limits,
-    /// The message that has begun and is not complete.
-    open: Option<Open>,
-    payload: PayloadBuffer,
+    limits: Arc<Limits>,
     state: State,
+    /// On the heap for as long as a message has begun and is not complete.
+    assembly: Option<Box<Assembly>>,
     /// Whether messages may be compressed.
     #[cfg(feature = "deflate")]
     deflate: bool,
     /// Whether somebody receives what is inflated.
-    #[cfg(feature = "deflate")]
     is_heard: bool,
-    /// Where a compressed message has begun.
-    #[cfg(feature = "deflate")]
-    inflater: Option<Box<Inflater>>,
 }
 
 /// Where in a frame we are.
 #[derive(Debug)]
 enum State {
     Header(HeaderReader),
-    /// In a frame of the message in `open`.
+    /// In a frame of the message in `assembly`.
     Data(DataFrame),
     /// On the heap for as long as a control frame is split, which is rare: an idle connection does not pay for it.
     Control(Box<ControlFrame>),
-    /// Behind an error.
-    Skipping(Skipping),
+    /// Behind an error. The peer may go on to send for a while before it sees our Close frame. Its frames are not judged any
+    /// more, only followed from header to header: how much is left of the current one, and what has come of the next header.
+    Skipping {
+        missing: u64,
+        header: HeaderReader,
+    },
     Done,
 }
 
@@ -110,27 +102,49 @@ struct ControlFrame {
     payload: Vec<u8>,
 }
 
+/// Bytes that are decoded.
+struct Cursor<'a> {
+    input: &'a mut [u8],
+    /// How many of them were taken.
+    taken: usize,
+    budget: &'a mut u32,
+}
+
+impl Cursor<'_> {
+    fn rest(&mut self) -> &mut [u8] {
+        &mut self.input[self.taken..]
+    }
+
+    /// Takes the next bytes, at most so many.
+    fn take(&mut self, most: usize) -> &mut [u8] {
+        let start = self.taken;
+        self.taken += most.min(self.input.len() - start);
+        &mut self.input[start..self.taken]
+    }
+
+    fn charge_frame(&mut self) {
+        *self.budget = self.budget.saturating_sub(FRAME_COST);
+    }
+}
+
 impl Decoder {
-    pub(crate) fn new(role: Role, limits: Limits) -> Self {
+    pub(crate) fn new(role: Role, limits: impl Into<Arc<Limits>>) -> Self {
         // no allocation can be larger; below it sums of two sizes do not overflow
         const MAX: usize = isize::MAX.cast_unsigned();
-        let limits = Limits {
-            max_message_size: limits.max_message_size.min(MAX),
-            max_frame_size: limits.max_frame_size.min(MAX),
-            ..limits
-        };
+        let mut limits = limits.into();
+        if limits.max_message_size.max(limits.max_frame_size) > MAX {
+            let limits = Arc::make_mut(&mut limits);
+            limits.max_message_size = limits.max_message_size.min(MAX);
+            limits.max_frame_size = limits.max_frame_size.min(MAX);
+        }
         Self {
             role,
             limits,
-            open: None,
-            payload: PayloadBuffer::default(),
             state: State::default(),
+            assembly: None,
             #[cfg(feature = "deflate")]
             deflate: false,
-            #[cfg(feature = "deflate")]
             is_heard: true,
-            #[cfg(feature = "deflate")]
-            inflater: None,
         }
     }
 
@@ -146,15 +160,9 @@ impl Decoder {
     }
 
     /// Whether somebody receives messages. If not, compressed ones are skipped and not inflated.
-    #[cfg_attr(not(feature = "deflate"), expect(clippy::unused_self, reason = "nothing is compressed"))]
     #[inline]
     pub(crate) fn set_heard(&mut self, is_heard: bool) {
-        #[cfg(feature = "deflate")]
-        {
-            self.is_heard = is_heard;
-        }
-        #[cfg(not(feature = "deflate"))]
-        let _ = is_heard;
+        self.is_heard = is_heard;
     }
 
     /// Takes bytes from the front of `input` and unmasks them in place. Returns how many, and the event that
@@ -175,7 +183,7 @@ impl Decoder {
     #[inline]
     fn whole_message(&self, input: &mut [u8], budget: &mut u32) -> Option<(usize, Message)> {
         if !matches!(&self.state, State::Header(reader) if reader.is_empty())
-            || self.open.is_some()
+            || self.assembly.is_some()
             || *budget == 0
         {
             return None;
@@ -199,20 +207,21 @@ impl Decoder {
 
     /// Goes through the parts of frames: headers, then payloads.
     fn decode_parts(&mut self, input: &mut [u8], budget: &mut u32) -> (usize, Option<Event>) {
-        let mut taken = 0;
-        let mut event = None;
-        while taken < input.len() && event.is_none() && *budget > 0 {
-            if let Err(error) = self.step(input, &mut taken, budget, &mut event) {
-                // an error in the text before it was there first
-                let error = self.validate().err().unwrap_or(error);
-                event = Some(self.fail(error));
-            }
+        let mut cursor = Cursor { input, taken: 0, budget };
+        let mut result = Ok(None);
+        while matches!(result, Ok(None)) && cursor.taken < cursor.input.len() && *cursor.budget > 0 {
+            result = self.step(&mut cursor);
         }
-        // text in several frames is validated once for all of them
-        if let Err(error) = self.validate() {
-            event = Some(self.fail(error));
-        }
-        (taken, event)
+        (cursor.taken, self.event(result))
+    }
+
+    /// What came of a piece of the stream. Text in several frames is validated once for all of them, and an error in it was
+    /// there before what came behind it.
+    fn event(&mut self, result: Result<Option<Event>, ProtocolError>) -> Option<Event> {
+        self.validate().and(result).unwrap_or_else(|error| {
+            self.abandon();
+            Some(Event::Error(error))
+        })
     }
 
     /// Inside of a data frame with at least `threshold` bytes missing, which are not compressed: lends the buffer of the
@@ -221,13 +230,15 @@ impl Decoder {
     /// Memory that was not kept from an earlier message grows in steps, which never run further ahead of what has arrived
     /// than that is long itself, or 16 KiB.
     pub(crate) fn take_payload(&mut self, threshold: usize) -> Option<(PayloadBuffer, usize)> {
-        let State::Data(DataFrame { is_final, missing, .. }) = self.state else { return None };
-        if missing < threshold || self.open.is_none_or(|open| open.coding != Coding::Plain) {
+        let State::Data(frame @ DataFrame { missing, .. }) = self.state else { return None };
+        let assembly = self.assembly.as_mut().filter(|assembly| assembly.open.coding == Coding::Plain)?;
+        if missing < threshold {
             return None;
         }
-        make_room(&mut self.payload, is_final, missing, &self.limits, missing.min(MIN_READ), 0);
-        let spare = self.payload.capacity() - self.payload.len();
-        Some((mem::take(&mut self.payload), spare.min(missing).min(MAX_READ)))
+        assembly.make_room(&self.limits, frame.is_final, missing, missing.min(MIN_READ), 0);
+        let payload = mem::take(&mut assembly.payload);
+        let spare = payload.capacity() - payload.len();
+        Some((payload, spare.min(missing).min(MAX_READ)))
     }
 
     /// Takes the buffer back from [`take_payload`](Self::take_payload), with `n` more bytes in it. Returns the event that
@@ -237,22 +248,19 @@ impl Decoder {
     ///
     /// If `n` is more than the buffer was lent for.
     pub(crate) fn put_payload(&mut self, payload: PayloadBuffer, n: usize) -> Option<Event> {
-        let mut event = None;
         let State::Data(frame) = self.state else { return None };
-        self.payload = payload;
-        if let Err(error) = self.appended(frame, n, &mut event).and_then(|()| self.validate()) {
-            event = Some(self.fail(error));
-        }
-        event
+        self.assembly.as_mut()?.payload = payload;
+        let result = self.appended(frame, n);
+        self.event(result)
     }
 
     /// Whether a message, or a frame of any kind, has begun and is not complete.
     #[inline]
     pub(crate) fn in_message(&self) -> bool {
         match &self.state {
-            State::Header(header) => self.open.is_some() || !header.is_empty(),
+            State::Header(header) => self.assembly.is_some() || !header.is_empty(),
             State::Data(_) | State::Control(_) => true,
-            State::Skipping(_) | State::Done => false,
+            State::Skipping { .. } | State::Done => false,
         }
     }
 
@@ -268,9 +276,10 @@ impl Decoder {
             State::Control(frame) => frame.payload.capacity() + size_of::<ControlFrame>(),
             _ => 0,
         };
+        let Some(assembly) = self.assembly.as_deref() else { return control };
         #[cfg(feature = "deflate")]
-        let control = control + self.inflater.as_deref().map_or(0, size_of_val);
-        self.payload.owned() + control
+        let control = control + assembly.inflater.as_deref().map_or(0, size_of_val);
+        assembly.payload.owned() + control
     }
 
     /// Ignores all that comes.
@@ -278,163 +287,135 @@ impl Decoder {
         self.end(State::Done);
     }
 
-    #[cold]
-    fn fail(&mut self, error: ProtocolError) -> Event {
-        self.abandon();
-        Event::Error(error)
-    }
-
     /// From here on only the peer's Close frame counts.
+    #[cold]
     pub(crate) fn abandon(&mut self) {
-        let skipping = match mem::take(&mut self.state) {
-            State::Header(header) => Skipping { missing: 0, header },
-            State::Data(frame) => Skipping { missing: frame.missing as u64, ..Skipping::default() },
-            State::Skipping(skipping) => skipping,
+        let (missing, header) = match mem::take(&mut self.state) {
+            State::Header(header) => (0, header),
+            State::Data(frame) => (frame.missing as u64, HeaderReader::default()),
+            State::Skipping { missing, header } => (missing, header),
             State::Control(_) | State::Done => return self.end(State::Done),
         };
-        self.end(State::Skipping(skipping));
+        self.end(State::Skipping { missing, header });
     }
 
     fn end(&mut self, state: State) {
         self.state = state;
-        self.open = None;
-        self.payload = PayloadBuffer::default();
-        #[cfg(feature = "deflate")]
-        {
-            self.inflater = None;
-        }
+        self.assembly = None;
     }
 
     /// Takes a header and what there is of its payload, or only the next part of a payload.
-    fn step(
-        &mut self,
-        input: &mut [u8],
-        taken: &mut usize,
-        budget: &mut u32,
-        event: &mut Option<Event>,
-    ) -> Result<(), ProtocolError> {
+    fn step(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
         if let State::Header(reader) = &mut self.state {
             let rules = Rules {
                 role: self.role,
                 limits: &self.limits,
-                open: self.open,
-                assembled: self.payload.len(),
+                open: self.assembly.as_ref().map(|assembly| assembly.open),
+                assembled: self.assembly.as_ref().map_or(0, |assembly| assembly.payload.len()),
                 #[cfg(feature = "deflate")]
                 deflate: self.deflate,
             };
-            let (size, header) = reader.read(&input[*taken..], |bytes| rules.judge(bytes))?;
-            *taken += size;
-            let Some(header) = header else { return Ok(()) };
-            *budget = budget.saturating_sub(FRAME_COST);
-            if let Frame::Control(control) = header.frame
-                && let Some(payload) = input[*taken..].get_mut(..header.length)
-            {
-                // most often it is whole
-                *taken += header.length;
-                header.mask.clone().apply(payload);
-                *event = Some(self.control(control, payload)?);
-                return Ok(());
-            }
-            self.begin(header);
+            let (size, header) = reader.read(cursor.rest(), |bytes| rules.judge(bytes))?;
+            cursor.taken += size;
+            let Some(Header { frame, is_final, length: missing, mut mask }) = header else {
+                return Ok(None);
+            };
+            cursor.charge_frame();
+            self.state = match frame {
+                Frame::Control(control) if missing <= cursor.rest().len() => {
+                    // most often it is whole
+                    let payload = cursor.take(missing);
+                    mask.apply(payload);
+                    return self.control(control, payload).map(Some);
+                }
+                Frame::Control(control) => {
+                    State::Control(Box::new(ControlFrame { control, missing, mask, payload: Vec::new() }))
+                }
+                Frame::Data(open) => {
+                    self.assembly.get_or_insert_with(|| Box::new(Assembly::new(open))).open = open;
+                    State::Data(DataFrame { is_final, missing, mask })
+                }
+            };
         }
-        self.payload(input, taken, budget, event)
-    }
-
-    fn begin(&mut self, header: Header) {
-        let Header { frame, is_final, length: missing, mask } = header;
-        self.state = match frame {
-            Frame::Data(open) => {
-                self.open = Some(open);
-                State::Data(DataFrame { is_final, missing, mask })
-            }
-            Frame::Control(control) => {
-                State::Control(Box::new(ControlFrame { control, missing, mask, payload: Vec::new() }))
-            }
-        };
+        self.payload(cursor)
     }
 
     /// Takes what there is of the current frame's payload.
-    fn payload(
-        &mut self,
-        input: &mut [u8],
-        taken: &mut usize,
-        budget: &mut u32,
-        event: &mut Option<Event>,
-    ) -> Result<(), ProtocolError> {
-        let input = &mut input[*taken..];
+    fn payload(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
         match &mut self.state {
-            State::Header(_) => {}
+            State::Header(_) => Ok(None),
             State::Data(frame) => {
                 let frame = *frame;
+                let Some(assembly) = &mut self.assembly else { return Ok(None) };
                 #[cfg(feature = "deflate")]
-                if let Some(open) = &self.open
-                    && open.coding != Coding::Plain
-                {
-                    return self.compressed(frame, input, taken, budget, event);
+                if assembly.open.coding != Coding::Plain {
+                    return self.compressed(frame, cursor);
                 }
-                let n = frame.missing.min(input.len());
-                make_room(&mut self.payload, frame.is_final, frame.missing, &self.limits, n, input.len());
-                self.payload.extend_from_slice(&input[..n]);
-                *taken += n;
-                self.appended(frame, n, event)?;
+                let here = cursor.rest().len();
+                let n = frame.missing.min(here);
+                assembly.make_room(&self.limits, frame.is_final, frame.missing, n, here);
+                assembly.payload.extend_from_slice(cursor.take(n));
+                self.appended(frame, n)
             }
             State::Control(frame) => {
-                let n = frame.missing.min(input.len());
-                frame.mask.apply(&mut input[..n]);
+                let piece = cursor.take(frame.missing);
+                frame.mask.apply(piece);
                 frame.payload.reserve_exact(frame.missing);
-                frame.payload.extend_from_slice(&input[..n]);
-                frame.missing -= n;
-                *taken += n;
-                if frame.missing == 0 {
-                    let (control, payload) = (frame.control, mem::take(&mut frame.payload));
-                    self.state = State::default();
-                    *event = Some(self.control(control, &payload)?);
+                frame.payload.extend_from_slice(piece);
+                frame.missing -= piece.len();
+                if frame.missing > 0 {
+                    return Ok(None);
                 }
+                let (control, payload) = (frame.control, mem::take(&mut frame.payload));
+                self.state = State::default();
+                self.control(control, &payload).map(Some)
             }
-            State::Skipping(skipping) => {
-                let (n, is_close) = skipping.skip(input, budget);
-                *taken += n;
+            State::Skipping { missing, header } => {
+                *missing -= cursor.take(usize::try_from(*missing).unwrap_or(usize::MAX)).len() as u64;
+                if cursor.rest().is_empty() {
+                    return Ok(None);
+                }
+                cursor.charge_frame();
+                let parse = |bytes: &[u8]| Ok::<_, Infallible>(Unjudged::parse(bytes));
+                let Ok((size, header)) = header.read(cursor.rest(), parse);
+                cursor.taken += size;
+                let Some(Unjudged { is_close, length }) = header else { return Ok(None) };
+                *missing = length;
                 if is_close {
                     self.state = State::Done;
-                    *event = Some(Event::Close(None));
                 }
+                Ok(is_close.then_some(Event::Close(None)))
             }
-            State::Done => *taken += input.len(),
+            State::Done => {
+                cursor.take(usize::MAX);
+                Ok(None)
+            }
         }
-        Ok(())
     }
 
     /// The last `n` bytes of the buffer came in, and are masked.
-    fn appended(
-        &mut self,
-        mut frame: DataFrame,
-        n: usize,
-        event: &mut Option<Event>,
-    ) -> Result<(), ProtocolError> {
-        assert!(n <= frame.missing && n <= self.payload.len(), "no more is taken than was read");
-        frame.missing -= n;
-        let start = self.payload.len() - n;
-        frame.mask.apply(self.payload.unvalidated_mut(start));
-        self.advanced(frame, event)
+    fn appended(&mut self, mut frame: DataFrame, n: usize) -> Result<Option<Event>, ProtocolError> {
+        if let Some(Assembly { payload, .. }) = self.assembly.as_deref_mut() {
+            assert!(n <= frame.missing && n <= payload.len(), "no more is taken than was read");
+            frame.missing -= n;
+            frame.mask.apply(payload.unvalidated_mut(payload.len() - n));
+        }
+        self.advanced(frame)
     }
 
     /// A piece of the frame has come.
-    fn advanced(&mut self, frame: DataFrame, event: &mut Option<Event>) -> Result<(), ProtocolError> {
+    fn advanced(&mut self, frame: DataFrame) -> Result<Option<Event>, ProtocolError> {
         if frame.missing > 0 {
             self.state = State::Data(frame);
-            return Ok(());
+            return Ok(None);
         }
         self.state = State::default();
-        if frame.is_final
-            && let Some(open) = self.open.take()
-        {
+        match self.assembly.take_if(|_| frame.is_final) {
+            None => Ok(None),
             #[cfg(feature = "deflate")]
-            if open.coding == Coding::Skipped {
-                return Ok(());
-            }
-            *event = Some(Event::Message(self.complete(open.kind)?));
+            Some(assembly) if assembly.open.coding == Coding::Skipped => Ok(None),
+            Some(assembly) => assembly.complete().map(|message| Some(Event::Message(message))),
         }
-        Ok(())
     }
 
     /// Takes a piece of a compressed frame: what the budget allows to be inflated, or all of it if nobody receives it.
@@ -442,63 +423,40 @@ impl Decoder {
     fn compressed(
         &mut self,
         mut frame: DataFrame,
-        input: &mut [u8],
-        taken: &mut usize,
-        budget: &mut u32,
-        event: &mut Option<Event>,
-    ) -> Result<(), ProtocolError> {
-        let Self { open: Some(open), payload, limits, inflater, .. } = self else { return Ok(()) };
+        cursor: &mut Cursor<'_>,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let Self { assembly: Some(assembly), limits, .. } = self else { return Ok(None) };
         if !self.is_heard {
-            open.coding = Coding::Skipped;
-            *payload = PayloadBuffer::default();
-            *inflater = None;
+            assembly.skip();
         }
-        let is_skipped = open.coding == Coding::Skipped;
-        let n = frame.missing.min(input.len());
-        let result = if is_skipped || n == 0 {
+        let n = frame.missing.min(cursor.rest().len());
+        let result = if assembly.open.coding == Coding::Skipped || n == 0 {
             Ok(n)
         } else {
-            let piece = &mut input[..n.min(INFLATED_AT_ONCE)];
-            inflate(inflater.get_or_insert_with(Inflater::borrow), piece, frame.mask, budget, |inflated| {
-                take_inflated(payload, limits, inflated)
-            })
+            let piece = &mut cursor.input[cursor.taken..][..n.min(INFLATED_AT_ONCE)];
+            assembly.inflate(limits, piece, frame.mask, cursor.budget)
         };
         let n = *result.as_ref().unwrap_or(&n);
         frame.mask.skip(n);
         frame.missing -= n;
-        *taken += n;
+        cursor.taken += n;
         self.state = State::Data(frame);
         result?;
-        // a message without any bytes needs no decompressor, and is empty
-        if frame.is_final
-            && frame.missing == 0
-            && let Some(inflater) = inflater.take()
-        {
-            inflater.finish(|inflated| take_inflated(payload, limits, inflated))?;
+        if frame.is_final && frame.missing == 0 {
+            assembly.finish_inflating(limits)?;
         }
-        self.advanced(frame, event)
+        self.advanced(frame)
     }
 
     /// Validates what has come of a text that is not complete.
     #[inline]
     fn validate(&mut self) -> Result<(), ProtocolError> {
-        match self.open {
-            Some(Open { kind: Kind::Text, .. }) => self.payload.validate().map_err(not_utf8),
+        match &mut self.assembly {
+            Some(assembly) if assembly.open.kind == Kind::Text => {
+                assembly.payload.validate().map_err(not_utf8)
+            }
             _ => Ok(()),
         }
-    }
-
-    /// The message in the buffer is complete.
-    fn complete(&mut self, kind: Kind) -> Result<Message, ProtocolError> {
-        let mut payload = mem::take(&mut self.payload);
-        let slack = payload.capacity() - payload.len();
-        if slack > SMALL_SLACK && slack > payload.len() / 4 {
-            payload.shrink_to_fit();
-        }
-        Ok(match kind {
-            Kind::Text => Message::Text(payload.into_text().map_err(not_utf8)?),
-            Kind::Binary => Message::Binary(payload.into_bytes()),
-        })
     }
 
     /// A control frame is complete.
@@ -529,70 +487,4 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
             Ok(Some(CloseFrame::new(code, Utf8Bytes::copy_from_slice(reason).map_err(not_utf8)?)))
         }
     }
-}
-
-/// Makes room for `least` of the `missing` bytes of a frame and, if memory is needed for that, for a step that is worth
-/// it; `here` bytes of the stream have come and are not decoded.
-fn make_room(
-    payload: &mut PayloadBuffer,
-    is_final: bool,
-    missing: usize,
-    limits: &Limits,
-    least: usize,
-    here: usize,
-) {
-    let arrived = payload.len();
-    if arrived == 0 {
-        payload.begin(missing);
-    }
-    if payload.capacity() - arrived >= least {
-        return;
-    }
-    let announced = missing.min(arrived.max(AHEAD));
-    let step = if is_final {
-        announced
-    } else {
-        // more frames follow, and may be here; if they are not, doubling keeps many small ones linear
-        let more = arrived.max(here).max(LEAST_STEP);
-        announced.max(more).min(limits.max_message_size - arrived)
-    };
-    payload.reserve_exact(step.max(least));
-}
-
-/// How many compressed bytes are unmasked and inflated at once, at most.
-#[cfg(feature = "deflate")]
-const INFLATED_AT_ONCE: usize = 4 * 1024;
-
-/// Inflates as much of `piece` as the budget allows, and returns how much that was. The rest stays masked.
-#[cfg(feature = "deflate")]
-fn inflate(
-    inflater: &mut Inflater,
-    piece: &mut [u8],
-    mut mask: Mask,
-    budget: &mut u32,
-    take: impl FnMut(&[u8]) -> Result<(), ProtocolError>,
-) -> Result<usize, ProtocolError> {
-    mask.clone().apply(piece);
-    let n = inflater.feed(piece, budget, take)?;
-    mask.skip(n);
-    mask.apply(&mut piece[n..]);
-    Ok(n)
-}
-
-/// Appends the next piece of a compressed message, as far as the limit allows: a few bytes may become many.
-#[cfg(feature = "deflate")]
-fn take_inflated(payload: &mut PayloadBuffer, limits: &Limits, piece: &[u8]) -> Result<(), ProtocolError> {
-    let limit = limits.max_message_size;
-    let (arrived, left) = (payload.len(), limit - payload.len());
-    let (fitting, over) = piece.split_at(piece.len().min(left));
-    if payload.capacity() - arrived < fitting.len() {
-        // nobody knows how much follows: doubling keeps many pieces linear
-        payload.reserve_exact(arrived.min(left).max(fitting.len()));
-    }
-    payload.extend_from_slice(fitting);
-    if over.is_empty() { Ok(()) } else { Err(ProtocolError::MessageTooBig { limit }) }
-}
-
-fn not_utf8(_: InvalidUtf8) -> ProtocolError {
-    ProtocolError::InvalidUtf8
 }

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Invariants: `start <= small.len()`; the sum of all `before` and of `behind` is the length of `s`; no large
-//! payload is empty; where nothing is queued, no memory is held.
+//! payload is empty; where nothing is queued there is no [`Queued`], and no memory is held.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -38,9 +38,9 @@ const LARGE: usize = 4 * 1024;
 const MAX_SPARE: usize = 16 * 1024;
 
 thread_local! {
-    /// A buffer that its connection gave back. One is enough: a connection encodes and flushes in one turn,
-    /// so the buffer is back before the next connection on this thread asks for it.
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// What a connection gave back. One is enough: a connection encodes and flushes in one turn, so it is back before the
+    /// next connection on this thread asks for it.
+    static SPARE: Cell<Option<Box<Queued>>> = const { Cell::new(None) };
 }
 
 /// A message that is ready to be sent, as one frame. What it lacks are the few bytes of its header, which a client makes
@@ -68,21 +68,20 @@ pub(super) fn kind(message: &Message) -> Kind {
 #[derive(Debug)]
 pub(crate) struct Encoder {
     role: Role,
+    /// One pointer, as nearly every connection has nothing to say.
+    queued: Option<Box<Queued>>,
+}
+
+#[derive(Debug, Default)]
+struct Queued {
     small: Vec<u8>,
     /// What is in front of this in `small` has left.
     start: usize,
-    /// `None` while no large payload is queued, as most of the time.
-    large: Option<Box<LargePayloads>>,
-}
-
-/// Never empty.
-#[derive(Debug, Default)]
-struct LargePayloads {
-    queue: VecDeque<Large>,
-    /// Bytes of `small` behind the last one.
+    large: VecDeque<Large>,
+    /// The sum of their lengths.
+    large_bytes: usize,
+    /// Bytes of `small` behind the last large payload.
     behind: usize,
-    /// Sum of their lengths.
-    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -94,7 +93,7 @@ struct Large {
 
 impl Encoder {
     pub(crate) fn new(role: Role) -> Self {
-        Self { role, small: Vec::new(), start: 0, large: None }
+        Self { role, queued: None }
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -104,97 +103,90 @@ impl Encoder {
     /// Takes all that is queued.
     #[inline]
     pub(crate) fn take_all(&mut self) -> Self {
-        mem::replace(self, Self::new(self.role))
+        Self { role: self.role, queued: self.queued.take() }
     }
 
-    /// Queues `message` as one frame. What is left of it is for the caller to drop where the code that an owner of the
+    /// Queues `message` as one frame, and as all of these returns how many bytes that is. What is left of it is for the caller to drop where the code that an owner of the
     /// bytes runs then does no harm.
     #[inline]
-    pub(crate) fn message(&mut self, message: &mut Message) {
+    pub(crate) fn message(&mut self, message: &mut Message) -> usize {
         let kind = kind(message);
         if message.len() < LARGE {
-            self.push_small(kind, false, message.as_bytes());
-        } else {
-            let payload = mem::replace(message, Message::Binary(Bytes::new())).into_bytes();
-            *message = Message::Binary(self.push_large(kind, false, payload));
+            return self.push_small(kind, false, message.as_bytes());
         }
+        let payload = mem::replace(message, Message::Binary(Bytes::new())).into_bytes();
+        let (bytes, copied) = self.push_large(kind, false, payload);
+        *message = Message::Binary(copied);
+        bytes
     }
 
     /// Queues a frame. One that is borrowed is shared if its payload is large; if it is small, not even its reference count
     /// is touched.
-    pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) {
+    pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) -> usize {
         if frame.payload.len() < LARGE {
-            self.push_small(frame.kind, frame.compressed, &frame.payload);
-        } else {
-            let Frame { kind, compressed, payload } = frame.into_owned();
-            self.push_large(kind, compressed, payload);
+            return self.push_small(frame.kind, frame.compressed, &frame.payload);
         }
+        let Frame { kind, compressed, payload } = frame.into_owned();
+        self.push_large(kind, compressed, payload).0
     }
 
     /// Queues a ping with a payload of at most 125 bytes.
-    pub(crate) fn ping(&mut self, payload: &[u8]) {
-        self.push_control(Control::Ping, &[], payload);
+    pub(crate) fn ping(&mut self, payload: &[u8]) -> usize {
+        self.push_control(Control::Ping, &[], payload)
     }
 
     /// Queues a pong with a payload of at most 125 bytes.
-    pub(crate) fn pong(&mut self, payload: &[u8]) {
-        self.push_control(Control::Pong, &[], payload);
+    pub(crate) fn pong(&mut self, payload: &[u8]) -> usize {
+        self.push_control(Control::Pong, &[], payload)
     }
 
     /// Queues a Close frame, which must be one that may be sent.
-    pub(crate) fn close(&mut self, frame: Option<&CloseFrame>) {
+    pub(crate) fn close(&mut self, frame: Option<&CloseFrame>) -> usize {
         match frame {
             None => self.push_control(Control::Close, &[], &[]),
             Some(CloseFrame { code, reason }) => {
-                self.push_control(Control::Close, &u16::from(*code).to_be_bytes(), reason.as_bytes());
+                self.push_control(Control::Close, &u16::from(*code).to_be_bytes(), reason.as_bytes())
             }
         }
     }
 
-    /// Moves all that is queued behind what `into` has left. That is a swap where `into` is empty.
+    /// Moves all that is queued behind what `into` has left.
     pub(crate) fn drain_into(&mut self, into: &mut Self) {
         debug_assert_eq!(self.role, into.role, "frames are masked, or not, for one role");
-        if !self.has_remaining() {
+        let Some(mut from) = self.queued.take() else { return };
+        let Some(to) = &mut into.queued else {
+            into.queued = Some(from);
             return;
-        }
-        if !into.has_remaining() {
-            mem::swap(self, into);
-            return;
-        }
-        let (in_front, unsent) = (into.behind(), self.unsent());
-        into.make_room(unsent);
-        into.small.extend_from_slice(&self.small[self.start..]);
-        match (self.large.take(), &mut into.large) {
-            (None, None) => {}
-            (None, Some(into)) => into.behind += unsent,
-            (Some(mut large), into) => {
-                if let Some(first) = large.queue.front_mut() {
-                    first.before += in_front;
-                }
-                let into = into.get_or_insert_default();
-                into.queue.append(&mut large.queue);
-                into.behind = large.behind;
-                into.bytes += large.bytes;
+        };
+        to.make_room(from.unsent().len());
+        to.small.extend_from_slice(from.unsent());
+        match from.large.front_mut() {
+            None => to.behind += from.behind,
+            Some(first) => {
+                first.before += to.behind;
+                to.behind = from.behind;
+                to.large_bytes += from.large_bytes;
+                to.large.append(&mut mem::take(&mut from.large));
             }
         }
-        self.release();
+        from.release();
     }
 
     /// Whether all that is queued is in one piece.
     pub(crate) fn is_one_chunk(&self) -> bool {
-        self.large.is_none()
+        self.queued.as_ref().is_none_or(|queued| queued.large.is_empty())
     }
 
     /// How many bytes of memory are held, large payloads included, which may be shared.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
-        let large = self.large.as_deref().map_or(0, |large| {
-            size_of_val(large) + large.queue.capacity() * size_of::<Large>() + large.bytes
-        });
-        self.small.capacity() + large
+        self.queued.as_deref().map_or(0, |queued| {
+            let large = queued.large.capacity() * size_of::<Large>() + queued.large_bytes;
+            size_of_val(queued) + queued.small.capacity() + large
+        })
     }
 
-    fn push_control(&mut self, control: Control, front: &[u8], back: &[u8]) {
+    fn push_control(&mut self, control: Control, front: &[u8], back: &[u8]) -> usize {
         let length = front.len() + back.len();
         debug_assert!(length <= MAX_CONTROL);
         let mask = self.mask();
@@ -204,24 +196,25 @@ impl Encoder {
             small.extend_from_slice(front);
             small.extend_from_slice(back);
             apply(mask, &mut small[start..]);
-        });
+        })
     }
 
     #[inline]
-    fn push_small(&mut self, kind: Kind, compressed: bool, payload: &[u8]) {
+    fn push_small(&mut self, kind: Kind, compressed: bool, payload: &[u8]) -> usize {
         let mask = self.mask();
         self.push_run(payload.len(), |small| {
             put_data(small, kind, compressed, payload.len(), mask);
             let start = small.len();
             small.extend_from_slice(payload);
             apply(mask, &mut small[start..]);
-        });
+        })
     }
 
-    /// Returns the payload if that was copied, else nothing.
-    fn push_large(&mut self, kind: Kind, compressed: bool, payload: Bytes) -> Bytes {
+    /// Returns besides the payload if that was copied, else nothing.
+    fn push_large(&mut self, kind: Kind, compressed: bool, payload: Bytes) -> (usize, Bytes) {
         let mask = self.mask();
-        self.push_run(0, |small| put_data(small, kind, compressed, payload.len(), mask));
+        let bytes =
+            payload.len() + self.push_run(0, |small| put_data(small, kind, compressed, payload.len(), mask));
         let (payload, copied) = match mask {
             None => (payload, Bytes::new()),
             Some(mut mask) => {
@@ -234,15 +227,12 @@ impl Encoder {
                 (masked.freeze(), copied)
             }
         };
-        let before = self.behind();
-        let large = self.large.get_or_insert_default();
-        large.behind = 0;
-        large.bytes += payload.len();
-        large.queue.push_back(Large { before, payload });
-        copied
+        let queued = self.queued.get_or_insert_default();
+        queued.large_bytes += payload.len();
+        queued.large.push_back(Large { before: mem::take(&mut queued.behind), payload });
+        (bytes, copied)
     }
 
-    /// A mask for the next frame, if ours are masked.
     #[inline]
     fn mask(&self) -> Option<Mask> {
         match self.role {
@@ -253,12 +243,47 @@ impl Encoder {
 
     /// Appends to `small`: a header, and a payload of `length` bytes.
     #[inline]
-    fn push_run(&mut self, length: usize, push: impl FnOnce(&mut Vec<u8>)) {
-        self.make_room(MAX_HEADER + length);
-        let start = self.small.len();
-        push(&mut self.small);
-        if let Some(large) = &mut self.large {
-            large.behind += self.small.len() - start;
+    fn push_run(&mut self, length: usize, push: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let queued =
+            self.queued.get_or_insert_with(|| SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default());
+        queued.make_room(MAX_HEADER + length);
+        let start = queued.small.len();
+        push(&mut queued.small);
+        let bytes = queued.small.len() - start;
+        queued.behind += bytes;
+        bytes
+    }
+
+    /// `count` bytes have left. Large payloads that have left whole are put into `sent`, for the caller to drop where the
+    /// code that an owner of the bytes runs then does no harm.
+    ///
+    /// # Panics
+    ///
+    /// If that is more than is queued.
+    pub(crate) fn advance_into(&mut self, count: usize, sent: &mut Vec<Bytes>) {
+        let remaining = self.remaining();
+        assert!(count <= remaining, "no more leaves than is queued");
+        if count < remaining {
+            if let Some(queued) = &mut self.queued {
+                queued.advance(count, sent);
+            }
+        } else if let Some(mut queued) = self.queued.take() {
+            if queued.large_bytes > 0 {
+                sent.extend(mem::take(&mut queued.large).into_iter().map(|large| large.payload));
+            }
+            queued.release();
+        }
+    }
+}
+
+impl Queued {
+    /// Gives back the memory, where no large payload is left.
+    fn release(mut self: Box<Self>) {
+        if self.small.capacity() <= MAX_SPARE {
+            self.small.clear();
+            (self.start, self.behind, self.large_bytes) = (0, 0, 0);
+            // a thread that is about to end keeps nothing
+            let _ = SPARE.try_with(|spare| spare.set(Some(self)));
         }
     }
 
@@ -272,78 +297,41 @@ impl Encoder {
 
     #[cold]
     fn make_more_room(&mut self, additional: usize) {
-        if self.small.capacity() == 0 {
-            self.small = SPARE.try_with(Cell::take).unwrap_or_default();
-            if self.small.capacity() >= additional {
-                return;
-            }
-        }
         // a peer that reads slowly may never let the buffer run empty. Moving no more than has left costs
         // each byte one move, and keeps the memory in proportion to what is queued
-        if self.start >= self.unsent() {
+        if self.start >= self.unsent().len() {
             self.small.drain(..self.start);
             self.start = 0;
         }
         self.small.reserve(additional);
     }
 
-    /// How many bytes of `small` have not left.
-    fn unsent(&self) -> usize {
-        self.small.len() - self.start
+    /// The part of `small` that has not left.
+    fn unsent(&self) -> &[u8] {
+        &self.small[self.start..]
     }
 
-    /// Bytes of `small` behind the last large payload.
-    fn behind(&self) -> usize {
-        self.large.as_ref().map_or_else(|| self.unsent(), |large| large.behind)
-    }
-
-    /// `count` bytes have left. Large payloads that have left whole are put into `sent`, for the caller to drop where the
-    /// code that an owner of the bytes runs then does no harm.
-    ///
-    /// # Panics
-    ///
-    /// If that is more than is queued.
-    pub(crate) fn advance_into(&mut self, count: usize, sent: &mut Vec<Bytes>) {
-        let remaining = self.remaining();
-        assert!(count <= remaining, "no more leaves than is queued");
-        if count == remaining {
-            if let Some(large) = self.large.take() {
-                sent.extend(large.queue.into_iter().map(|large| large.payload));
-            }
-            return self.release();
-        }
+    /// `count` bytes have left, and some are left.
+    fn advance(&mut self, count: usize, sent: &mut Vec<Bytes>) {
         let mut left = count;
-        while let Some(large) = &mut self.large
-            && let Some(first) = large.queue.front_mut()
-        {
+        while let Some(first) = self.large.front_mut() {
             let before = left.min(first.before);
             let of_payload = (left - before).min(first.payload.len());
             left -= before + of_payload;
             self.start += before;
             first.before -= before;
             first.payload.advance(of_payload);
-            large.bytes -= of_payload;
+            self.large_bytes -= of_payload;
             if !first.payload.is_empty() {
                 return;
             }
-            sent.extend(large.queue.pop_front().map(|large| large.payload));
-            if large.queue.is_empty() {
-                self.large = None;
+            sent.extend(self.large.pop_front().map(|large| large.payload));
+            if self.large.is_empty() {
+                self.large = VecDeque::new();
             }
         }
         self.start += left;
-    }
-
-    /// Gives back all memory.
-    fn release(&mut self) {
-        let mut small = mem::take(&mut self.small);
-        if small.capacity() <= MAX_SPARE {
-            small.clear();
-            // a thread that is about to end keeps nothing
-            let _ = SPARE.try_with(|spare| spare.set(small));
-        }
-        self.start = 0;
-        self.large = None;
+        self.behind -= left;
     }
 }
 
@@ -355,21 +343,27 @@ fn apply(mask: Option<Mask>, payload: &mut [u8]) {
 
 impl Buf for Encoder {
     fn remaining(&self) -> usize {
-        self.unsent() + self.large.as_ref().map_or(0, |large| large.bytes)
+        self.queued.as_ref().map_or(0, |queued| queued.small.len() - queued.start + queued.large_bytes)
     }
 
     fn chunk(&self) -> &[u8] {
-        let unsent = &self.small[self.start..];
-        match self.large.as_ref().and_then(|large| large.queue.front()) {
-            None => unsent,
+        let Some(queued) = &self.queued else { return &[] };
+        match queued.large.front() {
+            None => queued.unsent(),
             Some(large) if large.before == 0 => &large.payload,
-            Some(large) => &unsent[..large.before],
+            Some(large) => &queued.unsent()[..large.before],
         }
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let (mut unsent, behind) = self.small[self.start..].split_at(self.unsent() - self.behind());
-        let in_front = self.large.iter().flat_map(|large| &large.queue).flat_map(|large| {
+        let Some(queued) = &self.queued else { return 0 };
+        let mut unsent = queued.unsent();
+        if let ([slice, ..], 0) = (&mut *slices, queued.large_bytes) {
+            *slice = IoSlice::new(unsent);
+            return 1;
+        }
+        let (_, behind) = unsent.split_at(unsent.len() - queued.behind);
+        let in_front = queued.large.iter().flat_map(|large| {
             let (before, rest) = unsent.split_at(large.before);
             unsent = rest;
             [before, &large.payload]

@@ -42,19 +42,21 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
-/// The type of a message.
+/// The type of a message: its opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Kind {
-    Text,
-    Binary,
+    Text = TEXT,
+    Binary = BINARY,
 }
 
-/// The type of a control frame.
+/// The type of a control frame: its opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Control {
-    Close,
-    Ping,
-    Pong,
+    Close = CLOSE,
+    Ping = PING,
+    Pong = PONG,
 }
 
 /// How the payload of a message is coded.
@@ -327,21 +329,13 @@ fn mask(rest: &[u8]) -> Option<(Mask, &[u8])> {
 /// Appends a header of ours: of a frame that is the whole of a message.
 #[inline]
 pub(super) fn put_data(to: &mut Vec<u8>, kind: Kind, compressed: bool, length: usize, mask: Option<Mask>) {
-    let opcode = match kind {
-        Kind::Text => TEXT,
-        Kind::Binary => BINARY,
-    };
-    put(to, if compressed { FINAL | COMPRESSED | opcode } else { FINAL | opcode }, length, mask);
+    let first = FINAL | kind as u8;
+    put(to, if compressed { COMPRESSED | first } else { first }, length, mask);
 }
 
 /// Appends a header of ours: of a control frame.
 pub(super) fn put_control(to: &mut Vec<u8>, control: Control, length: usize, mask: Option<Mask>) {
-    let opcode = match control {
-        Control::Close => CLOSE,
-        Control::Ping => PING,
-        Control::Pong => PONG,
-    };
-    put(to, FINAL | opcode, length, mask);
+    put(to, FINAL | control as u8, length, mask);
 }
 
 /// With the shortest form of the length, as section 5.2 wants it.

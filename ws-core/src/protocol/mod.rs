@@ -22,9 +22,11 @@
 //! - Each limit is enforced in one place: the size of frames and of plain messages and the number of fragments where a
 //!   header is judged, the size of a compressed message where it is inflated.
 //!
-//! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` assembles, `skipping` goes on behind an
-//! error, `encoder` queues; `deflate` does the work of permessage-deflate; `properties` are what tests and fuzzers check.
+//! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` takes frames apart, `assembly` is the
+//! message that they make up, `encoder` queues; `deflate` does the work of permessage-deflate; `properties` are what tests
+//! and fuzzers check.
 
+mod assembly;
 mod decoder;
 #[cfg(feature = "deflate")]
 mod deflate;
@@ -34,7 +36,6 @@ mod mask;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod role;
-mod skipping;
 #[cfg(test)]
 mod tests;
 

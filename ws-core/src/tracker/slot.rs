@@ -99,7 +99,8 @@ impl Slot {
         self.in_handshake = false;
         // in one step, so that a drain sees one of the two
         let key = self.inner.table.insert(|| self.inner.handshakes.fetch_sub(1, Ordering::SeqCst));
-        Registration { slot: self, key, epoch: 0 }
+        let has_slot = std::mem::take(&mut self.is_taken);
+        Registration { inner: Arc::clone(&self.inner), key, epoch: 0, has_slot }
     }
 
     /// Frees the slot.
@@ -123,9 +124,10 @@ impl Drop for Slot {
 /// A connection's task in the table of its layer, for as long as the task runs.
 #[derive(Debug)]
 pub(crate) struct Registration {
-    slot: Slot,
+    inner: Arc<Inner>,
     key: usize,
     epoch: u32,
+    has_slot: bool,
 }
 
 impl Registration {
@@ -136,27 +138,29 @@ impl Registration {
 
     /// The signal that has come since the last call.
     pub(crate) fn take_signal(&mut self) -> Option<Signal> {
-        self.slot.inner.table.take_signal(self.key, &mut self.epoch)
+        self.inner.table.take_signal(self.key, &mut self.epoch)
     }
 
     /// Ready when the connection is to end at once. Until then `waker` is woken for each signal. Signals stay for
     /// [`take_signal`](Self::take_signal).
     pub(crate) fn poll_aborted(&self, waker: &Waker) -> Poll<()> {
-        self.slot.inner.table.poll_aborted(self.key, waker)
+        self.inner.table.poll_aborted(self.key, waker)
     }
 
     /// The connection is over: its slot is free, while its handler may still run.
     pub(crate) fn release_slot(&mut self) {
-        self.slot.release();
+        if std::mem::take(&mut self.has_slot) {
+            self.inner.open.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         // before the task is removed: when a drain sees no task, all slots are free
-        self.slot.release();
-        if self.slot.inner.table.remove(self.key) {
-            self.slot.inner.wake_drain();
+        self.release_slot();
+        if self.inner.table.remove(self.key) {
+            self.inner.wake_drain();
         }
     }
 }

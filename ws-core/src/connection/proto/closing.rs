@@ -1,4 +1,4 @@
-//! How far a connection is: [`Closing`], one state with all that belongs to it.
+//! How far a connection is: [`Closing`].
 //!
 //! ```text
 //!          the peer's Close,             what came before it          our Close and all before it
@@ -9,48 +9,43 @@
 //!     our Close is queued                  the peer's Close
 //! ```
 //!
-//! After an error of the peer's, `Ending` leads to `AwaitingPeer`: it gets the time to see our Close frame. From every state
+//! After an error of the peer's, `Ending` leads to `AwaitingPeer`: it gets the time to see our Close frame. From every step
 //! a deadline, or the end of the transport, leads to `Closed`.
 
-use std::io;
-use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::close::{CloseFrame, Closed, Side};
 use crate::error::Error;
 
-/// How far the connection is.
+/// How far the connection is, and what there is to tell of its end.
 #[derive(Debug)]
-pub(super) enum Closing {
+pub(super) struct Closing {
+    pub(super) step: Step,
+    /// `None` while the connection is open.
+    pub(super) end: Option<Box<End>>,
+}
+
+/// The steps, in the order in which a connection takes them. It may leave some out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
     /// Messages go both ways.
     Open,
     /// The end is known, and is answered as soon as what came before it has been taken.
-    Ending { why: Box<Ending>, deadline: Deadline },
-    /// Our Close frame is queued or sent. The peer's is awaited.
-    AwaitingPeer { end: Box<End>, deadline: Deadline },
-    /// Nothing more is expected of the peer. What is queued leaves.
-    Flushing { end: Box<End>, deadline: Deadline },
-    /// Our end of the stream is being closed.
-    ShuttingDown { end: Box<End>, deadline: Deadline },
-    /// Only the end of the peer's stream is awaited.
-    Lingering { end: Box<End>, deadline: Deadline },
-    /// The transport is of no more use.
-    Closed {
-        end: Box<End>,
-        /// The driver has given back what the connection held outside of this state machine.
-        is_released: bool,
-    },
-}
-
-/// Why the connection ends, before that was answered.
-#[derive(Debug)]
-pub(super) enum Ending {
-    /// The peer's Close frame.
-    Peer(Option<CloseFrame>),
-    /// The peer broke a rule, or took too long.
-    Failure(CloseFrame, Error),
+    Ending,
     /// The transport takes nothing any more, but may still have something to read.
-    Broken(io::Error),
+    Broken,
+    /// Our Close frame is queued or sent. The peer's is awaited.
+    AwaitingPeer,
+    /// Nothing more is expected of the peer. What is queued leaves.
+    Flushing,
+    /// Our end of the stream is being closed.
+    ShuttingDown,
+    /// Only the end of the peer's stream is awaited.
+    Lingering,
+    /// The transport is of no more use.
+    Closed,
+    /// The driver has given back what the connection held outside of this state machine.
+    Released,
 }
 
 /// What there is to tell of the end.
@@ -58,11 +53,12 @@ pub(super) enum Ending {
 pub(super) struct End {
     pub(super) closed: Closed,
     /// What the peer's Close frame said.
-    peer_frame: Option<CloseFrame>,
+    pub(super) peer_frame: Option<CloseFrame>,
     /// What `recv` has to say before it says `None`.
     pub(super) error: Option<Error>,
     /// What `close` has to say.
     pub(super) close_error: Option<Error>,
+    pub(super) deadline: Deadline,
 }
 
 /// When the current step of the closing is over in any case.
@@ -99,24 +95,25 @@ impl Deadline {
 }
 
 impl End {
-    pub(super) fn new(by: Side, frame: Option<CloseFrame>) -> Box<Self> {
-        let closed = Closed { by, frame, clean: false };
-        Box::new(Self { closed, peer_frame: None, error: None, close_error: None })
+    /// An end with the Close frame of the side that was first.
+    pub(super) fn new(by: Side, frame: Option<CloseFrame>) -> Self {
+        Self {
+            closed: Closed { by, frame, clean: false },
+            peer_frame: None,
+            error: None,
+            close_error: None,
+            deadline: Deadline::NotStarted,
+        }
     }
 
-    /// Takes what `recv` has to say.
-    pub(super) fn take_error(&mut self) -> Option<Error> {
-        self.error.take()
+    pub(super) fn answered(&mut self, frame: Option<CloseFrame>) {
+        self.peer_frame = frame;
+        self.closed.clean = true;
     }
 
     /// Whether the peer's Close frame has come.
     pub(super) fn is_answered(&self) -> bool {
         self.closed.clean
-    }
-
-    /// What the peer's Close frame said.
-    pub(super) fn peer_frame(&self) -> Option<CloseFrame> {
-        self.peer_frame.clone()
     }
 
     /// Why the closing handshake failed. Each caller is told, and the first one gets the cause.
@@ -127,131 +124,89 @@ impl End {
             _ => Error::Closed,
         }
     }
-
-    /// The peer's Close frame has come, too.
-    pub(super) fn answered(&mut self, frame: Option<CloseFrame>) {
-        self.peer_frame = frame;
-        self.closed.clean = true;
-    }
 }
 
 impl Closing {
-    #[inline]
-    pub(super) fn is_open(&self) -> bool {
-        matches!(self, Self::Open)
+    pub(super) fn new() -> Self {
+        Self { step: Step::Open, end: None }
     }
 
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.step == Step::Open
+    }
+
+    #[inline]
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self, Self::Closed { .. })
+        self.step >= Step::Closed
     }
 
     /// Whether messages can be sent.
     #[inline]
     pub(super) fn is_sendable(&self) -> bool {
-        match self {
-            Self::Open => true,
-            Self::Ending { why, .. } => !matches!(**why, Ending::Broken(_)),
-            _ => false,
-        }
+        self.step <= Step::Ending
     }
 
     /// Whether messages that come in are for the user.
     #[inline]
     pub(super) fn is_receiving(&self) -> bool {
-        self.is_open() || self.is_broken()
-    }
-
-    /// Whether the transport takes nothing any more, and is still read.
-    pub(super) fn is_broken(&self) -> bool {
-        matches!(self, Self::Ending { why, .. } if matches!(**why, Ending::Broken(_)))
+        matches!(self.step, Step::Open | Step::Broken)
     }
 
     /// Whether frames are still looked at.
     #[inline]
     pub(super) fn is_decoding(&self) -> bool {
-        self.is_receiving() || matches!(self, Self::AwaitingPeer { .. })
+        matches!(self.step, Step::Open | Step::Broken | Step::AwaitingPeer)
     }
 
     /// Whether the transport is still read.
     #[inline]
     pub(super) fn is_reading(&self) -> bool {
-        self.is_decoding() || matches!(self, Self::Lingering { .. })
+        self.is_decoding() || self.step == Step::Lingering
     }
 
     /// Whether there is something to tell of the end. While the driver still holds what others wait for, there is not.
     #[inline]
     pub(super) fn has_end(&self) -> bool {
-        !matches!(self, Self::Open | Self::Ending { .. } | Self::Closed { is_released: false, .. })
+        self.step >= Step::AwaitingPeer && self.step != Step::Closed
     }
 
     /// What there is to tell of the end.
     pub(super) fn end_mut(&mut self) -> Option<&mut End> {
-        match self {
-            Self::Open | Self::Ending { .. } | Self::Closed { is_released: false, .. } => None,
-            Self::AwaitingPeer { end, .. }
-            | Self::Flushing { end, .. }
-            | Self::ShuttingDown { end, .. }
-            | Self::Lingering { end, .. }
-            | Self::Closed { end, is_released: true } => Some(end),
-        }
+        if self.has_end() { self.end.as_deref_mut() } else { None }
     }
 
     /// As [`end_mut`](Self::end_mut), also while the driver holds something.
     pub(super) fn end(&self) -> Option<&End> {
-        match self {
-            Self::Open | Self::Ending { .. } => None,
-            Self::AwaitingPeer { end, .. }
-            | Self::Flushing { end, .. }
-            | Self::ShuttingDown { end, .. }
-            | Self::Lingering { end, .. }
-            | Self::Closed { end, .. } => Some(end),
-        }
+        self.end.as_deref().filter(|_| self.step >= Step::AwaitingPeer)
     }
 
-    fn deadline_mut(&mut self) -> Option<&mut Deadline> {
-        match self {
-            Self::Open | Self::Closed { .. } => None,
-            Self::Ending { deadline, .. }
-            | Self::AwaitingPeer { deadline, .. }
-            | Self::Flushing { deadline, .. }
-            | Self::ShuttingDown { deadline, .. }
-            | Self::Lingering { deadline, .. } => Some(deadline),
-        }
+    /// Goes to the first step of this end.
+    pub(super) fn begin(&mut self, step: Step, end: End) {
+        *self = Self { step, end: Some(Box::new(end)) };
     }
 
-    /// When the current step is over in any case.
-    pub(super) fn deadline(&mut self) -> Option<Instant> {
-        self.deadline_mut()?.at()
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.end.as_ref()?.deadline.at()
     }
 
     /// The driver looks at the time: a step that has begun since it last did has its time from here on.
     #[inline]
     pub(super) fn see(&mut self, close_timeout: Duration, now: Instant) {
-        if !self.is_open()
-            && let Some(deadline) = self.deadline_mut().filter(|deadline| **deadline == Deadline::NotStarted)
+        if let Some(end) = &mut self.end
+            && end.deadline == Deadline::NotStarted
         {
-            *deadline = Deadline::after(close_timeout, now);
+            end.deadline = Deadline::after(close_timeout, now);
         }
     }
 
     /// The transport took something. The peer has time to answer from when our Close frame is on its way, also while what is
     /// before it goes out.
     pub(super) fn written(&mut self, close_timeout: Duration, now: Instant) {
-        if let Self::AwaitingPeer { deadline, .. } | Self::Flushing { deadline, .. } = self
-            && !matches!(deadline, Deadline::Final(_))
+        if let Self { step: Step::AwaitingPeer | Step::Flushing, end: Some(end) } = self
+            && !matches!(end.deadline, Deadline::Final(_))
         {
-            *deadline = Deadline::after(close_timeout, now);
+            end.deadline = Deadline::after(close_timeout, now);
         }
-    }
-
-    /// Goes on with what there is to tell of the end.
-    pub(super) fn step(&mut self, to: impl FnOnce(Box<End>, Deadline) -> Self) {
-        *self = match mem::replace(self, Self::Open) {
-            Self::AwaitingPeer { end, deadline }
-            | Self::Flushing { end, deadline }
-            | Self::ShuttingDown { end, deadline }
-            | Self::Lingering { end, deadline } => to(end, deadline),
-            other => other,
-        };
     }
 }

@@ -1,10 +1,9 @@
-//! The end of a [`Connection`]: the ways from one state of [`Closing`] to the next.
+//! The end of a [`Connection`]: the ways from one step of [`Closing`](super::closing::Closing) to the next.
 
 use std::io;
-use std::mem;
 use std::time::{Duration, Instant};
 
-use super::closing::{Closing, Deadline, End, Ending};
+use super::closing::{Deadline, End, Step};
 use super::state::{Connection, Dropped};
 use crate::close::{CloseCode, CloseFrame, Side};
 use crate::error::{Error, ProtocolError, Timeout};
@@ -17,33 +16,37 @@ const LINGER: Duration = Duration::from_secs(1);
 impl Connection {
     /// Begins to close from our side, or answers the peer if it was first.
     pub(crate) fn close(&mut self, frame: Option<CloseFrame>) {
-        match self.closing {
-            Closing::Open => {
-                self.push(|encoder| encoder.close(frame.as_ref()));
-                self.closing = Closing::AwaitingPeer {
-                    end: End::new(Side::Local, frame),
-                    deadline: Deadline::NotStarted,
-                };
+        match self.closing.step {
+            Step::Open => {
+                self.closing.begin(Step::AwaitingPeer, End::new(Side::Local, frame));
+                self.queue_close();
             }
-            Closing::Ending { .. } => self.settle(),
+            Step::Ending | Step::Broken => self.settle(),
             _ => {}
         }
+    }
+
+    fn queue_close(&mut self) {
+        let Some(end) = &self.closing.end else { return };
+        self.attention = true;
+        self.outbound.push(|encoder| encoder.close(end.closed.frame.as_ref()));
     }
 
     /// The peer's Close frame: the first word of it, or the answer to ours.
     pub(super) fn peer_closed(&mut self, frame: Option<CloseFrame>) {
         self.attention = true;
         self.input.clear();
-        let was_broken = self.closing.is_broken();
-        match &mut self.closing {
-            Closing::AwaitingPeer { end, .. } => {
+        let step = self.closing.step;
+        match (step, &mut self.closing.end) {
+            (Step::AwaitingPeer, Some(end)) => {
                 end.answered(frame);
-                self.closing.step(|end, deadline| Closing::Flushing { end, deadline });
+                self.closing.step = Step::Flushing;
             }
-            Closing::Open | Closing::Ending { .. } => {
-                self.closing =
-                    Closing::Ending { why: Box::new(Ending::Peer(frame)), deadline: Deadline::NotStarted };
-                if was_broken { self.finish(Side::Remote, None) } else { self.settle_if_taken() }
+            (Step::Open | Step::Ending | Step::Broken, _) => {
+                let mut end = End::new(Side::Remote, frame.clone());
+                end.answered(frame);
+                self.closing.begin(Step::Ending, end);
+                if step == Step::Broken { self.finish(Side::Remote, None) } else { self.settle_if_taken() }
             }
             _ => {}
         }
@@ -53,20 +56,20 @@ impl Connection {
     pub(super) fn peer_failed(&mut self, error: ProtocolError) {
         tracing::debug!(%error, "connection failed");
         self.attention = true;
-        match self.closing {
-            Closing::Open => self.fail(error.close_code(), error.into()),
+        match self.closing.step {
+            Step::Open => self.fail(error.close_code(), error.into()),
             // the answer to our Close frame was a broken one; else it may still come
-            Closing::AwaitingPeer { .. } if self.decoder.is_done() => {
-                self.closing.step(|end, deadline| Closing::Flushing { end, deadline });
-            }
+            Step::AwaitingPeer if self.decoder.is_done() => self.closing.step = Step::Flushing,
             _ => {}
         }
     }
 
     /// The end is known: an error, of which the peer is told by a Close frame.
     pub(super) fn fail(&mut self, code: CloseCode, error: Error) {
-        let why = Box::new(Ending::Failure(CloseFrame::new(code, error.to_string()), error));
-        self.closing = Closing::Ending { why, deadline: Deadline::NotStarted };
+        let mut end = End::new(Side::Local, Some(CloseFrame::new(code, error.to_string())));
+        end.error = Some(error);
+        end.close_error = Some(Error::Closed);
+        self.closing.begin(Step::Ending, end);
         self.settle_if_taken();
     }
 
@@ -75,9 +78,10 @@ impl Connection {
         tracing::debug!(error = %timeout, "connection given up");
         self.decode_rest();
         if self.closing.is_open() {
-            let frame = CloseFrame::new(CloseCode::INTERNAL_ERROR, timeout.to_string());
-            let end = self.answer(Ending::Failure(frame, timeout.into()));
-            self.closing = Closing::Flushing { end, deadline: Deadline::Final(now) };
+            self.fail(CloseCode::INTERNAL_ERROR, timeout.into());
+            self.settle();
+            self.closing.step = Step::Flushing;
+            self.limit_step(Deadline::Final(now));
         } else {
             self.finish(Side::Local, None);
         }
@@ -85,10 +89,7 @@ impl Connection {
 
     /// Answers the end if all that came before it has been taken.
     pub(super) fn settle_if_taken(&mut self) {
-        if matches!(self.closing, Closing::Ending { .. })
-            && !self.closing.is_broken()
-            && self.inbound.is_taken()
-        {
+        if self.closing.step == Step::Ending && self.inbound.is_taken() {
             self.settle();
         }
     }
@@ -96,91 +97,62 @@ impl Connection {
     /// Answers the end.
     pub(super) fn settle(&mut self) {
         self.attention = true;
-        let why = match mem::replace(&mut self.closing, Closing::Open) {
-            Closing::Ending { why, .. } => *why,
-            other => {
-                self.closing = other;
-                return;
+        match self.closing.step {
+            Step::Broken => self.closing.step = Step::Closed,
+            Step::Ending => {
+                self.queue_close();
+                let is_answered = self.closing.end.as_ref().is_some_and(|end| end.is_answered());
+                self.closing.step = if is_answered || self.decoder.is_done() {
+                    Step::Flushing
+                } else {
+                    // it may go on to send before it sees our Close frame, and must not be answered with a reset
+                    Step::AwaitingPeer
+                };
+                self.limit_step(Deadline::NotStarted);
             }
-        };
-        let is_answered = matches!(why, Ending::Peer(_)) || self.decoder.is_done();
-        let is_broken = matches!(why, Ending::Broken(_));
-        let end = self.answer(why);
-        let deadline = Deadline::NotStarted;
-        self.closing = if is_broken {
-            Closing::Closed { end, is_released: false }
-        } else if is_answered {
-            Closing::Flushing { end, deadline }
-        } else {
-            // it may go on to send before it sees our Close frame, and must not be answered with a reset
-            Closing::AwaitingPeer { end, deadline }
-        };
-    }
-
-    /// Queues the Close frame that answers, and returns what there is to tell.
-    fn answer(&mut self, why: Ending) -> Box<End> {
-        match why {
-            Ending::Peer(frame) => {
-                self.push(|encoder| encoder.close(frame.as_ref()));
-                let mut end = End::new(Side::Remote, frame.clone());
-                end.answered(frame);
-                end
-            }
-            Ending::Failure(frame, error) => {
-                self.push(|encoder| encoder.close(Some(&frame)));
-                let mut end = End::new(Side::Local, Some(frame));
-                end.error = Some(error);
-                end.close_error = Some(Error::Closed);
-                end
-            }
-            Ending::Broken(error) => {
-                let mut end = End::new(Side::Remote, None);
-                end.error = Some(Error::Disconnected(Some(error)));
-                end
-            }
+            _ => {}
         }
     }
 
-    /// Goes on where all is written.
-    pub(super) fn flushed(&mut self, now: Instant) {
-        if matches!(self.closing, Closing::Flushing { .. }) && self.outbound.buffered() == 0 {
+    fn limit_step(&mut self, deadline: Deadline) {
+        if let Some(end) = &mut self.closing.end {
+            end.deadline = deadline;
+        }
+    }
+
+    /// All that the transport took has left.
+    pub(crate) fn handle_flushed(&mut self, now: Instant) {
+        if self.closing.step == Step::Flushing
+            && self.outbound.buffered() == 0
+            && let Some(end) = &mut self.closing.end
+        {
             // from here on bytes are read to be dropped
             self.input.clear();
-            let linger = now.checked_add(LINGER);
-            let role = self.outbound.role();
-            self.closing.step(|end, deadline| {
-                let deadline = deadline.no_later_than(linger);
-                // the server ends the stream first (RFC 6455 section 7.1.1)
-                if role == Role::Client && end.closed.clean {
-                    Closing::Lingering { end, deadline }
-                } else {
-                    Closing::ShuttingDown { end, deadline }
-                }
-            });
+            end.deadline = end.deadline.no_later_than(now.checked_add(LINGER));
+            // the server ends the stream first (RFC 6455 section 7.1.1)
+            let is_peers_turn = self.outbound.role() == Role::Client && end.is_answered();
+            self.closing.step = if is_peers_turn { Step::Lingering } else { Step::ShuttingDown };
         }
     }
 
     /// The driver has closed our end of the stream.
     pub(crate) fn handle_shutdown(&mut self) {
-        if matches!(self.closing, Closing::ShuttingDown { .. }) {
-            self.closing.step(|end, deadline| Closing::Lingering { end, deadline });
+        if self.closing.step == Step::ShuttingDown {
+            self.closing.step = Step::Lingering;
         }
     }
 
     /// The peer's end of the stream has come, or an error in its place.
     pub(super) fn peer_gone(&mut self, error: Option<io::Error>) {
-        let is_ending_the_stream =
-            matches!(self.closing, Closing::ShuttingDown { .. } | Closing::Lingering { .. });
+        let is_ending_the_stream = matches!(self.closing.step, Step::ShuttingDown | Step::Lingering);
         self.finish(Side::Remote, (!is_ending_the_stream).then_some(Error::Disconnected(error)));
     }
 
     /// The deadline of the current step has passed.
     pub(super) fn closing_timed_out(&mut self) {
-        match self.closing {
-            Closing::Ending { .. } if !self.closing.is_broken() => self.settle(),
-            Closing::AwaitingPeer { .. } | Closing::Flushing { .. } => {
-                self.finish(Side::Remote, Some(Timeout::Close.into()));
-            }
+        match self.closing.step {
+            Step::Ending => self.settle(),
+            Step::AwaitingPeer | Step::Flushing => self.finish(Side::Remote, Some(Timeout::Close.into())),
             _ => self.finish(Side::Local, None),
         }
     }
@@ -189,31 +161,19 @@ impl Connection {
     pub(super) fn finish(&mut self, by: Side, error: Option<Error>) {
         self.decode_rest();
         self.attention = true;
-        let end = match mem::replace(&mut self.closing, Closing::Open) {
-            closed @ Closing::Closed { .. } => {
-                self.closing = closed;
-                return;
-            }
-            Closing::Open => {
-                let mut end = End::new(by, None);
-                end.error = error;
-                end
-            }
-            Closing::Ending { why, .. } => {
-                // what was to be said to the peer cannot be, but the user learns it
-                let mut end = self.answer(*why);
-                end.close_error = end.close_error.take().or(error);
-                end
-            }
-            Closing::AwaitingPeer { mut end, .. }
-            | Closing::Flushing { mut end, .. }
-            | Closing::ShuttingDown { mut end, .. }
-            | Closing::Lingering { mut end, .. } => {
-                end.close_error = end.close_error.take().or(error);
-                end
-            }
-        };
-        self.closing = Closing::Closed { end, is_released: false };
+        if self.closing.is_closed() {
+            return;
+        }
+        if self.closing.step == Step::Ending {
+            // what is to be said to the peer cannot be any more, so what was queued is not all sent
+            self.queue_close();
+        }
+        match &mut self.closing.end {
+            Some(end) => end.close_error = end.close_error.take().or(error),
+            None => self.closing.begin(Step::Closed, End { error, ..End::new(by, None) }),
+        }
+        self.closing.step = Step::Closed;
+        self.limit_step(Deadline::Never);
         self.input.clear();
         self.input.shrink();
         self.decoder.stop();
@@ -224,8 +184,8 @@ impl Connection {
 
     /// The driver has given back what the connection held besides this.
     pub(crate) fn handle_released(&mut self) {
-        if let Closing::Closed { is_released, .. } = &mut self.closing {
-            *is_released = true;
+        if self.closing.step == Step::Closed {
+            self.closing.step = Step::Released;
         }
     }
 }

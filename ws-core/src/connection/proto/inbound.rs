@@ -2,7 +2,6 @@
 
 use super::queue::Queue;
 use crate::config::ConnectionConfig;
-use crate::message::Message;
 
 /// The messages that are decoded and not received.
 #[derive(Debug)]
@@ -32,13 +31,6 @@ impl Inbound {
     #[inline]
     pub(super) fn is_full(&self, config: &ConnectionConfig) -> bool {
         self.queue.len() >= config.inbound_messages || self.queue.cost() >= config.inbound_bytes
-    }
-
-    /// The next message.
-    pub(super) fn pop(&mut self) -> Option<Message> {
-        let message = self.queue.pop()?;
-        self.is_in_hand = true;
-        Some(message)
     }
 
     /// Nobody takes messages any more. Returns those that nobody took.

@@ -10,8 +10,8 @@ pub(super) struct Outbound {
     encoder: Encoder,
     /// Bytes that were queued, and that the transport took, since the connection opened. The difference is what waits, with
     /// what the driver is writing.
-    queued: u64,
-    written: u64,
+    pub(super) queued: u64,
+    pub(super) written: u64,
     /// The newest ping that could not be answered, because the peer takes nothing.
     unanswered: Option<Box<Bytes>>,
 }
@@ -31,23 +31,10 @@ impl Outbound {
         self.queued - self.written
     }
 
-    /// Bytes that were queued since the connection opened.
-    pub(super) fn queued(&self) -> u64 {
-        self.queued
-    }
-
-    /// Bytes that the transport took since the connection opened.
-    pub(super) fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Queues what `encode` encodes.
+    /// Queues what `encode` encodes, of which it returns the length.
     #[inline]
-    pub(super) fn push<T>(&mut self, encode: impl FnOnce(&mut Encoder) -> T) -> T {
-        let before = self.encoder.remaining();
-        let result = encode(&mut self.encoder);
-        self.queued += (self.encoder.remaining() - before) as u64;
-        result
+    pub(super) fn push(&mut self, encode: impl FnOnce(&mut Encoder) -> usize) {
+        self.queued += encode(&mut self.encoder) as u64;
     }
 
     /// Whether there is something that the driver can take.

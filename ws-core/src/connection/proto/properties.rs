@@ -283,7 +283,7 @@ impl Driven {
     /// Memory is bounded, whatever has happened.
     fn check(&self) {
         let (messages, cost, outbound) = self.connection.waiting();
-        let limits = self.config.limits;
+        let limits = &self.config.limits;
         // what came before the end is decoded whether there is room or not; that is one read
         if self.connection.is_open() {
             assert!(messages <= self.config.inbound_messages, "{messages} messages wait");

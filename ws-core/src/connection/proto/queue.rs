@@ -15,12 +15,16 @@ const MAX_SPARE: usize = 64;
 
 thread_local! {
     /// What a queue gave back.
-    static SPARE: Cell<Option<VecDeque<Message>>> = const { Cell::new(None) };
+    static SPARE: Cell<Option<Box<Messages>>> = const { Cell::new(None) };
 }
 
+/// One pointer, as nearly every connection has an empty one.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
-    messages: Option<VecDeque<Message>>,
+pub(crate) struct Queue(Option<Box<Messages>>);
+
+#[derive(Debug, Default)]
+struct Messages {
+    queue: VecDeque<Message>,
     /// The length of all payloads.
     bytes: usize,
 }
@@ -28,7 +32,7 @@ pub(crate) struct Queue {
 impl Queue {
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.messages.as_ref().map_or(0, VecDeque::len)
+        self.0.as_ref().map_or(0, |messages| messages.queue.len())
     }
 
     #[inline]
@@ -38,27 +42,27 @@ impl Queue {
 
     /// What the messages cost, in bytes.
     pub(super) fn cost(&self) -> usize {
-        self.bytes + self.len() * MESSAGE_COST
+        self.0.as_ref().map_or(0, |messages| messages.bytes + messages.queue.len() * MESSAGE_COST)
     }
 
     pub(super) fn push(&mut self, message: Message) {
-        self.bytes += message.len();
-        self.messages
-            .get_or_insert_with(|| SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default())
-            .push_back(message);
+        let messages =
+            self.0.get_or_insert_with(|| SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default());
+        messages.bytes += message.len();
+        messages.queue.push_back(message);
     }
 
     pub(super) fn pop(&mut self) -> Option<Message> {
-        let message = self.messages.as_mut()?.pop_front()?;
-        self.bytes -= message.len();
+        let messages = self.0.as_mut()?;
+        let message = messages.queue.pop_front()?;
+        messages.bytes -= message.len();
         Some(message)
     }
 
     /// Takes out the messages that `take` says.
     pub(super) fn extract(&mut self, mut take: impl FnMut(&Message) -> bool) -> Vec<Message> {
-        let Some(messages) = self.messages.take() else { return Vec::new() };
-        self.bytes = 0;
-        let (taken, left): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| take(message));
+        let Some(messages) = self.0.take() else { return Vec::new() };
+        let (taken, left): (Vec<_>, Vec<_>) = messages.queue.into_iter().partition(|message| take(message));
         for message in left {
             self.push(message);
         }
@@ -68,8 +72,8 @@ impl Queue {
     /// Gives back the memory, if there is nothing in it.
     pub(super) fn shrink(&mut self) {
         if self.is_empty()
-            && let Some(messages) = self.messages.take()
-            && messages.capacity() <= MAX_SPARE
+            && let Some(messages) = self.0.take()
+            && messages.queue.capacity() <= MAX_SPARE
         {
             // a thread that is about to end keeps nothing
             let _ = SPARE.try_with(|spare| spare.set(Some(messages)));
@@ -121,6 +125,6 @@ mod tests {
         assert_eq!(messages.len(), 1, "what is in it stays");
         messages.pop();
         messages.shrink();
-        assert!(messages.messages.is_none());
+        assert!(messages.0.is_none());
     }
 }

@@ -60,13 +60,6 @@ pub(super) struct Kernel {
     pub(super) is_asked: bool,
 }
 
-impl Kernel {
-    /// Whether there is nothing to tell it or to ask it.
-    pub(super) fn is_quiet(self) -> bool {
-        self.is_wanted == self.is_watching && !self.is_asked
-    }
-}
-
 /// What is left to do when the connection is not locked any more.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
@@ -105,11 +98,11 @@ impl Connection {
         now: Instant,
     ) -> Self {
         Self {
-            decoder: Decoder::new(role, config.limits).with(negotiated),
+            decoder: Decoder::new(role, Arc::clone(&config.limits)).with(negotiated),
             input: Input::new(read),
             inbound: Inbound::default(),
             outbound: Outbound::new(role),
-            closing: Closing::Open,
+            closing: Closing::new(),
             keepalive: Keepalive::default(),
             timers: Timers::new(&config, now),
             kernel: Kernel::default(),
@@ -134,9 +127,8 @@ impl Connection {
         self.effects.is_some()
     }
 
-    /// What is left to do outside of the lock.
     pub(crate) fn take_effects(&mut self) -> Effects {
-        self.effects.take().map(|effects| *effects).unwrap_or_default()
+        *self.effects.take().unwrap_or_default()
     }
 
     pub(super) fn effects(&mut self) -> &mut Effects {
@@ -152,9 +144,9 @@ impl Connection {
 
     /// Queues what `encode` encodes.
     #[inline]
-    pub(super) fn push<T>(&mut self, encode: impl FnOnce(&mut Encoder) -> T) -> T {
+    pub(super) fn push(&mut self, encode: impl FnOnce(&mut Encoder) -> usize) {
         self.attention = true;
-        self.outbound.push(encode)
+        self.outbound.push(encode);
     }
 
     /// How many more bytes may be queued by those who wait for it; none where nothing can be sent.

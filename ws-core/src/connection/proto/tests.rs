@@ -335,7 +335,7 @@ fn a_turn_is_charged_for_each_frame() {
 
 fn config() -> ConnectionConfig {
     ConnectionConfig {
-        limits: Limits { max_message_size: 2_000, max_frame_size: 1_000, max_fragments: 8 },
+        limits: Limits { max_message_size: 2_000, max_frame_size: 1_000, max_fragments: 8 }.into(),
         inbound_messages: 4,
         inbound_bytes: 1_000,
         outbound_bytes: 1_000,

@@ -3,6 +3,7 @@
 //! These are instants and sums. Traffic moves the instants, and the driver has one timer, which it arms for the earliest
 //! deadline.
 
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
@@ -13,14 +14,25 @@ use crate::error::Timeout;
 /// What was last seen when.
 #[derive(Debug)]
 pub(super) struct Timers {
-    /// `ping_interval` with this connection's share of jitter, so that connections that came together do not ping together.
-    ping_interval: Option<Duration>,
-    last_inbound: Instant,
+    /// When bytes last came in.
+    pub(super) last_inbound: Instant,
     last_message: Instant,
+    /// `ping_interval` in milliseconds, with this connection's share of jitter, so that connections that came together do
+    /// not ping together. More than a `u32` can count is endless.
+    ping_interval: Option<NonZeroU32>,
     /// A message has come in or gone out since the driver looked at the time.
-    exchanged: bool,
+    pub(super) exchanged: bool,
+    /// `None` while nothing is waited for but the peer's next word, as most of the time.
+    waits: Option<Box<Waits>>,
+}
+
+/// What is waited for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Waits {
     /// Since when a ping is unanswered.
     pinged_since: Option<Instant>,
+    /// That ping waits behind what the transport has not taken yet, up to this byte of all that was queued.
+    held_until: Option<NonZeroU64>,
     /// The message that has begun and is not complete.
     message: Option<Progress>,
     /// Since when the transport takes nothing.
@@ -28,7 +40,7 @@ pub(super) struct Timers {
 }
 
 /// How far a message is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Progress {
     since: Instant,
     /// Bytes that have come since then.
@@ -45,45 +57,43 @@ pub(super) enum Due {
 
 impl Timers {
     pub(super) fn new(config: &ConnectionConfig, now: Instant) -> Self {
-        let jitter = rand::rng().random_range(0.9..1.1);
+        let jitter = |interval: Duration| {
+            let millis = interval.as_millis().saturating_mul(rand::rng().random_range(900..1100)) / 1000;
+            NonZeroU32::new(u32::try_from(millis).ok()?.max(1))
+        };
         Self {
-            ping_interval: config.ping_interval.map(|interval| {
-                Duration::try_from_secs_f64(interval.as_secs_f64() * jitter).unwrap_or(interval)
-            }),
+            ping_interval: config.ping_interval.and_then(jitter),
             last_inbound: now,
             last_message: now,
             exchanged: false,
-            pinged_since: None,
-            message: None,
-            blocked_since: None,
+            waits: None,
         }
+    }
+
+    fn ping_interval(&self) -> Option<Duration> {
+        self.ping_interval.map(|millis| Duration::from_millis(millis.get().into()))
+    }
+
+    fn waits(&mut self) -> &mut Waits {
+        self.waits.get_or_insert_default()
     }
 
     /// Bytes have come in: the peer lives.
     #[inline]
     pub(super) fn inbound(&mut self, bytes: usize, now: Instant) {
         self.last_inbound = now;
-        self.pinged_since = None;
-        if let Some(message) = &mut self.message {
-            message.bytes = message.bytes.saturating_add(bytes as u64);
+        if let Some(waits) = &mut self.waits {
+            waits.pinged_since = None;
+            if let Some(message) = &mut waits.message {
+                message.bytes = message.bytes.saturating_add(bytes as u64);
+            }
         }
-    }
-
-    /// When bytes last came in.
-    pub(super) fn last_inbound(&self) -> Instant {
-        self.last_inbound
     }
 
     /// A message has come in or gone out. When that was, the driver tells.
     #[inline]
     pub(super) fn exchanged(&mut self) {
         self.exchanged = true;
-    }
-
-    /// Whether a message has come in or gone out since the driver looked at the time.
-    #[inline]
-    pub(super) fn has_exchanged(&self) -> bool {
-        self.exchanged
     }
 
     /// The driver looks at the time.
@@ -97,10 +107,11 @@ impl Timers {
     /// A message is (not) under way.
     #[inline]
     pub(super) fn in_message(&mut self, begun: bool) {
-        if !begun {
-            self.message = None;
-        } else if self.message.is_none() {
-            self.message = Some(Progress { since: self.last_inbound, bytes: 0 });
+        if begun {
+            let since = self.last_inbound;
+            self.waits().message.get_or_insert(Progress { since, bytes: 0 });
+        } else if let Some(waits) = &mut self.waits {
+            waits.message = None;
         }
     }
 
@@ -113,68 +124,80 @@ impl Timers {
     /// The pong had its time, and nobody could have read it. A ping that nobody could hear answered does not put off the
     /// next one.
     pub(super) fn ping_passed(&mut self) {
-        if let Some(pinged) = self.pinged_since.take() {
+        if let Some(pinged) = self.waits.as_mut().and_then(|waits| waits.pinged_since.take()) {
             self.last_inbound = pinged;
         }
     }
 
     /// A message that is under way is not complete because we did not read.
     pub(super) fn message_excused(&mut self, now: Instant) {
-        if let Some(message) = &mut self.message {
+        if let Some(message) = self.waits.as_mut().and_then(|waits| waits.message.as_mut()) {
             *message = Progress { since: now, bytes: 0 };
         }
     }
 
     /// Whether a ping is unanswered.
     pub(super) fn awaits_pong(&self) -> bool {
-        self.pinged_since.is_some()
+        self.waits.as_ref().is_some_and(|waits| waits.pinged_since.is_some())
     }
 
     /// A ping is on its way, or held up by what is on its way before it.
     pub(super) fn pinged(&mut self, now: Instant) {
-        self.pinged_since = Some(now);
+        self.waits().pinged_since = Some(now);
     }
 
-    /// The transport took something.
+    /// As [`pinged`](Self::pinged), and the pong has its time from when the transport has taken this byte of all that was
+    /// queued.
+    pub(super) fn pinged_behind(&mut self, end: u64, now: Instant) {
+        self.pinged(now);
+        self.waits().held_until = NonZeroU64::new(end);
+    }
+
+    /// Whether it matters when the transport takes something.
     #[inline]
-    pub(super) fn unblocked(&mut self) {
-        self.blocked_since = None;
+    pub(super) fn is_ping_held(&self) -> bool {
+        self.waits.as_ref().is_some_and(|waits| waits.held_until.is_some())
+    }
+
+    /// The transport took something, and so many bytes in all.
+    #[inline]
+    pub(super) fn written(&mut self, written: u64, now: Instant) {
+        let Some(waits) = &mut self.waits else { return };
+        waits.blocked_since = None;
+        if waits.held_until.is_some() {
+            // the peer has time to answer from when the ping is on its way, while what is before it goes out
+            waits.pinged_since = Some(now);
+            waits.held_until.take_if(|end| written >= end.get());
+        }
     }
 
     /// The transport took nothing.
     pub(super) fn blocked(&mut self, now: Instant) {
-        self.blocked_since.get_or_insert(now);
+        self.waits().blocked_since.get_or_insert(now);
     }
 
     #[inline]
     pub(super) fn is_blocked(&self) -> bool {
-        self.blocked_since.is_some()
+        self.waits.as_ref().is_some_and(|waits| waits.blocked_since.is_some())
     }
 
-    /// When the message that is under way has to be complete: it has its time, and time for each byte that has come, at
-    /// the lowest rate that is allowed.
-    fn message_deadline(&self, config: &ConnectionConfig) -> Option<Instant> {
-        let Progress { since, bytes } = self.message.as_ref()?;
-        let per_second = u64::from(config.min_message_rate.get());
-        let earned = Duration::from_secs(bytes / per_second)
-            + Duration::from_nanos(bytes % per_second * 1_000_000_000 / per_second);
-        since.checked_add(config.message_timeout?)?.checked_add(earned)
+    /// Gives back the memory, if nothing is waited for.
+    pub(super) fn shrink(&mut self) {
+        self.waits.take_if(|waits| **waits == Waits::NONE);
     }
 
     /// Every deadline of an open connection, in the order in which they are looked at.
     fn deadlines(&self, config: &ConnectionConfig) -> [(Option<Instant>, Due); 5] {
         let after = |since: Option<Instant>, time: Option<Duration>| since?.checked_add(time?);
-        let ping = match self.pinged_since {
-            // one at a time
-            Some(_) => None,
-            None => after(Some(self.last_inbound), self.ping_interval),
-        };
+        let waits = self.waits.as_deref().unwrap_or(&Waits::NONE);
+        // one at a time
+        let silent_since = waits.pinged_since.is_none().then_some(self.last_inbound);
         [
-            (after(self.pinged_since, Some(config.pong_timeout)), Due::GiveUp(Timeout::Keepalive)),
-            (after(self.blocked_since, config.send_timeout), Due::GiveUp(Timeout::Send)),
-            (self.message_deadline(config), Due::GiveUp(Timeout::Message)),
+            (after(waits.pinged_since, Some(config.pong_timeout)), Due::GiveUp(Timeout::Keepalive)),
+            (after(waits.blocked_since, config.send_timeout), Due::GiveUp(Timeout::Send)),
+            (waits.message_deadline(config), Due::GiveUp(Timeout::Message)),
             (after(Some(self.last_message), config.idle_timeout), Due::Idle),
-            (ping, Due::Ping),
+            (after(silent_since, self.ping_interval()), Due::Ping),
         ]
     }
 
@@ -185,12 +208,25 @@ impl Timers {
 
     /// When to look again.
     pub(super) fn next(&self, config: &ConnectionConfig) -> Option<Instant> {
-        let is_quiet = self.pinged_since.is_none() && self.blocked_since.is_none() && self.message.is_none();
-        if is_quiet && config.idle_timeout.is_none() {
+        if self.waits.is_none() && config.idle_timeout.is_none() {
             // nearly always, and after every turn
-            return self.last_inbound.checked_add(self.ping_interval?);
+            return self.last_inbound.checked_add(self.ping_interval()?);
         }
         self.deadlines(config).into_iter().filter_map(|(at, _)| at).min()
+    }
+}
+
+impl Waits {
+    const NONE: Self = Self { pinged_since: None, held_until: None, message: None, blocked_since: None };
+
+    /// When the message that is under way has to be complete: it has its time, and time for each byte that has come, at
+    /// the lowest rate that is allowed.
+    fn message_deadline(&self, config: &ConnectionConfig) -> Option<Instant> {
+        let Progress { since, bytes } = self.message.as_ref()?;
+        let per_second = u64::from(config.min_message_rate.get());
+        let earned = Duration::from_secs(bytes / per_second)
+            + Duration::from_nanos(bytes % per_second * 1_000_000_000 / per_second);
+        since.checked_add(config.message_timeout?)?.checked_add(earned)
     }
 }
 
@@ -209,7 +245,7 @@ mod tests {
 
     #[test]
     fn jitter_is_a_tenth_of_the_interval_and_differs() {
-        let intervals: Vec<_> = (0..20).map(|_| start().2.ping_interval.unwrap()).collect();
+        let intervals: Vec<_> = (0..20).map(|_| start().2.ping_interval().unwrap()).collect();
         assert!(intervals.iter().all(|interval| (18 * SECOND..=22 * SECOND).contains(interval)));
         assert!(intervals.iter().any(|interval| *interval != intervals[0]));
     }

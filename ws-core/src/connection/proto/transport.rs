@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use bytes::buf::Limit;
 
-use super::closing::{Closing, Deadline, Ending};
+use super::closing::{End, Step};
 use super::input::{Input, READ_SIZE};
-use super::state::{Connection, Dropped, Notice, TURN};
+use super::state::{Connection, Dropped, Kernel, Notice, TURN};
 use super::timers::Due;
 use crate::close::{CloseCode, CloseFrame, Closed, Side};
 use crate::error::{Error, Timeout};
@@ -21,8 +21,8 @@ use crate::utf8::PayloadBuffer;
 pub(crate) enum ReadBuffer {
     /// Frames.
     Frames(Input),
-    /// The rest of a long message, at most so many bytes, behind those that it has.
-    Payload { payload: PayloadBuffer, has: usize, limit: usize },
+    /// The rest of a long message, at most so many bytes.
+    Payload { payload: PayloadBuffer, limit: usize },
 }
 
 impl ReadBuffer {
@@ -30,7 +30,7 @@ impl ReadBuffer {
     pub(crate) fn room(&mut self) -> Limit<&mut Vec<u8>> {
         match self {
             Self::Frames(input) => input.room(),
-            Self::Payload { payload, limit, .. } => payload.append_limited(*limit),
+            Self::Payload { payload, limit } => payload.append_limited(*limit),
         }
     }
 }
@@ -71,7 +71,7 @@ impl Connection {
         }
         Some(match self.decoder.take_payload(READ_SIZE) {
             // a long message goes straight to where it will stay
-            Some((payload, limit)) => ReadBuffer::Payload { has: payload.len(), payload, limit },
+            Some((payload, limit)) => ReadBuffer::Payload { payload, limit },
             None => ReadBuffer::Frames(std::mem::take(&mut self.input)),
         })
     }
@@ -89,7 +89,7 @@ impl Connection {
 
     /// Whether more messages would have to wait than may.
     pub(super) fn is_full(&self) -> bool {
-        self.closing.is_receiving() && self.is_heard() && self.inbound.is_full(&self.config)
+        self.is_heard() && self.inbound.is_full(&self.config)
     }
 
     /// Whether somebody takes messages, if only to answer them.
@@ -117,12 +117,11 @@ impl Connection {
         match buffer {
             ReadBuffer::Frames(input) => {
                 self.input = input;
-                if matches!(self.closing, Closing::Lingering { .. } | Closing::Closed { .. }) {
+                if self.closing.step >= Step::Lingering {
                     self.input.clear();
                 }
             }
-            ReadBuffer::Payload { payload, has, .. } => {
-                debug_assert_eq!(payload.len(), has + n);
+            ReadBuffer::Payload { payload, .. } => {
                 let event = self.decoder.put_payload(payload, n);
                 if let Some(message) = self.handle_event(event, self.is_heard()) {
                     self.deliver(message);
@@ -134,7 +133,7 @@ impl Connection {
     /// The transport has no more to read for now.
     #[inline]
     pub(crate) fn handle_drained(&mut self) {
-        if self.closing.is_broken() {
+        if self.closing.step == Step::Broken {
             // there is no more that came before
             self.finish(Side::Remote, None);
         }
@@ -160,8 +159,8 @@ impl Connection {
             self.attention = true;
             let unsent = self.outbound.clear();
             self.effects().dropped.push(Dropped::Outbound(unsent));
-            let why = Box::new(Ending::Broken(error));
-            self.closing = Closing::Ending { why, deadline: Deadline::NotStarted };
+            let error = Some(Error::Disconnected(Some(error)));
+            self.closing.begin(Step::Broken, End { error, ..End::new(Side::Remote, None) });
         } else {
             self.peer_gone(Some(error));
         }
@@ -227,7 +226,8 @@ impl Connection {
     /// Deals with all but messages for the user, which it returns. Those that nobody takes are dropped.
     #[inline]
     fn handle_event(&mut self, event: Option<Event>, is_heard: bool) -> Option<Message> {
-        self.timers.in_message(self.decoder.in_message());
+        let is_whole = matches!(event, Some(Event::Message(_)));
+        self.timers.in_message(!is_whole && self.decoder.in_message());
         match event? {
             Event::Message(message) if is_heard => return self.handle_message(message),
             Event::Message(_) => {}
@@ -243,7 +243,10 @@ impl Connection {
     #[inline]
     fn handle_message(&mut self, message: Message) -> Option<Message> {
         self.timers.exchanged();
-        if self.heartbeat.is_some() && self.is_heartbeat(&message) {
+        if self.heartbeat.is_none() {
+            return Some(message);
+        }
+        if self.is_heartbeat(&message) {
             self.notice(Notice::Received(message.len()));
             self.answer_heartbeat();
             return None;
@@ -270,7 +273,7 @@ impl Connection {
     }
 
     fn handle_pong(&mut self, payload: &[u8]) {
-        if let Some(round_trip) = self.keepalive.pong(payload, self.timers.last_inbound()) {
+        if let Some(round_trip) = self.keepalive.pong(payload, self.timers.last_inbound) {
             self.notice(Notice::Pong(round_trip));
         }
     }
@@ -278,13 +281,16 @@ impl Connection {
     /// Whether there is something for [`take_output`](Self::take_output) to see, or to take.
     #[inline]
     pub(crate) fn needs_write(&self, is_writable: bool) -> bool {
-        self.attention || self.timers.has_exchanged() || is_writable && self.outbound.has_output()
+        self.attention || self.timers.exchanged || is_writable && self.outbound.has_output()
     }
 
     /// Whether it matters to the next [`take_output`](Self::take_output) what time it is, and to what follows it.
     #[inline]
     pub(crate) fn is_timing(&self) -> bool {
-        !self.closing.is_open() || self.config.idle_timeout.is_some() || self.keepalive.is_timing()
+        !self.closing.is_open()
+            || self.config.idle_timeout.is_some()
+            || self.keepalive.has_unseen()
+            || self.timers.is_ping_held()
     }
 
     /// The driver looks at what has happened, and if the transport is writable, takes what is to be written.
@@ -304,8 +310,7 @@ impl Connection {
         if let Some(end) = self.keepalive.see(now)
             && !self.timers.awaits_pong()
         {
-            self.keepalive.hold_until(end);
-            self.timers.pinged(now);
+            self.timers.pinged_behind(end, now);
         }
     }
 
@@ -320,12 +325,8 @@ impl Connection {
     ) {
         self.outbound.put_back(rest, written);
         if written > 0 {
-            self.timers.unblocked();
+            self.timers.written(self.outbound.written, now);
             self.closing.written(self.config.close_timeout, now);
-            if self.keepalive.written(self.outbound.written()) {
-                // the peer has time to answer from when the ping is on its way, while what is before it goes out
-                self.timers.pinged(now);
-            }
             // before others fill the room that has become free
             if self.outbound_room() > 0
                 && self.closing.is_sendable()
@@ -340,25 +341,19 @@ impl Connection {
         }
     }
 
-    /// All that the transport took has left.
-    pub(crate) fn handle_flushed(&mut self, now: Instant) {
-        self.flushed(now);
-    }
-
     /// What the driver is to do besides reading and writing.
     #[inline]
     pub(crate) fn poll_action(&self) -> Option<Action> {
-        match self.closing {
-            Closing::Open if self.kernel.is_quiet() => return None,
-            Closing::ShuttingDown { .. } => return Some(Action::ShutDown),
-            Closing::Closed { is_released: false, .. } => return Some(Action::Release),
-            Closing::Closed { .. } => return None,
-            _ => {}
+        let Kernel { is_wanted, is_watching, is_asked } = self.kernel;
+        match self.closing.step {
+            Step::ShuttingDown => Some(Action::ShutDown),
+            Step::Closed => Some(Action::Release),
+            Step::Released => None,
+            _ if is_wanted != is_watching => {
+                Some(Action::WatchKernel(is_wanted.then_some(self.config.pong_timeout)))
+            }
+            _ => is_asked.then_some(Action::AskKernel),
         }
-        if self.kernel.is_wanted != self.kernel.is_watching {
-            return Some(Action::WatchKernel(self.kernel.is_wanted.then_some(self.config.pong_timeout)));
-        }
-        self.kernel.is_asked.then_some(Action::AskKernel)
     }
 
     /// Whether the kernel watches.
@@ -379,11 +374,13 @@ impl Connection {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) if nothing happens before.
     #[inline]
-    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
-        match self.closing {
-            Closing::Open if self.kernel.is_asked => None,
-            Closing::Open => self.timers.next(&self.config),
-            _ => self.closing.deadline(),
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if !self.closing.is_open() {
+            self.closing.deadline()
+        } else if self.kernel.is_asked {
+            None
+        } else {
+            self.timers.next(&self.config)
         }
     }
 
@@ -391,7 +388,7 @@ impl Connection {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.see(now);
         // what ends now has its chance to be written before its deadline is looked at
-        if !self.closing.is_open() && self.closing.deadline().is_some_and(|deadline| deadline <= now) {
+        if self.closing.deadline().is_some_and(|deadline| deadline <= now) {
             self.closing_timed_out();
         }
         while self.closing.is_open()
@@ -450,5 +447,6 @@ impl Connection {
         self.input.shrink();
         self.inbound.queue.shrink();
         self.keepalive.shrink();
+        self.timers.shrink();
     }
 }

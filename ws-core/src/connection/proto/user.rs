@@ -61,7 +61,7 @@ impl<'a> Outgoing<'a> {
     }
 
     #[inline]
-    fn encode(&mut self, encoder: &mut Encoder) {
+    fn encode(&mut self, encoder: &mut Encoder) -> usize {
         match self {
             Self::Own(message) => encoder.message(message),
             Self::Prepared(prepared) => encoder.frame(Cow::Borrowed(prepared.frame())),
@@ -74,9 +74,10 @@ impl Connection {
     #[inline]
     pub(crate) fn recv(&mut self) -> Poll<Option<Result<Message, Error>>> {
         if self.has_message() {
+            self.inbound.is_in_hand = true;
             // the driver reads on
             self.attention |= self.is_full();
-            return Poll::Ready(self.inbound.pop().map(Ok));
+            return Poll::Ready(self.inbound.queue.pop().map(Ok));
         }
         self.inbound.is_in_hand = true;
         if let Some(message) = self.decode() {
@@ -86,7 +87,7 @@ impl Connection {
         // what came before the end has been taken and answered
         self.settle_if_taken();
         match self.closing.end_mut() {
-            Some(end) => Poll::Ready(end.take_error().map(Err)),
+            Some(end) => Poll::Ready(end.error.take().map(Err)),
             None => Poll::Pending,
         }
     }
@@ -105,7 +106,6 @@ impl Connection {
             || self.closing.has_end()
     }
 
-    /// Whether messages can be sent.
     #[inline]
     pub(crate) fn is_sendable(&self) -> bool {
         self.closing.is_sendable()
@@ -127,7 +127,7 @@ impl Connection {
 
     /// Bytes that were queued since the connection opened: where a flush that begins now is over.
     pub(crate) fn queued(&self) -> u64 {
-        self.outbound.queued()
+        self.outbound.queued
     }
 
     /// Whether the transport took the byte where a flush is over.
@@ -144,7 +144,7 @@ impl Connection {
     /// Bytes that the transport took since the connection opened.
     #[inline]
     pub(crate) fn written(&self) -> u64 {
-        self.outbound.written()
+        self.outbound.written
     }
 
     /// Queues a ping, and returns its number. While one is queued and not sent, another one would tell nothing more.
@@ -154,12 +154,12 @@ impl Connection {
 
     /// Queues a ping for whose answer so many wait.
     pub(super) fn queue_ping(&mut self, awaited: u32) -> u64 {
-        if let Some(id) = self.keepalive.share_unsent(awaited, self.outbound.written()) {
+        if let Some(id) = self.keepalive.share_unsent(awaited, self.outbound.written) {
             return id;
         }
-        let id = self.keepalive.next_id();
+        let id = self.keepalive.next;
         self.push(|encoder| encoder.ping(&id.to_be_bytes()));
-        self.keepalive.queued(awaited, self.outbound.queued());
+        self.keepalive.queued(awaited, self.outbound.queued);
         id
     }
 
@@ -172,14 +172,12 @@ impl Connection {
         }
     }
 
-    /// One who waited for the answer to this ping does not any more.
     pub(crate) fn forget_ping(&mut self, id: u64) {
         self.keepalive.forget(id);
     }
 
-    /// The round trip that was measured last.
     pub(crate) fn latency(&self) -> Option<Duration> {
-        self.keepalive.latency()
+        self.keepalive.latency
     }
 
     /// From now on this text is answered in place of being received, those too that wait for the receiver.
@@ -258,7 +256,7 @@ impl Connection {
     pub(crate) fn poll_close(&mut self) -> Poll<Result<Option<CloseFrame>, Error>> {
         let is_closed = self.closing.is_closed();
         match self.closing.end_mut() {
-            Some(end) if end.is_answered() => Poll::Ready(Ok(end.peer_frame())),
+            Some(end) if end.is_answered() => Poll::Ready(Ok(end.peer_frame.clone())),
             Some(end) if is_closed => Poll::Ready(Err(end.close_error())),
             _ => Poll::Pending,
         }
@@ -268,8 +266,8 @@ impl Connection {
     #[inline]
     pub(crate) fn milestones(&self) -> Milestones {
         Milestones {
-            written: self.outbound.written(),
-            pongs: self.keepalive.pongs(),
+            written: self.outbound.written,
+            pongs: self.keepalive.pongs,
             has_end: self.closing.has_end(),
             is_answered: !self.closing.is_open() && self.is_answered(),
             is_over: self.is_over(),
@@ -286,12 +284,8 @@ impl Connection {
         self.closing.is_closed() && self.closing.has_end()
     }
 
-    /// How the connection ended.
-    pub(crate) fn poll_closed(&mut self) -> Poll<Closed> {
-        if !self.closing.is_closed() {
-            return Poll::Pending;
-        }
-        self.closing.end_mut().map_or(Poll::Pending, |end| Poll::Ready(end.closed.clone()))
+    pub(crate) fn poll_closed(&self) -> Poll<Closed> {
+        self.outcome().filter(|_| self.is_over()).cloned().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// How many messages wait for the receiver, what they are charged, and how many bytes wait for the transport.

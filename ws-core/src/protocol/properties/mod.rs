@@ -124,7 +124,7 @@ impl Setup {
             Event::Pong(payload) => encoder.pong(payload),
             Event::Close(frame) => encoder.close(frame.as_ref()),
             Event::Error(error) => unreachable!("{error} is told apart"),
-        }
+        };
     }
 
     /// Compresses it if that is negotiated and makes it shorter.

@@ -347,7 +347,7 @@ fn a_million_empty_fragments_do_not_keep_the_caller() {
 
 #[test]
 fn an_idle_decoder_is_small_and_holds_no_memory() {
-    assert!(size_of::<Decoder>() <= 120, "{}", size_of::<Decoder>());
+    assert!(size_of::<Decoder>() <= 48, "{}", size_of::<Decoder>());
     let mut decoder = server();
     for payload in [vec![7], vec![7; 100_000]] {
         let stream = [frame(BINARY, &payload), frame(PING, b"12"), frame(FINAL, &payload)].concat();
