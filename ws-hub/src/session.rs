@@ -21,7 +21,7 @@ use crate::error::Refused;
 use crate::log::{After, LogError, Page, Read};
 use crate::mailbox::{Mailbox, Next};
 use crate::position::Position;
-use crate::shared::{DEADLINE, Inner, ask};
+use crate::shared::{DEADLINE, Inner, answer_in_time, ask};
 use crate::user::{User, find};
 
 /// How long to wait before what failed is tried again, at first and at most.
@@ -105,11 +105,8 @@ where
             page: Page::default(),
         };
         let asking = ask(async || Ok(config.engine.login(&login).await));
-        let answer = match timeout(DEADLINE, asking).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(LogError::unknown("no answer").into()),
-        };
+        let answer =
+            answer_in_time(timeout(DEADLINE, asking).await).unwrap_or_else(|error| Err(error.into()));
         answer.map_err(|error| match error {
             LoginError::TooMany => Refused::AlreadyConnected.into(),
             LoginError::Gone(None) => Refused::Gone.into(),
@@ -263,8 +260,7 @@ where
         call: impl Future<Output = Result<T, LogError>>,
         backoff: Duration,
     ) -> Option<T> {
-        let answer = timeout(DEADLINE, call).await;
-        match answer.unwrap_or_else(|_| Err(LogError::unknown("no answer"))) {
+        match answer_in_time(timeout(DEADLINE, call).await) {
             Ok(answer) => Some(answer),
             Err(error) => {
                 self.inner.failed(&error);
@@ -308,7 +304,7 @@ where
             let mut backoff = BACKOFF.0;
             for _ in 0..LOGOUTS {
                 let logging_out = timeout(DEADLINE, ask(async || engine.logout(&batch).await));
-                match logging_out.await.unwrap_or_else(|_| Err(LogError::unknown("no answer"))) {
+                match answer_in_time(logging_out.await) {
                     Ok(()) => return,
                     Err(error) => inner.failed(&error),
                 }

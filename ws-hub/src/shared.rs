@@ -9,9 +9,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use ws_core::{CloseFrame, Message, PreparedMessage};
 
@@ -146,7 +147,7 @@ where
 
     /// Sends a message to a user: writes it to the log, and offers it to the connections.
     pub(crate) async fn send(
-        self: &Arc<Self>,
+        &self,
         id: &U,
         message_id: Option<MessageId>,
         message: PreparedMessage,
@@ -167,34 +168,28 @@ where
         delivery
     }
 
-    async fn send_logged(
-        self: &Arc<Self>,
-        id: &U,
-        message_id: Option<MessageId>,
-        message: PreparedMessage,
-    ) -> Delivery {
+    async fn send_logged(&self, id: &U, message_id: Option<MessageId>, message: PreparedMessage) -> Delivery {
         let again = message_id.is_some();
         let content = message.message().clone();
         let append = Append::new(id, message_id.unwrap_or_else(MessageId::random), &content).again(again);
-        let user = self.read().get(id);
-        if let Some((sent, is_crowded)) = self.send_now(user.as_deref(), &append, message) {
-            if is_crowded && let Some(user) = &user {
-                self.until_clear(user).await;
+        if let Some(sent) = self.send_now(&append, message) {
+            if let Some(crowded) = &sent.crowded {
+                self.until_clear(crowded).await;
             }
-            return self.delivery(user.as_deref(), sent);
+            return self.delivery(sent.open, sent.sent);
         }
         let engine = &self.config.engine;
         let batch = [append];
-        let asking = ask(async || Ok(engine.append(&batch).await));
-        match timeout(DEADLINE, asking).await.map_or_else(
-            |_| Err(LogError::unknown("no answer")),
-            |answer| {
-                answer.and_then(|mut answers| {
-                    answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer")))
-                })
-            },
-        ) {
-            Ok(sent) => self.delivery(user.as_deref(), sent),
+        let answers = timeout(DEADLINE, ask(async || Ok(engine.append(&batch).await))).await;
+        let answer = match answer_in_time(answers) {
+            Ok(mut answers) => answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer"))),
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(sent) => {
+                let user = self.read().get(id);
+                self.delivery(user.map_or(0, |user| open(&user.lock())), sent)
+            }
             Err(error) => {
                 self.failed(&error);
                 if error.is_unknown() { Delivery::Unknown } else { Delivery::Dropped(DropReason::Log) }
@@ -202,28 +197,45 @@ where
         }
     }
 
-    /// Appends and offers a message, if the log does that at once. Returns whether a connection is full whose client may read.
-    fn send_now(
-        &self,
-        user: Option<&User<U>>,
-        append: &Append<'_, U>,
-        message: PreparedMessage,
-    ) -> Option<(Sent, bool)> {
+    /// Appends and offers a message, if the log does that at once.
+    fn send_now(&self, append: &Append<'_, U>, message: PreparedMessage) -> Option<SentNow<U>> {
         let engine = &self.config.engine;
-        let Some(user) = user else { return Some((engine.append_now(append)?, false)) };
-        let mut wakes = Wakes::new();
-        // the next message of the user is not appended before this one is offered
-        let mut mailboxes = user.lock();
-        let sent = engine.append_now(append)?;
-        let mut is_crowded = false;
-        if let Appended::Logged { position, previous, .. } = sent.appended {
-            let message = &self.framed(&position, message);
-            let logged = Logged { position, previous, message };
-            is_crowded = self.offer_logged(&user.id, &mut mailboxes, &logged, &mut wakes);
+        // in a statement of its own, so that the registry is not locked when the user is
+        let user = self.read().get(append.user);
+        if let Some(user) = user {
+            // the next message of the user is not appended before this one is offered
+            let mailboxes = user.lock();
+            let sent = engine.append_now(append)?;
+            let (is_crowded, open) = self.offer_sent(append.user, mailboxes, sent, message);
+            return Some(SentNow { sent, open, crowded: Some(user).filter(|_| is_crowded) });
         }
+        let sent = engine.append_now(append)?;
+        // a connection that has come meanwhile may have read the log before
+        let Some(user) = self.read().get(append.user) else {
+            return Some(SentNow { sent, open: 0, crowded: None });
+        };
+        let (is_crowded, open) = self.offer_sent(append.user, user.lock(), sent, message);
+        Some(SentNow { sent, open, crowded: Some(user).filter(|_| is_crowded) })
+    }
+
+    /// Offers a message that was appended to the connections of a user. Returns whether one is full whose client may read, and
+    /// how many there are.
+    fn offer_sent(
+        &self,
+        id: &U,
+        mut mailboxes: MutexGuard<'_, Vec<Mailbox>>,
+        sent: Sent,
+        message: PreparedMessage,
+    ) -> (bool, usize) {
+        let Appended::Logged { position, previous, .. } = sent.appended else { return (false, 0) };
+        let message = &self.framed(&position, message);
+        let mut wakes = Wakes::new();
+        let is_crowded =
+            self.offer_logged(id, &mut mailboxes, &Logged { position, previous, message }, &mut wakes);
+        let count = open(&mailboxes);
         drop(mailboxes);
         wakes.into_iter().for_each(Waker::wake);
-        Some((sent, is_crowded))
+        (is_crowded, count)
     }
 
     /// Offers a message of the log to all mailboxes of a user. Returns whether one is full whose client may read.
@@ -248,11 +260,12 @@ where
         is_crowded
     }
 
-    fn delivery(&self, user: Option<&User<U>>, sent: Sent) -> Delivery {
+    /// What became of a message, for a user with so many connections here.
+    fn delivery(&self, here: usize, sent: Sent) -> Delivery {
         let Appended::Logged { evicted, .. } = sent.appended else {
             return Delivery::Dropped(DropReason::TooLarge);
         };
-        match user.map_or(0, |user| open(&user.lock())) + sent.elsewhere {
+        match here + sent.elsewhere {
             0 => Delivery::Stored { evicted },
             connections => {
                 self.counters.evicted.add(evicted);
@@ -529,12 +542,26 @@ where
     }
 }
 
+/// A message that was appended and offered.
+struct SentNow<U> {
+    sent: Sent,
+    /// How many connections the user has here.
+    open: usize,
+    /// The user, if a connection of theirs is full whose client may read.
+    crowded: Option<Arc<User<U>>>,
+}
+
 /// What became of a message that was offered to connections.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     taken: usize,
     refused: usize,
     too_large: bool,
+}
+
+/// What was answered, if it was in time.
+pub(crate) fn answer_in_time<T>(answer: Result<Result<T, LogError>, Elapsed>) -> Result<T, LogError> {
+    answer.unwrap_or_else(|_| Err(LogError::unknown("no answer in time")))
 }
 
 /// What a log or a backplane answers. A panic in it is one more way to fail.

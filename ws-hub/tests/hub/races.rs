@@ -12,7 +12,7 @@ use ws_hub::{Hub, Login, MemoryLog};
 
 use crate::support::{ANNA, Call, Mood, TestLog, connect, connect_with};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 
 async fn text(client: &mut WebSocket) -> Option<String> {
     let message = timeout(SOON, client.recv()).await.expect("something comes")?;
@@ -86,6 +86,31 @@ async fn a_newer_login_stays_whenever_the_older_one_goes() {
     })
     .await
     .expect("all go");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_message_that_is_sent_while_its_user_logs_in_arrives() {
+    const ROUNDS: u64 = 20_000;
+    let hub = Hub::new();
+    let mut tasks = JoinSet::new();
+    for user in 0..ROUNDS {
+        if tasks.len() >= 64 {
+            tasks.join_next().await.expect("there is one").unwrap();
+        }
+        let hub = hub.clone();
+        tasks.spawn(async move {
+            let sending = tokio::spawn({
+                let hub = hub.clone();
+                async move { hub.send(&user, "hello").await }
+            });
+            let mut client = connect(&hub, user);
+            assert_eq!(text(&mut client).await.as_deref(), Some("hello"));
+            assert!(sending.await.unwrap().is_accepted());
+        });
+    }
+    while let Some(result) = tasks.join_next().await {
+        result.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
