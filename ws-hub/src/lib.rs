@@ -88,6 +88,7 @@
 //! # Features
 //!
 //! - `json` (default): [`Member::recv_json`], and `ws_core`'s feature of that name.
+//! - `testing`: the module `testing`, which checks implementations of [`Log`].
 
 mod attach;
 mod audience;
@@ -114,6 +115,8 @@ mod registry;
 mod session;
 mod shared;
 mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod user;
 
 pub use audience::Audience;

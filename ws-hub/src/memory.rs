@@ -24,6 +24,9 @@ const USER: usize = 256;
 /// Among how many messages one is found that is sent again, at least.
 const REMEMBERED: usize = 64;
 
+/// A time that does not come, in milliseconds: logs that have it are still in the order of their ages.
+const FOREVER: u64 = u64::MAX / 4;
+
 /// Logs that may be over and are looked at when a message is appended, at most.
 const LOOKS: usize = 64;
 
@@ -128,8 +131,8 @@ impl<U> Slot<U> {
     /// When something of it is over.
     fn deadline(&self, bounds: &Bounds) -> u64 {
         match self.entries.front() {
-            Some(stored) if !self.is_delivered() => stored.time.saturating_add(bounds.time_to_live),
-            _ => self.delivered.saturating_add(bounds.history_time),
+            Some(stored) if !self.is_delivered() => stored.time + bounds.time_to_live,
+            _ => self.delivered + bounds.history_time,
         }
     }
 
@@ -211,12 +214,31 @@ impl<U: Clone + Eq + Hash> Contents<U> {
         self.index.remove(&slot.user);
         self.messages -= slot.entries.len();
         self.bytes -= Self::charge_of_user() + slot.bytes + MESSAGE * slot.entries.len();
+        if self.slots.len() < self.slots.capacity() / 4 {
+            self.shrink();
+        }
+    }
+
+    /// Gives back the room of users who are forgotten.
+    fn shrink(&mut self) {
+        let index = &mut self.index;
+        self.slots.compact(|slot, _, to| {
+            index.insert(slot.user.clone(), to);
+            true
+        });
+        self.slots.shrink_to_fit();
+        self.index.shrink_to_fit();
+        self.deadlines = self.slots.iter().map(|(key, slot)| Reverse((slot.scheduled, key))).collect();
     }
 
     /// Removes the first message of a log. Returns whether it was still to be delivered.
     fn drop_first(&mut self, key: usize) -> bool {
         let slot = &mut self.slots[key];
         let Some(stored) = slot.entries.pop_front() else { return false };
+        let len = slot.entries.len();
+        if slot.entries.capacity() > 2 * len + 8 {
+            slot.entries.shrink_to(len + len / 2);
+        }
         slot.bytes -= stored.message.len();
         self.bytes -= stored.message.len() + MESSAGE;
         self.messages -= 1;
@@ -282,10 +304,7 @@ impl<U: Clone + Eq + Hash> Contents<U> {
     /// Removes those messages of a user that are too old.
     fn expire_of(&mut self, key: usize, now: u64, bounds: &Bounds) {
         while !self.slots[key].is_delivered()
-            && self.slots[key]
-                .entries
-                .front()
-                .is_some_and(|it| it.time.saturating_add(bounds.time_to_live) <= now)
+            && self.slots[key].entries.front().is_some_and(|it| it.time + bounds.time_to_live <= now)
         {
             self.drop_first(key);
         }
@@ -331,7 +350,7 @@ impl<U> Default for MemoryLog<U> {
 }
 
 fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(time.as_millis()).map_or(FOREVER, |millis| millis.min(FOREVER))
 }
 
 impl<U: Clone + Eq + Hash> MemoryLog<U> {
@@ -378,7 +397,7 @@ impl<U: Clone + Eq + Hash> MemoryLog<U> {
     pub fn time_to_live(mut self, time: impl Into<Option<Duration>>) -> Self {
         let time = time.into();
         assert!(time != Some(Duration::ZERO), "a log that keeps nothing: use `without_log`");
-        self.bounds.time_to_live = time.map_or(u64::MAX, millis);
+        self.bounds.time_to_live = time.map_or(FOREVER, millis);
         self
     }
 
@@ -480,10 +499,11 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Log<U> for MemoryLog<U> {
         batch: &'a [Acknowledge<'a, U>],
     ) -> BoxFuture<'a, Vec<Result<(), LogError>>> {
         Box::pin(async move {
-            for acknowledge in batch {
-                self.acknowledge_one(acknowledge.user, acknowledge.upto);
-            }
-            batch.iter().map(|_| Ok(())).collect()
+            let acknowledge = |it: &Acknowledge<'_, U>| {
+                self.acknowledge_one(it.user, it.upto);
+                Ok(())
+            };
+            batch.iter().map(acknowledge).collect()
         })
     }
 

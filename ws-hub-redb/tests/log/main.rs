@@ -1,0 +1,6 @@
+//! What a [`RedbLog`](ws_hub_redb::RedbLog) keeps, seen from outside.
+
+mod conformance;
+mod files;
+mod kills;
+mod support;
