@@ -56,6 +56,14 @@ impl fmt::Display for NodeId {
 ///
 /// The conformance suite checks this: `ws_hub::testing::backplane`, with the feature `testing`. [`InProcess`](crate::InProcess)
 /// joins hubs of one process.
+///
+/// ```
+/// use ws_hub::{Backplane, InProcess};
+///
+/// let first = InProcess::<u64>::new();
+/// let second = first.another();
+/// assert_ne!(first.node(), second.node());
+/// ```
 pub trait Backplane<U>: Send + Sync + 'static {
     /// The name of this node, different from those of all others.
     fn node(&self) -> NodeId;
@@ -140,6 +148,13 @@ pub trait Backplane<U>: Send + Sync + 'static {
 }
 
 /// What became of a message that was appended.
+///
+/// ```
+/// use ws_hub::{Appended, Sent};
+///
+/// let sent = Sent { appended: Appended::TooLarge, elsewhere: 0 };
+/// assert_eq!(sent.elsewhere, 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// Where it is.
@@ -149,6 +164,13 @@ pub struct Sent {
 }
 
 /// What one node tells another. All of it is a hint: see [`Backplane`].
+///
+/// ```
+/// use ws_hub::Signal;
+///
+/// let signal = Signal::Replaced { user: 7, login: 17 };
+/// assert_ne!(signal, Signal::Gap);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal<U> {
     /// A message was appended for a user who is logged in here.
@@ -194,6 +216,13 @@ pub enum Signal<U> {
 }
 
 /// A message for several users, for those who are there.
+///
+/// ```
+/// use ws_hub::Packet;
+///
+/// let packet = Packet { room: Some("lobby".to_owned()), except: vec![7], message: "hello".into() };
+/// assert_eq!(packet.message.as_text(), Some("hello"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet<U> {
     /// For the members of this room; `None` for everyone.
@@ -205,6 +234,20 @@ pub struct Packet<U> {
 }
 
 /// A login.
+///
+/// ```
+/// use ws_hub::{LoginRequest, Page};
+///
+/// let login = LoginRequest {
+///     user: &7,
+///     connection: 1,
+///     limit: None,
+///     replace: true,
+///     after: None,
+///     page: Page::default(),
+/// };
+/// assert!(login.replace);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct LoginRequest<'a, U> {
     /// Whose.
@@ -222,6 +265,13 @@ pub struct LoginRequest<'a, U> {
 }
 
 /// A login was let in.
+///
+/// ```
+/// use ws_hub::{After, LoggedIn, Read};
+///
+/// let logged_in = LoggedIn { login: 17, read: Read::nothing(After::Cursor) };
+/// assert!(logged_in.read.entries.is_empty());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedIn {
     /// Its number, greater than that of each earlier login of the user on any node.
@@ -250,6 +300,11 @@ pub enum LoginError {
 }
 
 /// A connection is over.
+///
+/// ```
+/// let logout = ws_hub::Logout { user: &7, connection: 1, unsent_after: None };
+/// assert_eq!(logout.connection, 1);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Logout<'a, U> {
     /// Whose.
@@ -262,6 +317,11 @@ pub struct Logout<'a, U> {
 }
 
 /// Messages of a login have arrived.
+///
+/// ```
+/// let ack = ws_hub::Ack { user: &7, login: 17, start: 0, upto: 3 };
+/// assert_eq!(ack.upto, 3);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Ack<'a, U> {
     /// Whose.
@@ -275,6 +335,10 @@ pub struct Ack<'a, U> {
 }
 
 /// What came of an [`Ack`].
+///
+/// ```
+/// assert_ne!(ws_hub::Acked::Done, ws_hub::Acked::StartsAt(3));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acked {
     /// They are acknowledged.
@@ -286,6 +350,12 @@ pub enum Acked {
 }
 
 /// A login that a node has.
+///
+/// ```
+/// let held =
+///     ws_hub::Held { user: &7, connection: 1, login: 17, confirmed: 3, limit: None, replace: true };
+/// assert_eq!(held.login, 17);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Held<'a, U> {
     /// Whose.
@@ -303,6 +373,10 @@ pub struct Held<'a, U> {
 }
 
 /// How it is with a login that a node has.
+///
+/// ```
+/// assert_ne!(ws_hub::Standing::Gone(None), ws_hub::Standing::StartsAt(3));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It is one, and starts after this message.
@@ -312,6 +386,11 @@ pub enum Standing {
 }
 
 /// Some of the users who are logged in.
+///
+/// ```
+/// let online = ws_hub::Online { users: vec![7], next: None };
+/// assert_eq!(online.users, [7]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Online<U> {
     /// Who.
@@ -321,6 +400,11 @@ pub struct Online<U> {
 }
 
 /// How a backplane is.
+///
+/// ```
+/// let hub = ws_hub::Hub::<u64>::new();
+/// assert_eq!(hub.health(), ws_hub::Health::Up);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Health {
