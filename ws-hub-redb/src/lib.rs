@@ -4,6 +4,7 @@
 //! stored survives the end of the process, even by `kill -9`, and a loss of power.
 //!
 //! ```
+//! use ws_hub::Hub;
 //! use ws_hub_redb::RedbLog;
 //!
 //! # fn main() -> Result<(), ws_hub_redb::OpenError> {
@@ -11,7 +12,8 @@
 //! # std::fs::create_dir_all(&directory).unwrap();
 //! # let path = directory.join("messages.redb");
 //! let log = RedbLog::<String>::open(path)?;
-//! # drop(log);
+//! let hub = Hub::builder().log(log).build();
+//! # drop(hub);
 //! # std::fs::remove_dir_all(&directory).unwrap();
 //! # Ok(())
 //! # }
