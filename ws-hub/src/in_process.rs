@@ -26,7 +26,7 @@ use crate::log::{
     Acknowledge, After, Append, Appended, Continuity, Durability, Entry, Log, LogError, Page, Read,
 };
 use crate::memory::MemoryLog;
-use crate::position::{MessageId, Position};
+use crate::position::MessageId;
 
 /// Signals that may wait for one node. More are lost, and the node is told so.
 const INBOX: usize = 4096;
@@ -229,17 +229,13 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
         elsewhere
     }
 
-    fn known(&self, append: &Append<'_, U>) -> Option<Position> {
-        lock(&self.directory).known(append.user)
-    }
-
     /// Appends and signals what a batch says.
     async fn append_all(&self, batch: Vec<Owned<U>>, here: usize) -> Vec<Result<Sent, LogError>> {
         let appends: Vec<_> = batch
             .iter()
             .map(|Owned { user, id, message, again }| {
                 let append = Append::new(user, *id, message).again(*again);
-                let known = self.known(&append);
+                let known = lock(&self.directory).known(user);
                 append.known(known)
             })
             .collect();
@@ -294,7 +290,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
     /// What a login gets first: what follows the position that its client knows, or what nobody has got.
     async fn first_read(&self, login: &LoginRequest<'_, U>, is_covered: bool) -> Result<Read, LogError> {
         let after = login.after.map_or(After::Cursor, After::Position);
-        let mut read = self.log.read(login.user, after, login.page).await?;
+        let mut read = self.read(login.user, after, login.page).await?;
         let goes_on = login.after.is_some() && read.continuity == Continuity::Complete;
         if goes_on {
             // the client has got everything up to there
@@ -304,6 +300,23 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
             // another connection sends what nobody has got yet
             read.entries.clear();
             read.after = read.top.map_or(read.after, |top| top.number);
+        }
+        Ok(read)
+    }
+
+    /// Reads a log. One that is not kept any more, of a user who is logged in, still ends where it did.
+    async fn read(&self, user: &U, after: After, page: Page) -> Result<Read, LogError> {
+        // before it is read: what is appended after that is in the log
+        let known = lock(&self.directory).known(user);
+        let mut read = self.log.read(user, after, page).await?;
+        if let (None, Some(known)) = (read.top, known) {
+            let is_whole = match after {
+                After::Cursor => true,
+                After::Number(number) => number >= known.number,
+                After::Position(position) => position == known,
+            };
+            read.continuity = if is_whole { Continuity::Complete } else { Continuity::Incomplete };
+            (read.after, read.cursor, read.top) = (known.number, known.number, Some(known));
         }
         Ok(read)
     }
@@ -393,7 +406,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
     }
 
     fn read<'a>(&'a self, user: &'a U, after: After, page: Page) -> BoxFuture<'a, Result<Read, LogError>> {
-        self.call(Call::Read, self.shared.log.read(user, after, page))
+        self.call(Call::Read, self.shared.read(user, after, page))
     }
 
     fn acknowledge<'a>(&'a self, batch: &'a [Ack<'a, U>]) -> BoxFuture<'a, Vec<Result<Acked, LogError>>> {
@@ -493,7 +506,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
         if self.shared.faults.any() {
             return None;
         }
-        let append = Append { known: self.shared.known(append), ..*append };
+        let append = Append { known: lock(&self.shared.directory).known(append.user), ..*append };
         let appended = self.shared.log.append_now(&append)?;
         let elsewhere = self.shared.appended(&append, appended, self.node, false);
         Some(Sent { appended, elsewhere })

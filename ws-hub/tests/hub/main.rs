@@ -14,5 +14,6 @@ mod logs;
 mod offline;
 mod overflow;
 mod races;
+mod recovery;
 mod rooms;
 mod support;

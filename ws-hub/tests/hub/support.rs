@@ -251,12 +251,15 @@ struct Contents {
 
 impl Default for TestLog {
     fn default() -> Self {
-        let log = MemoryLog::new().per_user(100_000, 64 * 1024 * 1024);
-        Self(Arc::new(Contents { log, moods: Mutex::default(), calls: AtomicUsize::new(0) }))
+        Self::keeping(MemoryLog::new().per_user(100_000, 64 * 1024 * 1024))
     }
 }
 
 impl TestLog {
+    pub(crate) fn keeping(log: MemoryLog<u64>) -> Self {
+        Self(Arc::new(Contents { log, moods: Mutex::default(), calls: AtomicUsize::new(0) }))
+    }
+
     pub(crate) fn feels(&self, call: Call, mood: impl Into<Option<Mood>>) {
         let mut moods = self.0.moods.lock().unwrap();
         match mood.into() {
@@ -267,10 +270,15 @@ impl TestLog {
 
     pub(crate) fn slow(time: Duration) -> Self {
         let log = Self::default();
-        for call in [Call::Append, Call::Read, Call::Acknowledge, Call::GiveBack] {
-            log.feels(call, Mood::Slow(time));
-        }
+        log.takes(time);
         log
+    }
+
+    /// Each of its calls takes twice this long.
+    pub(crate) fn takes(&self, time: Duration) {
+        for call in [Call::Append, Call::Read, Call::Acknowledge, Call::GiveBack] {
+            self.feels(call, Mood::Slow(time));
+        }
     }
 
     /// How often it was called.
