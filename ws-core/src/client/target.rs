@@ -95,9 +95,35 @@ impl Target {
         if self.host.contains(':') { format!("[{}]", self.host).into() } else { self.host.as_str().into() }
     }
 
+    /// The same, with one more parameter in the query. Name and value are percent-encoded.
+    pub(super) fn with(&self, name: &str, value: &str) -> Self {
+        let mut path_and_query = self.path_and_query.clone();
+        path_and_query.push_str(match path_and_query.split_once('?') {
+            None => "?",
+            Some((_, query)) if query.is_empty() || query.ends_with('&') => "",
+            Some(_) => "&",
+        });
+        percent_encode(name, &mut path_and_query);
+        path_and_query.push('=');
+        percent_encode(value, &mut path_and_query);
+        Self { path_and_query, ..self.clone() }
+    }
+
     /// The path without the query, which may contain a secret.
     pub(super) fn path(&self) -> &str {
         self.path_and_query.split('?').next().unwrap_or_default()
+    }
+}
+
+/// Appends a text, in which all but the unreserved characters of RFC 3986 section 2.3 are percent-encoded.
+fn percent_encode(text: &str, to: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            to.push(char::from(byte));
+        } else {
+            let digit = |value: u8| char::from(b"0123456789ABCDEF"[usize::from(value)]);
+            to.extend(['%', digit(byte >> 4), digit(byte & 0xf)]);
+        }
     }
 }
 
@@ -159,6 +185,23 @@ mod tests {
             assert_eq!(Target::check(url), Ok(expected), "{url}");
         }
         assert_eq!(Target::check("ws://h/a/b?secret").unwrap().path(), "/a/b");
+    }
+
+    #[test]
+    fn a_parameter_is_added_to_the_query() {
+        for (url, name, value, expected) in [
+            ("ws://h", "after", "17.9f", "/?after=17.9f"),
+            ("ws://h/a", "after", "", "/a?after="),
+            ("ws://h/a?", "after", "1", "/a?after=1"),
+            ("ws://h/a?b=c", "after", "1", "/a?b=c&after=1"),
+            ("ws://h/a?b=c&", "after", "1", "/a?b=c&after=1"),
+            ("ws://h/", "a b=", "?&#%+ü\r\n~", "/?a%20b%3D=%3F%26%23%25%2B%C3%BC%0D%0A~"),
+        ] {
+            let target = Target::check(url).expect(url);
+            let with = target.with(name, value);
+            assert_eq!(with.path_and_query, expected, "{url}");
+            assert_eq!((with.authority, with.port), (target.authority, target.port), "{url}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ type Hook<T> = Box<dyn FnMut(T) -> BoxFuture<Result<T, BoxError>> + Send>;
 type Connector = Box<dyn FnMut() -> BoxFuture<io::Result<Box<dyn Stream>>> + Send>;
 type Witness = Box<dyn FnMut(&Response<()>) + Send>;
 type Judge = Box<dyn FnMut(&Interruption) -> bool + Send>;
+type Place = Box<dyn FnMut() -> Option<String> + Send>;
 
 /// The settings of a [`ReconnectingWebSocket`](super::ReconnectingWebSocket), made by [`Client::reconnecting`];
 /// [`start`](Self::start) starts it.
@@ -33,6 +34,7 @@ type Judge = Box<dyn FnMut(&Interruption) -> bool + Send>;
 /// | [`max_attempts`](Self::max_attempts) | no limit |
 /// | [`reconnect_if`](Self::reconnect_if) | [`Interruption::should_reconnect`] |
 /// | [`queue`](Self::queue) | 100 messages and 1 MiB |
+/// | [`resume`](Self::resume) | the URL stays the same |
 ///
 /// The server may ask for a longer wait, by the header `Retry-After` of a refusal, or by `retry-after=N` (seconds) in the
 /// reason of a Close frame. Up to 5 minutes are accepted. It is never shorter than that, and a random time longer, so that
@@ -74,6 +76,8 @@ pub struct Reconnect {
     pub(super) max_bytes: usize,
     pub(super) keeps: bool,
     pub(super) judge: Judge,
+    /// Where the client had stopped, and the parameter of the query that says it.
+    pub(super) resume: Option<(String, Place)>,
     pub(super) on_attempt: Option<Hook<Client>>,
     pub(super) on_response: Option<Witness>,
     pub(super) on_connect: Option<Hook<WebSocket>>,
@@ -114,6 +118,7 @@ impl Reconnect {
             max_bytes: 1024 * 1024,
             keeps: true,
             judge: Box::new(Interruption::should_reconnect),
+            resume: None,
             on_attempt: None,
             on_response: None,
             on_connect: None,
@@ -176,8 +181,58 @@ impl Reconnect {
         Self { judge: Box::new(judge), ..self }
     }
 
+    /// Tells the server with each attempt where this client had stopped, in the query of the URL: `hook` returns the position
+    /// of the last message, or `None` for no parameter. It is called before each attempt, the first one too, so that a
+    /// program that keeps the position in a file goes on after a restart. Its name and its value are percent-encoded.
+    ///
+    /// The server sends what comes after the position, or says that it does not have all of it. Where the position is in a
+    /// message is up to the two: here it is a line in front.
+    ///
+    /// ```no_run
+    /// use std::sync::{Arc, Mutex};
+    /// use ws_core::client::Client;
+    ///
+    /// # async fn run() {
+    /// let position = Arc::new(Mutex::new(None));
+    /// let mut socket = Client::new()
+    ///     .reconnecting("ws://localhost:3000/news")
+    ///     // ws://localhost:3000/news?after=17.9f3c5a0e2b7d4411
+    ///     .resume("after", {
+    ///         let position = Arc::clone(&position);
+    ///         move || position.lock().unwrap().clone()
+    ///     })
+    ///     .start();
+    ///
+    /// while let Some(message) = socket.recv().await {
+    ///     let text = message.as_text().unwrap_or_default();
+    ///     let Some((place, news)) = text.split_once('\n') else { continue };
+    ///     println!("{news}");
+    ///     // after it is dealt with: a message whose position is known is not sent again
+    ///     *position.lock().unwrap() = Some(place.to_owned());
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// Messages that have come and are not [received](super::ReconnectingWebSocket::recv) yet stay there when a connection
+    /// ends. A server that is told the position of the last one that was received sends them again; so drop what is not after
+    /// the last position. A hub of `ws-hub` writes positions that grow: the number before the dot.
+    ///
+    /// # Panics
+    ///
+    /// If the name is empty.
+    #[track_caller]
+    pub fn resume(
+        self,
+        name: impl Into<String>,
+        hook: impl FnMut() -> Option<String> + Send + 'static,
+    ) -> Self {
+        let name = name.into();
+        assert!(!name.is_empty(), "a parameter of a query without a name: use `after`, for example");
+        Self { resume: Some((name, Box::new(hook))), ..self }
+    }
+
     /// Changes the client before each attempt, for example to set a header with a new token. It gets the client that made
-    /// this `Reconnect`. The URL stays the same.
+    /// this `Reconnect`. The URL stays the same: see [`resume`](Self::resume).
     ///
     /// An error counts as a failed attempt, and so does exceeding the client's `connect_timeout`.
     pub fn on_attempt<F, Fut, E>(self, mut hook: F) -> Self

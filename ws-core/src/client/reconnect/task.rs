@@ -1,5 +1,6 @@
 //! The task of a connection that reconnects: it connects, carries messages, waits, and starts again.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
@@ -102,7 +103,10 @@ async fn repeat(reconnect: &mut Reconnect, shared: &Shared) -> Option<Interrupti
 
 /// Opens one connection, and calls the hooks. Each step has the client's `connect_timeout`.
 async fn attempt(reconnect: &mut Reconnect) -> Result<WebSocket, Interruption> {
-    let Reconnect { target, on_attempt, connector, on_response, on_connect, .. } = reconnect;
+    let Reconnect { target, resume, on_attempt, connector, on_response, on_connect, .. } = reconnect;
+    let place = resume.as_mut().and_then(|(name, hook)| Some((&*name, hook()?)));
+    let target =
+        &place.map_or(Cow::Borrowed(&*target), |(name, value)| Cow::Owned(target.with(name, &value)));
     let mut client = reconnect.client.clone();
     if let Some(hook) = on_attempt {
         let original = client.clone();

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod messages;
+mod resume;
 mod streams;
 
 use std::time::Duration;
