@@ -1,6 +1,9 @@
 //! A chat: rooms, presence, and direct messages that wait while the other user is away. The hub knows the connections of the
 //! users, replaces a login with a newer one, keeps the messages that wait, and answers the heartbeat of the page.
 //!
+//! A direct message has a position. The page remembers that of the last one, and tells it when it comes back: `?after=`. So
+//! it shows each message once, however often its connection is cut, or says that it may have missed some.
+//!
 //! `cargo run --example chat`, then open the address that it prints in two windows, and sign in as two users. Disconnect one
 //! of them and write to them. Sign in with the same name in both windows. Press Ctrl-C, and start the program again.
 //! `-- 127.0.0.1:9000` changes the address, and port 0 takes a free port. Everything is in memory, so a restart loses it.
@@ -9,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
+use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
@@ -18,7 +22,17 @@ use tokio::time::{MissedTickBehavior, interval};
 use ws_axum::{CloseCode, Drain, Error, Message, WebSocketLayer, WebSocketUpgrade};
 use ws_examples::session::{SessionKey, User, name, session};
 use ws_examples::{ctrl_c, listener, page};
-use ws_hub::{Delivery, Event, Events, Guarantee, Hub, Member};
+use ws_hub::{Delivery, Event, Events, Guarantee, Hub, Member, MemoryLog, Position, Resumed, framing};
+
+/// How many direct messages of a user are kept after they have come, and for how long after the last of them: for clients that
+/// come back.
+const HISTORY: (usize, Duration) = (500, Duration::from_secs(3600));
+
+/// What a client that comes back says: the position of the last direct message that it has got.
+#[derive(Deserialize)]
+struct Start {
+    after: Option<String>,
+}
 
 /// A request of a client. `n` is the client's number of a message, and is in the answer that says what became of it.
 #[derive(Deserialize)]
@@ -32,13 +46,16 @@ enum Request {
 
 /// A message from the server to a client.
 ///
-/// At first `People` lists who is connected, and each `Room` of the client's user lists its members. After that the other
-/// variants say who comes and goes. `Said` is a message to a room, and `Told` one to the user alone; `at` is its time and
-/// its id. A message of the client is `Sent`, or `Lost` if nobody gets it. It `waits` if the other user gets it at their next
-/// login.
+/// A client that has said where it had stopped is first told that what it has missed follows (`Resumed`), or that some of it
+/// is gone (`Incomplete`). `People` lists who is connected, and each `Room` of the client's user lists its members. After that
+/// the other variants say who comes and goes. `Said` is a message to a room, and `Told` one to the user alone; `at` is its time
+/// and its id, and the hub adds its `position` to a `Told`. A message of the client is `Sent`, or `Lost` if nobody gets it. It
+/// `waits` if the other user gets it at their next login.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Answer {
+    Resumed { missed: u64 },
+    Incomplete,
     People { online: Vec<String> },
     Online { user: String },
     Offline { user: String },
@@ -62,8 +79,11 @@ impl From<Answer> for Message {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hub = Hub::builder()
         .max_connections(1000)
-        // a message that a lost connection had taken is sent again on the next one; the page knows it by its id
+        // a message that a lost connection had taken is sent again on the next one; the page knows it by its position
         .guarantee(Guarantee::AtLeastOnce)
+        .log(MemoryLog::new().history(HISTORY.0, HISTORY.1))
+        .framed(framing::json("position"))
+        .greeting(greeting)
         .heartbeat("ping", "pong")
         .build();
     tokio::spawn(tell_who_is_there(hub.events(), hub.clone()));
@@ -72,7 +92,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let connections = layer.connections();
     let chat = {
         let hub = hub.clone();
-        any(async move |user: User, upgrade: WebSocketUpgrade| connect(hub, user, upgrade))
+        any(async move |user: User, Query(start): Query<Start>, upgrade: WebSocketUpgrade| {
+            connect(hub, user, start, upgrade)
+        })
     };
     let users = Router::new().route("/session", session()).route("/chat", chat);
     let users = users.with_state(SessionKey::generate());
@@ -92,11 +114,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// What a connection is told first.
+fn greeting(resumed: &Resumed) -> Option<Message> {
+    match *resumed {
+        Resumed::Fresh => None,
+        Resumed::Complete { missed } => Some(Answer::Resumed { missed }.into()),
+        Resumed::Incomplete => Some(Answer::Incomplete.into()),
+    }
+}
+
 /// The session says who the user is. Without one, the answer is 401.
-fn connect(hub: Hub<String>, User(name): User, upgrade: WebSocketUpgrade) -> Response {
-    // here a refusal can still be a response; `attach_with` checks again, and closes the connection with a code
+fn connect(hub: Hub<String>, User(name): User, start: Start, upgrade: WebSocketUpgrade) -> Response {
+    // who tells nonsense is treated as one who tells nothing
+    let after: Option<Position> = start.after.and_then(|after| after.parse().ok());
+    // here a refusal can still be a response; `attach_after` checks again, and closes the connection with a code
     let Err(refused) = hub.check(&name) else {
-        return upgrade.on_upgrade(async move |socket| hub.attach_with(name, socket, serve).await);
+        return upgrade.on_upgrade(async move |socket| hub.attach_after(name, socket, after, serve).await);
     };
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], format!("{refused}\n")).into_response()
 }

@@ -8,6 +8,7 @@
 //   import { Connection, addEntry, showState } from './connection.js';
 //
 //   const connection = new Connection('/path');     // without a path: connects when `connect('/path')` is called
+//   new Connection(() => `/path?after=${last}`)     // a path that is asked for at each attempt
 //   new Connection('/path', { heartbeat: 10_000 })  // asks this often, in ms, whether the server is there; see `#beat`
 //   showState(connection);                          // in the header above
 //   connection.addEventListener('message', ({ data }) => addEntry(list, data));
@@ -51,7 +52,8 @@ export class Connection extends EventTarget {
   connect(path = this.#path) {
     this.#leave();
     this.#path = path;
-    const socket = new WebSocket(new URL(path, location.href.replace(/^http/, 'ws')));
+    const url = typeof path === 'function' ? path() : path;
+    const socket = new WebSocket(new URL(url, location.href.replace(/^http/, 'ws')));
     let openedAt;
     socket.onopen = () => {
       openedAt = performance.now();

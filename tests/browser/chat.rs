@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::cable::Cable;
 use crate::driver::Browser;
 use crate::support::Example;
 
@@ -17,8 +18,13 @@ struct Window<'a> {
 impl<'a> Window<'a> {
     /// Opens the page in a new window, and signs in.
     fn of(name: &str, browser: &'a Browser, example: &Example) -> Self {
+        Self::at(example.page(), name, browser)
+    }
+
+    /// The same, with the page at this address.
+    fn at(url: &str, name: &str, browser: &'a Browser) -> Self {
         let window = Self { browser, handle: browser.new_window() };
-        window.page().open(example.page());
+        window.page().open(url);
         window.page().fill("#name", name);
         window.page().press("#name", ENTER);
         window.wait_for_state("open");
@@ -66,6 +72,30 @@ impl<'a> Window<'a> {
     fn write(&self, text: &str) {
         self.page().fill("#text", text);
         self.page().press("#text", ENTER);
+    }
+
+    /// Writes so many messages at once: the numbers from `first` on.
+    fn write_numbers(&self, first: usize, count: usize) {
+        let script = "for (let n = arguments[0]; n < arguments[0] + arguments[1]; n += 1) {
+            document.querySelector('#text').value = n;
+            document.querySelector('#say').requestSubmit();
+        }";
+        self.page().run(script, &json!([first, count]));
+    }
+
+    /// Waits until the server has said of so many messages what became of them.
+    fn wait_for_fates(&self, count: usize) {
+        self.wait_for(&format!("document.querySelectorAll('[data-fate]').length === {count}"));
+    }
+
+    /// Waits until the conversation that is shown is the numbers below this one, in order, from the other one.
+    fn wait_for_numbers(&self, end: usize) {
+        let numbers: Vec<_> = (0..end).map(|number| number.to_string()).collect();
+        self.wait_for(&format!(
+            "JSON.stringify([...document.querySelectorAll('.log:not([hidden]) [data-kind=theirs] > span')]
+               .map(it => it.textContent)) === {}",
+            json!(json!(numbers).to_string()),
+        ));
     }
 
     /// Waits until the conversation that is shown is these texts, with who wrote them or what became of them.
@@ -209,6 +239,16 @@ fn a_second_login_takes_over_until_the_first_window_takes_it_back() {
     bea.write("which of you?");
     first.choose("bea", "1");
     first.wait_for_messages(&[("bea", "which of you?")]);
+
+    // what the other window got meanwhile is not missing here
+    second.page().click("#use-here");
+    second.wait_for_state("open");
+    bea.write("and now?");
+    second.choose("bea", "1");
+    second.wait_for_messages(&[("bea", "and now?")]);
+    first.page().click("#use-here");
+    first.wait_for_messages(&[("bea", "which of you?"), ("bea", "and now?")]);
+    assert_eq!(first.page().run("return document.querySelector('#gap').hidden", &json!([])), true);
     bea.choose("lobby", "");
     let notes = bea.page().text(".log:not([hidden])");
     assert!(notes.ends_with("anna is here") && !notes.contains("anna has left"), "{notes}");
@@ -268,6 +308,76 @@ fn the_page_leaves_a_server_that_is_silent_and_is_back_when_it_is() {
     anna.wait_for_who("anna");
     anna.write("still here");
     anna.wait_for_messages(&[(lost, "hello?"), ("sent", "still here")]);
+}
+
+#[test]
+fn who_is_cut_off_in_a_burst_of_direct_messages_sees_each_once_and_in_order() {
+    const PART: usize = 15;
+    let example = Example::start("chat");
+    let cable = Cable::to(&example);
+    let browser = Browser::start();
+    let bea = Window::of("bea", &browser, &example);
+    let anna = Window::at(&cable.page(), "anna", &browser);
+    anna.begin("#person", "bea");
+    bea.begin("#person", "anna");
+    for burst in 0..3 {
+        let first = burst * 3 * PART;
+        bea.write_numbers(first, PART);
+        anna.wait_for_numbers(first + PART);
+        // the server sends these, and they do not arrive
+        cable.stall();
+        bea.write_numbers(first + PART, PART);
+        bea.wait_for_fates(first + 2 * PART);
+        // and these come while nobody is there, and after that
+        bea.write_numbers(first + 2 * PART, PART);
+        cable.cut();
+        anna.wait_for_numbers(first + 3 * PART);
+        bea.wait_for_fates(first + 3 * PART);
+    }
+    assert_eq!(anna.page().run("return document.querySelector('#gap').hidden", &json!([])), true);
+
+    // a page that is loaded again goes on, too
+    anna.page().open("about:blank");
+    bea.write("while you loaded the page");
+    anna.page().open(&cable.page());
+    anna.wait_for_state("open");
+    anna.choose("bea", "1");
+    anna.wait_for_messages(&[("bea", "while you loaded the page")]);
+    assert_eq!(anna.page().run("return document.querySelector('#gap').hidden", &json!([])), true);
+}
+
+#[test]
+fn who_comes_back_to_a_server_that_has_forgotten_what_they_missed_is_told() {
+    let example = Example::start("chat");
+    let address = example.address();
+    let browser = Browser::start();
+    let bea = Window::of("bea", &browser, &example);
+    let anna = Window::of("anna", &browser, &example);
+    anna.begin("#person", "bea");
+    bea.begin("#person", "anna");
+    for text in ["one", "two"] {
+        bea.write(text);
+    }
+    anna.wait_for_messages(&[("bea", "one"), ("bea", "two")]);
+    drop(example);
+    for window in [&anna, &bea] {
+        window.wait_for("document.querySelector('#state').dataset.state !== 'open'");
+    }
+    let _example = Example::start_at("chat", &address);
+    for window in [&anna, &bea] {
+        window.wait_for_state("open");
+    }
+    anna.wait_for("!document.querySelector('#gap').hidden");
+    let is_told = bea.page().run("return !document.querySelector('#gap').hidden", &json!([]));
+    assert_eq!(is_told, false, "nothing was ever written to her");
+
+    // positions begin anew, and messages are shown
+    bea.wait_for_who("online");
+    bea.write("three");
+    anna.wait_for_messages(&[("bea", "one"), ("bea", "two"), ("bea", "three")]);
+    anna.page().click("#dismiss");
+    assert_eq!(anna.page().run("return document.querySelector('#gap').checkVisibility()", &json!([])), false);
+    assert_eq!(anna.page().run("return document.activeElement.id", &json!([])), "text");
 }
 
 #[test]

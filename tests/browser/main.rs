@@ -2,6 +2,7 @@
 //!
 //! They need `chromedriver` and a Chromium that it finds, and `firefox-esr`; `scripts/test` installs all of them.
 
+mod cable;
 mod chat;
 mod connection;
 mod driver;

@@ -38,7 +38,11 @@ struct Chat(WebSocketStream<TcpStream>);
 impl Chat {
     /// Connects with these headers; or the status by which that is refused.
     async fn connect(example: &Example, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
-        let mut request = example.socket().into_client_request().expect("a URL");
+        Self::connect_to(example, example.socket(), headers).await
+    }
+
+    async fn connect_to(example: &Example, url: &str, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
+        let mut request = url.into_client_request().expect("a URL");
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a value of a header"));
         }
@@ -53,6 +57,17 @@ impl Chat {
     /// Connects as the one who has this cookie.
     async fn with(example: &Example, cookie: &str) -> Self {
         Self::connect(example, &[("cookie", cookie)]).await.expect("a handshake")
+    }
+
+    /// Comes back as the one who has this cookie, and says that everything has come up to this position.
+    async fn after(example: &Example, cookie: &str, position: &str) -> Self {
+        let url = format!("{}?after={position}", example.socket());
+        Self::connect_to(example, &url, &[("cookie", cookie)]).await.expect("a handshake")
+    }
+
+    /// The next message, whatever it is.
+    async fn next(&mut self) -> Value {
+        serde_json::from_str(&self.text().await).expect("JSON")
     }
 
     async fn say(&mut self, text: &str) {
@@ -72,7 +87,7 @@ impl Chat {
     /// The next message of this type: who comes and goes is told whenever it happens.
     async fn hear(&mut self, kind: &str) -> Value {
         loop {
-            let message: Value = serde_json::from_str(&self.text().await).expect("JSON");
+            let message = self.next().await;
             if message["type"] == kind {
                 return message;
             }
@@ -133,12 +148,63 @@ async fn who_writes_learns_what_becomes_of_it_and_the_heartbeat_is_answered() {
     assert_eq!(sent, json!({ "type": "sent", "n": 7, "at": sent["at"], "waits": true }));
 
     let mut bea = Chat::with(&example, &sign_in(&example, "bea").await).await;
-    let told = json!({ "type": "told", "at": sent["at"], "from": "anna", "text": "hello" });
-    assert_eq!(bea.hear("told").await, told);
+    let told = bea.hear("told").await;
+    let position = told["position"].as_str().expect("a direct message has a position");
+    assert!(position.starts_with("1."), "{position}");
+    let expected = json!({
+        "type": "told", "position": position, "at": sent["at"], "from": "anna", "text": "hello",
+    });
+    assert_eq!(told, expected);
     anna.say(r#"{"type":"tell","n":8,"user":"bea","text":"again"}"#).await;
     assert_eq!(anna.hear("sent").await["waits"], false);
     assert_eq!(bea.hear("told").await["text"], "again");
 
     bea.say("ping").await;
     while bea.text().await != "pong" {}
+}
+
+#[tokio::test]
+async fn who_comes_back_with_a_position_gets_what_comes_after_it() {
+    let example = Example::start("chat");
+    let (anna, bea) = (sign_in(&example, "anna").await, sign_in(&example, "bea").await);
+    let mut anna = Chat::with(&example, &anna).await;
+    for n in 0..3 {
+        anna.say(&json!({ "type": "tell", "n": n, "user": "bea", "text": n.to_string() }).to_string()).await;
+        anna.hear("sent").await;
+    }
+    let mut first = Chat::with(&example, &bea).await;
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        told.push(first.hear("told").await);
+    }
+    assert_eq!(told.iter().map(|it| &it["text"]).collect::<Vec<_>>(), ["0", "1", "2"]);
+
+    // the server does not know yet that the first connection is lost
+    let position = told[0]["position"].as_str().expect("a position");
+    let mut back = Chat::after(&example, &bea, position).await;
+    assert_eq!(back.next().await, json!({ "type": "resumed", "missed": 2 }));
+    for expected in &told[1..] {
+        assert_eq!(back.hear("told").await, *expected);
+    }
+    let last = told[2]["position"].as_str().expect("a position");
+    let mut back = Chat::after(&example, &bea, last).await;
+    assert_eq!(back.next().await, json!({ "type": "resumed", "missed": 0 }));
+    anna.say(r#"{"type":"tell","n":3,"user":"bea","text":"3"}"#).await;
+    assert_eq!(back.hear("told").await["text"], "3");
+}
+
+#[tokio::test]
+async fn who_comes_back_with_a_position_of_another_log_is_told_that_something_may_be_missing() {
+    let example = Example::start("chat");
+    let (anna, bea) = (sign_in(&example, "anna").await, sign_in(&example, "bea").await);
+    let mut writer = Chat::with(&example, &anna).await;
+    writer.say(r#"{"type":"tell","n":1,"user":"bea","text":"unread"}"#).await;
+    writer.hear("sent").await;
+    let mut back = Chat::after(&example, &bea, "1.0123456789abcdef").await;
+    assert_eq!(back.next().await, json!({ "type": "incomplete" }));
+    assert_eq!(back.hear("told").await["text"], "unread");
+
+    // nonsense is no position
+    let mut nonsense = Chat::after(&example, &anna, "%22%3E").await;
+    assert_ne!(nonsense.next().await["type"], "incomplete");
 }
