@@ -3,6 +3,8 @@
 use std::fmt;
 use std::hash::Hash;
 
+use std::sync::Arc;
+
 use ws_core::Message;
 
 use crate::delivery::Reach;
@@ -24,7 +26,7 @@ use crate::shared::Inner;
 /// ```
 #[must_use = "an audience gets nothing until something is sent to it"]
 pub struct Audience<'a, U> {
-    inner: &'a Inner<U>,
+    inner: &'a Arc<Inner<U>>,
     room: Option<&'a str>,
     except: Vec<U>,
 }
@@ -33,7 +35,7 @@ impl<'a, U> Audience<'a, U>
 where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
-    pub(crate) fn new(inner: &'a Inner<U>, room: Option<&'a str>) -> Self {
+    pub(crate) fn new(inner: &'a Arc<Inner<U>>, room: Option<&'a str>) -> Self {
         Self { inner, room, except: Vec::new() }
     }
 
@@ -43,7 +45,9 @@ where
         self
     }
 
-    /// Sends a message to those who are there; returns how far it went. It is encoded once, and not kept for those who are away.
+    /// Sends a message to those who are there; returns how far it went. It is encoded once, and not kept for those who are away,
+    /// unless the room has a [history](crate::HubBuilder::room_history): then it is written to that first, and nobody gets it
+    /// if that fails.
     ///
     /// It waits for no client that reads slowly: such a client's queue [overflows](crate::Overflow). If a connection is full,
     /// it waits until the task of that connection has run once, which tells whether its client reads.
@@ -53,6 +57,11 @@ where
     /// If the future is dropped before it is ready, some may not get the message.
     pub async fn send(self, message: impl Into<Message>) -> Reach {
         let Self { inner, room, except } = self;
+        if let Some(room) = room
+            && let Some(history) = inner.history_of(room)
+        {
+            return inner.send_to_room(room, except, message.into(), history).await;
+        }
         inner.send_to_many(room, except, message.into()).await
     }
 }

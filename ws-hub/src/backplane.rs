@@ -10,6 +10,7 @@ use ws_core::{CloseFrame, Message};
 
 use crate::log::{After, Append, Appended, Durability, Entry, LogError, Page, Read};
 use crate::position::Position;
+use crate::room::{RoomAppend, RoomEntry, RoomRead, RoomSent};
 
 /// The name of a node, which its backplane gives it.
 ///
@@ -38,6 +39,9 @@ impl fmt::Display for NodeId {
         f.write_str(&self.0)
     }
 }
+
+/// What an engine says that keeps no histories of rooms.
+const NO_HISTORIES: &str = "this backplane keeps no histories of rooms";
 
 /// Joins the hubs of several nodes, so that they act as one: a log that all of them share, the directory of who is logged in
 /// where, and what carries signals between them.
@@ -108,6 +112,32 @@ pub trait Backplane<U>: Send + Sync + 'static {
     /// This node has no members of a room any more.
     fn unwatch(&self, room: &str) {
         let _ = room;
+    }
+
+    /// Appends a message to the history of a room, and signals it to the other nodes. What is more than
+    /// [`RoomAppend::history`] says is removed, and all of it when its time is over.
+    ///
+    /// Refuses by default: an engine need not keep histories of rooms.
+    fn append_to_room<'a>(
+        &'a self,
+        append: &'a RoomAppend<'a, U>,
+    ) -> BoxFuture<'a, Result<RoomSent<U>, LogError>> {
+        let _ = append;
+        Box::pin(async { Err(LogError::refused(NO_HISTORIES)) })
+    }
+
+    /// Reads the history of a room: what comes after a message, or for `None` after the first one that there ever was. Nothing
+    /// if something is missing between the two.
+    ///
+    /// Refuses by default.
+    fn read_room<'a>(
+        &'a self,
+        room: &'a str,
+        after: Option<Position>,
+        page: Page,
+    ) -> BoxFuture<'a, Result<RoomRead<U>, LogError>> {
+        let _ = (room, after, page);
+        Box::pin(async { Err(LogError::refused(NO_HISTORIES)) })
     }
 
     /// How many connections each of these users has, on all nodes.
@@ -204,6 +234,13 @@ pub enum Signal<U> {
         login: u64,
         /// After which message it starts.
         from: u64,
+    },
+    /// A message was appended to the history of a room.
+    RoomEntry {
+        /// Which room.
+        room: String,
+        /// The message.
+        entry: RoomEntry<U>,
     },
     /// Something for connections that are here.
     Packet(Packet<U>),

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use ws_core::{Message, Utf8Bytes};
 
 use crate::backplane::Backplane;
-use crate::config::{Config, Confirm, Framing, Greeting, Guarantee, Limits, Login, Overflow, Rules};
+use crate::config::{
+    Config, Confirm, Framing, Greeting, Guarantee, HistoryRule, Limits, Login, Overflow, Rules,
+};
 use crate::hub::Hub;
 use crate::in_process::InProcess;
 use crate::log::{Durability, Log};
 use crate::position::{Position, Resumed};
+use crate::room::RoomHistory;
 use crate::shared::Inner;
 
 /// The settings of a [`Hub`].
@@ -29,6 +32,7 @@ use crate::shared::Inner;
 /// | [`greeting`](Self::greeting) | none |
 /// | [`heartbeat`](Self::heartbeat) | off |
 /// | [`max_rooms`](Self::max_rooms) | 100, for each user |
+/// | [`room_history`](Self::room_history) | rooms keep nothing |
 /// | [`backplane`](Self::backplane) | none: this hub is the only one |
 ///
 /// ```
@@ -55,6 +59,7 @@ pub struct HubBuilder<U> {
     heartbeat: Option<(Utf8Bytes, Utf8Bytes)>,
     framing: Option<Framing>,
     greeting: Option<Greeting>,
+    room_history: Option<HistoryRule>,
 }
 
 /// What keeps the messages.
@@ -81,6 +86,7 @@ where
             heartbeat: None,
             framing: None,
             greeting: None,
+            room_history: None,
         }
     }
 
@@ -164,7 +170,7 @@ where
     /// `framing` makes what is sent of the position and the message. It is called once for a message that is sent, and once for
     /// each time it is read from the log. [`framing`](crate::framing) has ready-made ones. Off by default.
     ///
-    /// Messages to rooms and to everyone have no positions, and stay as they are.
+    /// Messages to everyone, and to rooms without a [history](Self::room_history), have no positions, and stay as they are.
     pub fn framed(
         mut self,
         framing: impl Fn(&Position, &Message) -> Message + Send + Sync + 'static,
@@ -179,6 +185,39 @@ where
         greeting: impl Fn(&Resumed) -> Option<Message> + Send + Sync + 'static,
     ) -> Self {
         self.greeting = Some(Arc::new(greeting));
+        self
+    }
+
+    /// Which rooms keep their last messages, and how many, for clients that come back: [`Member::join_after`] sends what they have
+    /// missed. By default none does.
+    ///
+    /// The messages of such a room are numbered, in one order for all members on all nodes, and have
+    /// [positions](Self::framed). They are kept in memory, or where the backplane keeps them; one that keeps none refuses to
+    /// join or to send. A history goes as a whole when its time is over. `rule` is called with the name of a room whenever
+    /// something is sent to it, or somebody joins.
+    ///
+    /// A connection gets the messages of such a room when it has joined itself, by its [`Member`](crate::Member), or when
+    /// [`Hub::join`] is called for its user: one that comes later gets nothing until then, even if the user still is in the room.
+    /// So nothing comes before what it has missed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ws_hub::{Hub, RoomHistory, framing};
+    ///
+    /// let hub = Hub::<String>::builder()
+    ///     .framed(framing::json("position"))
+    ///     .room_history(|room| {
+    ///         room.starts_with("chat/").then(|| RoomHistory::new(100, Duration::from_secs(300)))
+    ///     })
+    ///     .build();
+    /// ```
+    ///
+    /// [`Member::join_after`]: crate::Member::join_after
+    pub fn room_history(
+        mut self,
+        rule: impl Fn(&str) -> Option<RoomHistory> + Send + Sync + 'static,
+    ) -> Self {
+        self.room_history = Some(Arc::new(rule));
         self
     }
 
@@ -209,7 +248,7 @@ where
             Durability::Disk => Guarantee::AtLeastOnce,
         });
         let rules = Rules { limits: self.limits, has_log, guarantee, confirm: self.confirm };
-        let Self { login, max_connections, max_rooms, heartbeat, framing, greeting, .. } = self;
+        let Self { login, max_connections, max_rooms, heartbeat, framing, greeting, room_history, .. } = self;
         let config = Config {
             login,
             max_connections,
@@ -220,6 +259,7 @@ where
             heartbeat,
             framing,
             greeting,
+            room_history,
         };
         Hub { inner: Inner::new(config) }
     }

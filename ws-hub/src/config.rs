@@ -7,12 +7,16 @@ use ws_core::{Message, Utf8Bytes};
 use crate::backplane::Backplane;
 use crate::error::Refused;
 use crate::position::{Position, Resumed};
+use crate::room::RoomHistory;
 
 /// How a message that has a position is written: see [`HubBuilder::framed`](crate::HubBuilder::framed).
 pub(crate) type Framing = Arc<dyn Fn(&Position, &Message) -> Message + Send + Sync>;
 
 /// What a connection is told first: see [`HubBuilder::greeting`](crate::HubBuilder::greeting).
 pub(crate) type Greeting = Arc<dyn Fn(&Resumed) -> Option<Message> + Send + Sync>;
+
+/// How much which room keeps: see [`HubBuilder::room_history`](crate::HubBuilder::room_history).
+pub(crate) type HistoryRule = Arc<dyn Fn(&str) -> Option<RoomHistory> + Send + Sync>;
 
 pub(crate) struct Config<U> {
     pub(crate) login: Login,
@@ -25,6 +29,7 @@ pub(crate) struct Config<U> {
     pub(crate) heartbeat: Option<(Utf8Bytes, Utf8Bytes)>,
     pub(crate) framing: Option<Framing>,
     pub(crate) greeting: Option<Greeting>,
+    pub(crate) room_history: Option<HistoryRule>,
 }
 
 /// How a connection's messages are kept and confirmed.

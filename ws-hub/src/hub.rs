@@ -18,6 +18,7 @@ use crate::error::{DisconnectError, JoinError, Refused};
 use crate::event::Events;
 use crate::log::LogError;
 use crate::outgoing::Outgoing;
+use crate::rooms::Joining;
 use crate::shared::{DEADLINE, Inner, ask};
 use crate::stats::Stats;
 
@@ -146,6 +147,9 @@ where
     /// If the future is dropped before it is ready, the user may be in the room, and messages of other nodes may not come.
     pub async fn join(&self, user: &U, room: &str) -> Result<bool, JoinError> {
         let inner = &self.inner;
+        if inner.history_of(room).is_some() {
+            return Ok(inner.enter_room(user, room, Joining::All).await?.is_new);
+        }
         let is_new = inner.write().join(user, room, inner.config.max_rooms)?;
         if is_new && inner.config.is_shared {
             let engine = &inner.config.engine;
@@ -160,12 +164,7 @@ where
 
     /// Takes a user out of a room. Returns whether they were in it.
     pub fn leave(&self, user: &U, room: &str) -> bool {
-        let mut registry = self.inner.write();
-        let was_in = registry.leave(user, room);
-        let emptied = registry.take_emptied();
-        drop(registry);
-        self.inner.unwatch(&emptied);
-        was_in
+        self.inner.leave_room(user, room)
     }
 
     /// Who is in a room, of this hub's users; in no order.

@@ -26,7 +26,9 @@ use crate::log::{
     Acknowledge, After, Append, Appended, Continuity, Durability, Entry, Log, LogError, Page, Read,
 };
 use crate::memory::MemoryLog;
-use crate::position::MessageId;
+use crate::position::{MessageId, Position};
+use crate::room::{RoomAppend, RoomRead, RoomSent};
+use crate::room_log::RoomLogs;
 
 /// Signals that may wait for one node. More are lost, and the node is told so.
 const INBOX: usize = 4096;
@@ -34,7 +36,7 @@ const INBOX: usize = 4096;
 /// A backplane for hubs of one process: a node of it.
 ///
 /// It is for tests of what several nodes do, and for programs with several hubs over the same users. All nodes share a
-/// [`Log`]; by default that is a [`MemoryLog`]. It can [be told](Self::faults) to fail as a broker does.
+/// [`Log`]; by default that is a [`MemoryLog`]. [Histories of rooms](crate::RoomHistory) are in memory. It can [be told](Self::faults) to fail as a broker does.
 ///
 /// ```
 /// use ws_hub::{Hub, InProcess};
@@ -62,6 +64,7 @@ struct Shared<U> {
     log: Arc<dyn Log<U>>,
     directory: Mutex<Directory<U>>,
     nodes: Mutex<Nodes<U>>,
+    rooms: Mutex<RoomLogs<U>>,
     faults: Faults<U>,
 }
 
@@ -136,6 +139,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> InProcess<U> {
             log: Arc::new(log),
             directory: Mutex::new(Directory::new()),
             nodes: Mutex::new(nodes),
+            rooms: Mutex::new(RoomLogs::new()),
             faults: Faults::default(),
         }))
     }
@@ -182,6 +186,16 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> InProcess<U> {
         work: impl Future<Output = Result<T, LogError>> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, LogError>> {
         Box::pin(async move { self.shared.faults.call(self.node, call, work).await })
+    }
+
+    /// Returns how many there are.
+    fn push_to_others(&self, signal: &Signal<U>) -> usize {
+        let nodes: Vec<_> = lock(&self.shared.nodes).inboxes.keys().copied().collect();
+        let others: Vec<_> = nodes.into_iter().filter(|node| *node != self.node).collect();
+        for node in &others {
+            self.shared.push(*node, signal.clone());
+        }
+        others.len()
     }
 
     fn place(&self, connection: u64) -> Place {
@@ -462,14 +476,27 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
     }
 
     fn publish(&self, packet: Packet<U>) -> BoxFuture<'_, Result<usize, LogError>> {
+        self.call(Call::Publish, async move { Ok(self.push_to_others(&Signal::Packet(packet))) })
+    }
+
+    fn append_to_room<'a>(
+        &'a self,
+        append: &'a RoomAppend<'a, U>,
+    ) -> BoxFuture<'a, Result<RoomSent<U>, LogError>> {
         self.call(Call::Publish, async move {
-            let nodes: Vec<_> = lock(&self.shared.nodes).inboxes.keys().copied().collect();
-            let others: Vec<_> = nodes.into_iter().filter(|node| *node != self.node).collect();
-            for node in &others {
-                self.shared.push(*node, Signal::Packet(packet.clone()));
-            }
-            Ok(others.len())
+            let entry = lock(&self.shared.rooms).append(append);
+            let signal = Signal::RoomEntry { room: append.room.to_owned(), entry: entry.clone() };
+            Ok(RoomSent { entry, nodes: self.push_to_others(&signal) })
         })
+    }
+
+    fn read_room<'a>(
+        &'a self,
+        room: &'a str,
+        after: Option<Position>,
+        page: Page,
+    ) -> BoxFuture<'a, Result<RoomRead<U>, LogError>> {
+        self.call(Call::Read, async move { Ok(lock(&self.shared.rooms).read(room, after, page)) })
     }
 
     fn connections<'a>(&'a self, users: &'a [U]) -> BoxFuture<'a, Result<Vec<usize>, LogError>> {

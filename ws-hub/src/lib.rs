@@ -46,6 +46,7 @@
 //! - [`Delivery`]: what became of a message. [`Overflow`]: what happens when a client reads too slowly.
 //! - [`Login`]: a second connection of the same user. [`Event`]: who comes and goes. [`Stats`]: metrics.
 //! - [`Log`], [`MemoryLog`], [`Guarantee`]: the messages of users. [`Position`], [`framing`]: recovery after a reconnect.
+//! - [`RoomHistory`], [`Member::join_after`]: recovery in rooms.
 //! - [`Backplane`], [`InProcess`]: several hubs that act as one.
 //! - [`close_code`]: the codes with which a hub closes a connection.
 //!
@@ -101,6 +102,7 @@ mod directory;
 mod error;
 mod event;
 mod faults;
+mod feed;
 pub mod framing;
 mod hub;
 mod in_process;
@@ -112,6 +114,9 @@ mod memory;
 mod outgoing;
 mod position;
 mod registry;
+mod room;
+mod room_log;
+mod rooms;
 mod session;
 mod shared;
 mod stats;
@@ -140,4 +145,5 @@ pub use member::Member;
 pub use memory::MemoryLog;
 pub use outgoing::Outgoing;
 pub use position::{InvalidPosition, MessageId, Position, Resumed};
+pub use room::{Joined, RoomAppend, RoomEntry, RoomHistory, RoomRead, RoomSent};
 pub use stats::Stats;

@@ -10,6 +10,8 @@ use ws_core::{Closed, ConnectionId, Error, Message, Receiver, Sender};
 use crate::error::JoinError;
 use crate::hub::Hub;
 use crate::position::{Position, Resumed};
+use crate::room::Joined;
+use crate::rooms::Joining;
 use crate::session::Session;
 use crate::user::User;
 
@@ -133,7 +135,8 @@ where
         self.sender.send(message).await
     }
 
-    /// Puts the user into a room; as [`Hub::join`].
+    /// Puts the user into a room; as [`Hub::join`]. Of a room with a [history](crate::HubBuilder::room_history), this connection
+    /// gets the messages from now on, and other ones of the user do not because of this.
     ///
     /// # Errors
     ///
@@ -143,7 +146,56 @@ where
     ///
     /// As [`Hub::join`].
     pub async fn join(&self, room: &str) -> Result<bool, JoinError> {
-        self.hub.join(self.user(), room).await
+        let inner = &self.hub.inner;
+        if inner.history_of(room).is_none() {
+            return self.hub.join(self.user(), room).await;
+        }
+        Ok(inner.enter_room(self.user(), room, Joining::One(self.connection)).await?.is_new)
+    }
+
+    /// Puts the user into a room with a [history](crate::HubBuilder::room_history), for a client that knows the position of the
+    /// last message of the room that it has got. This connection is sent everything that came after that, and then what comes
+    /// from now on: in one order, and without gaps. For a client that says `None`, only what comes from now on.
+    ///
+    /// What was missed is sent with backpressure, past the hub's queue: this waits for the client to read. Messages from which
+    /// the user was [excepted](crate::Audience::except) are not sent. If something is no longer there, none of what was missed
+    /// is sent, and [`Joined::resumed`] says so, as it does for a room without a history.
+    ///
+    /// A message may come again if this connection has joined before: a client drops what is not after the last position that it
+    /// knows.
+    ///
+    /// ```
+    /// use ws_hub::{JoinError, Joined, Member, Position, Resumed};
+    ///
+    /// /// The client asks for it, with the position that it knows.
+    /// async fn join(member: &Member<u64>, room: &str, after: Option<Position>) -> Result<String, JoinError> {
+    ///     let joined = member.join_after(room, after).await?;
+    ///     Ok(match joined.resumed {
+    ///         Resumed::Fresh => "welcome".to_owned(),
+    ///         Resumed::Complete { missed } => format!("you have missed {missed} messages: here they were"),
+    ///         Resumed::Incomplete => "load the page again: some messages are gone".to_owned(),
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::join`]. If it fails in the midst of it, the client may have got a part of what it has missed. If the history is
+    /// removed before the client has read it, the connection is closed with
+    /// [`close_code::OVERFLOW`](crate::close_code::OVERFLOW).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, the user may be in the room, and the client may have got a part of what it
+    /// has missed.
+    pub async fn join_after(&self, room: &str, after: Option<Position>) -> Result<Joined, JoinError> {
+        let inner = &self.hub.inner;
+        if inner.history_of(room).is_none() {
+            let is_new = self.join(room).await?;
+            let resumed = after.map_or(Resumed::Fresh, |_| Resumed::Incomplete);
+            return Ok(Joined { is_new, resumed, position: None });
+        }
+        inner.join_after(&self.user, self.connection, &self.sender, room, after).await
     }
 
     /// Takes the user out of a room; as [`Hub::leave`].

@@ -30,9 +30,23 @@ pub(crate) struct Registry<U> {
 /// Users to send to. It is shared by all who send to them, until one comes or goes.
 pub(crate) type Users<U> = Arc<[Arc<User<U>>]>;
 
+/// Connections to send to, each user's together.
+pub(crate) type Listeners<U> = Arc<[(Arc<User<U>>, Vec<u64>)]>;
+
 struct Room<U> {
     members: HashSet<U>,
     users: OnceLock<Users<U>>,
+    /// Of a room with a history: the connections that have joined.
+    joined: HashMap<U, Vec<Joined>>,
+    listeners: OnceLock<Listeners<U>>,
+}
+
+/// A connection that has joined a room with a history.
+#[derive(Clone, Copy)]
+struct Joined {
+    connection: u64,
+    /// It is sent what it has missed, and gets nothing else until then.
+    is_late: bool,
 }
 
 struct Entry<U> {
@@ -126,10 +140,12 @@ impl<U: Clone + Eq + Hash> Registry<U> {
         // the name is in memory once
         let name = self.rooms.get_key_value(room).map_or_else(|| room.into(), |(name, _)| Arc::clone(name));
         entry.rooms.insert(Arc::clone(&name));
-        let room_entry = self
-            .rooms
-            .entry(name)
-            .or_insert_with(|| Room { members: HashSet::new(), users: OnceLock::new() });
+        let room_entry = self.rooms.entry(name).or_insert_with(|| Room {
+            members: HashSet::new(),
+            users: OnceLock::new(),
+            joined: HashMap::new(),
+            listeners: OnceLock::new(),
+        });
         room_entry.members.insert(id.clone());
         room_entry.users = OnceLock::new();
         self.tell(Event::Joined { user: id.clone(), room: room.to_owned() });
@@ -148,6 +164,9 @@ impl<U: Clone + Eq + Hash> Registry<U> {
         if let Some(entry) = self.rooms.get_mut(room) {
             entry.members.remove(id);
             entry.users = OnceLock::new();
+            if entry.joined.remove(id).is_some() {
+                entry.listeners = OnceLock::new();
+            }
             if entry.members.is_empty() {
                 self.emptied.extend(self.rooms.remove_entry(room).map(|(name, _)| name));
             }
@@ -172,6 +191,57 @@ impl<U: Clone + Eq + Hash> Registry<U> {
         }
     }
 
+    /// Connections of a user in a room with a history get what is sent to it, but for those that are late. Only those that are
+    /// `there` are remembered.
+    pub(crate) fn listen(&mut self, id: &U, room: &str, connections: &[u64], there: &[u64]) {
+        self.change_joined(id, room, |joined| {
+            joined.retain(|it| there.contains(&it.connection));
+            for &connection in connections {
+                if !joined.iter().any(|it| it.connection == connection) {
+                    joined.push(Joined { connection, is_late: false });
+                }
+            }
+        });
+    }
+
+    /// A connection is late: it gets nothing of the room until it is said to be [`on_time`](Self::on_time).
+    pub(crate) fn listen_late(&mut self, id: &U, room: &str, connection: u64, there: &[u64]) {
+        self.change_joined(id, room, |joined| {
+            joined.retain(|it| there.contains(&it.connection) && it.connection != connection);
+            joined.push(Joined { connection, is_late: true });
+        });
+    }
+
+    pub(crate) fn on_time(&mut self, id: &U, room: &str, connection: u64) {
+        self.change_joined(id, room, |joined| {
+            joined.iter_mut().filter(|it| it.connection == connection).for_each(|it| it.is_late = false);
+        });
+    }
+
+    /// A connection that is late has given up.
+    pub(crate) fn give_up(&mut self, id: &U, room: &str, connection: u64) {
+        self.change_joined(id, room, |joined| {
+            joined.retain(|it| it.connection != connection || !it.is_late);
+        });
+    }
+
+    fn change_joined(&mut self, id: &U, room: &str, change: impl FnOnce(&mut Vec<Joined>)) {
+        if let Some(room) = self.rooms.get_mut(room).filter(|room| room.members.contains(id)) {
+            change(room.joined.entry(id.clone()).or_default());
+            room.listeners = OnceLock::new();
+        }
+    }
+
+    /// The connections that get what is sent to a room with a history.
+    pub(crate) fn listeners(&self, room: &str) -> Listeners<U> {
+        let Some(room) = self.rooms.get(room) else { return Arc::new([]) };
+        let of_user = |(id, joined): (&U, &Vec<Joined>)| {
+            let connections = joined.iter().filter(|it| !it.is_late).map(|it| it.connection);
+            Some((self.get(id)?, connections.collect()))
+        };
+        Arc::clone(room.listeners.get_or_init(|| room.joined.iter().filter_map(of_user).collect()))
+    }
+
     /// Rooms that nobody is in any more since the last call.
     pub(crate) fn take_emptied(&mut self) -> Vec<Arc<str>> {
         let rooms = &self.rooms;
@@ -194,6 +264,10 @@ impl<U: Clone + Eq + Hash> Registry<U> {
 
     pub(crate) fn members(&self, room: &str) -> impl Iterator<Item = &U> {
         self.rooms.get(room).into_iter().flat_map(|room| &room.members)
+    }
+
+    pub(crate) fn has_room(&self, room: &str) -> bool {
+        self.rooms.contains_key(room)
     }
 
     pub(crate) fn rooms(&self) -> impl Iterator<Item = &str> {

@@ -20,6 +20,7 @@ use crate::backplane::{Ack, Held, Packet, Sent, Signal, Standing};
 use crate::close_code;
 use crate::config::Config;
 use crate::delivery::{Delivery, DropReason, Reach};
+use crate::feed::Feeds;
 use crate::log::{Append, Appended, LogError, Read};
 use crate::mailbox::{Hands, Mailbox, Offered};
 use crate::position::{MessageId, Position};
@@ -42,6 +43,7 @@ pub(crate) struct Inner<U> {
     /// Raised when there is one less.
     pub(crate) left: Notify,
     pub(crate) last_connection: AtomicU64,
+    pub(crate) feeds: Feeds,
     /// The task that takes what other nodes signal.
     listener: OnceLock<AbortHandle>,
 }
@@ -73,6 +75,7 @@ where
             attached: AtomicUsize::new(0),
             left: Notify::new(),
             last_connection: AtomicU64::new(0),
+            feeds: Feeds::new(),
             listener: OnceLock::new(),
         })
     }
@@ -112,6 +115,11 @@ where
         for room in emptied {
             self.config.engine.unwatch(room);
         }
+        self.forget_feeds(emptied.iter().map(|room| &**room));
+    }
+
+    pub(crate) fn forget_feeds<'a>(&self, rooms: impl IntoIterator<Item = &'a str>) {
+        self.feeds.forget(rooms, |room| !self.read().has_room(room));
     }
 
     /// Calls `work` with what mailboxes of this user need.
@@ -128,7 +136,7 @@ where
     }
 
     /// What goes to connections for a message of the log.
-    fn framed(&self, position: &Position, message: PreparedMessage) -> PreparedMessage {
+    pub(crate) fn framed(&self, position: &Position, message: PreparedMessage) -> PreparedMessage {
         match &self.config.framing {
             Some(framing) => PreparedMessage::new(framing(position, message.message())),
             None => message,
@@ -277,7 +285,7 @@ where
     /// Sends a message to a user, whose hub keeps none.
     async fn send_unlogged(&self, id: &U, message: &PreparedMessage) -> Delivery {
         let Some(user) = self.read().get(id) else { return Delivery::Dropped(DropReason::Offline) };
-        let tally = self.offer_until_known(&user, message).await;
+        let tally = self.offer_until_known(&user, message, None).await;
         match tally {
             Tally { taken: 0, too_large: true, .. } => Delivery::Dropped(DropReason::TooLarge),
             Tally { taken: 0, refused: 0, .. } => Delivery::Dropped(DropReason::Offline),
@@ -288,9 +296,14 @@ where
 
     /// Offers a message to the connections of a user that are there. Where one is full, waits until it is known whether its
     /// client reads: for a turn of its task.
-    async fn offer_until_known(&self, user: &User<U>, message: &PreparedMessage) -> Tally {
+    async fn offer_until_known(
+        &self,
+        user: &User<U>,
+        message: &PreparedMessage,
+        only: Option<&[u64]>,
+    ) -> Tally {
         let mut tally = Tally::default();
-        let mut waiting = self.offer(user, message, None, &mut tally);
+        let mut waiting = self.offer(user, message, only, &mut tally);
         while !waiting.is_empty() {
             self.until_clear(user).await;
             waiting = self.offer(user, message, Some(&waiting), &mut tally);
@@ -298,9 +311,16 @@ where
         tally
     }
 
+    /// Offers a message to some connections of a user. Returns how many take it.
+    pub(crate) async fn offer_to(&self, user: &User<U>, message: &PreparedMessage, only: &[u64]) -> usize {
+        let tally = self.offer_until_known(user, message, Some(only)).await;
+        self.counters.dropped.add(tally.refused);
+        tally.taken
+    }
+
     /// Offers a message to the connections of a user, or to some of them. Returns those that are full, and whose client may
     /// read.
-    fn offer(
+    pub(crate) fn offer(
         &self,
         user: &User<U>,
         message: &PreparedMessage,
@@ -380,14 +400,24 @@ where
                 crowded.push((user, waiting));
             }
         }
+        self.offer_again(message, crowded, &mut tally).await;
+        self.counters.dropped.add(tally.refused);
+        tally.taken
+    }
+
+    /// Offers a message to connections that were full, when it is known of each whether its client reads.
+    pub(crate) async fn offer_again(
+        &self,
+        message: &PreparedMessage,
+        crowded: Vec<(&Arc<User<U>>, Vec<u64>)>,
+        tally: &mut Tally,
+    ) {
         for (user, mut waiting) in crowded {
             while !waiting.is_empty() {
                 self.until_clear(user).await;
-                waiting = self.offer(user, message, Some(&waiting), &mut tally);
+                waiting = self.offer(user, message, Some(&waiting), tally);
             }
         }
-        self.counters.dropped.add(tally.refused);
-        tally.taken
     }
 
     /// Closes the connections of a user that are here. Returns how many there were.
@@ -483,6 +513,11 @@ where
                     });
                 }
             }
+            Signal::RoomEntry { room, entry } => {
+                // others may be before it
+                let hub = Arc::clone(self);
+                tokio::spawn(async move { hub.hear_of(&room, &entry).await });
+            }
             Signal::Packet(Packet { room, except, message }) => {
                 self.fan_out(room.as_deref(), &except, &PreparedMessage::new(message)).await;
             }
@@ -508,6 +543,7 @@ where
         for batch in held.collect::<Vec<_>>().chunks(ASSERTED) {
             self.reassert(batch).await;
         }
+        self.resync_rooms().await;
     }
 
     async fn reassert(&self, batch: &[(Arc<User<U>>, u64, u64, u64)]) {
@@ -553,9 +589,9 @@ struct SentNow<U> {
 
 /// What became of a message that was offered to connections.
 #[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    taken: usize,
-    refused: usize,
+pub(crate) struct Tally {
+    pub(crate) taken: usize,
+    pub(crate) refused: usize,
     too_large: bool,
 }
 

@@ -15,5 +15,6 @@ mod offline;
 mod overflow;
 mod races;
 mod recovery;
+mod room_history;
 mod rooms;
 mod support;

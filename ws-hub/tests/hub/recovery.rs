@@ -258,7 +258,7 @@ async fn the_greeting_comes_before_messages_of_the_hub_and_of_the_handler() {
                     })
                     .await
             };
-            testing::accept(&layer, server, handler).await
+            testing::accept(&layer, server, handler).await;
         });
         let mut client = testing::client(stream);
         assert_eq!(text(&mut client).await, "Fresh");
@@ -376,7 +376,7 @@ async fn burst(hub: Hub<u64>) {
         let (attaching, layer) = (hub.clone(), layer.clone());
         let task = tokio::spawn(async move {
             let handler = async move |socket| attaching.attach_after(ANNA, socket, last, drops_all).await;
-            testing::accept(&layer, server, handler).await
+            testing::accept(&layer, server, handler).await;
         });
         let mut client = testing::client(stream);
         let greeting = text(&mut client).await;
@@ -384,7 +384,7 @@ async fn burst(hub: Hub<u64>) {
         let sent_by = hub.clone();
         sending
             .get_or_insert_with(|| tokio::spawn(async move { send_all(&sent_by, ANNA, 0..MESSAGES).await }));
-        for _ in 0..1 + round % 23 {
+        for _ in 0..=round % 23 {
             let (position, message) = parse(&text(&mut client).await);
             assert!(last.is_none_or(|last| position.number == last.number + 1), "{position} after {last:?}");
             last = Some(position);
