@@ -1,12 +1,18 @@
 //! The example `chat`: who is let in, and what its clients and it say to each other.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::io::{copy_bidirectional, duplex};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
+use ws_core::client::{Backoff, Client as WebSocketClient};
 use ws_tests::{Client, Request, Response};
 
 use crate::support::{DEADLINE, Example};
@@ -207,4 +213,67 @@ async fn who_comes_back_with_a_position_of_another_log_is_told_that_something_ma
     // nonsense is no position
     let mut nonsense = Chat::after(&example, &anna, "%22%3E").await;
     assert_ne!(nonsense.next().await["type"], "incomplete");
+}
+
+#[tokio::test]
+async fn a_client_that_reconnects_gets_each_message_once_and_in_order() {
+    const MESSAGES: usize = 60;
+    let example = Example::start("chat");
+    let (anna, bea) = (sign_in(&example, "anna").await, sign_in(&example, "bea").await);
+    let position = Arc::new(Mutex::new(None::<String>));
+    let (opened, mut cables) = mpsc::unbounded_channel();
+    let address = example.address();
+    let mut socket = WebSocketClient::new()
+        .header("cookie", &*bea)
+        .reconnecting(example.socket())
+        .backoff(Backoff::new().max(Duration::from_millis(50)))
+        .resume("after", {
+            let position = Arc::clone(&position);
+            move || position.lock().expect("nobody panics with it").clone()
+        })
+        .over(move || {
+            let (address, opened) = (address.clone(), opened.clone());
+            async move {
+                let mut server = TcpStream::connect(address).await?;
+                let (near, mut far) = duplex(1024);
+                let cable = tokio::spawn(async move { copy_bidirectional(&mut far, &mut server).await });
+                let _ = opened.send(cable.abort_handle());
+                Ok(near)
+            }
+        })
+        .start();
+    let mut writer = Chat::with(&example, &anna).await;
+    let writing = tokio::spawn(async move {
+        for n in 0..MESSAGES {
+            writer
+                .say(&json!({ "type": "tell", "n": n, "user": "bea", "text": n.to_string() }).to_string())
+                .await;
+        }
+        for _ in 0..MESSAGES {
+            writer.hear("sent").await;
+        }
+    });
+    let number =
+        |position: &str| position.split_once('.').expect("a position").0.parse::<u64>().expect("a number");
+    let (mut got, mut cuts) = (Vec::new(), 0);
+    while got.len() < MESSAGES {
+        let message =
+            timeout(DEADLINE, socket.recv()).await.expect("a message in time").expect("not the end");
+        let message: Value = serde_json::from_str(message.as_text().expect("a text")).expect("JSON");
+        assert_ne!(message["type"], "incomplete");
+        let Some(new) = message["position"].as_str() else { continue };
+        let mut last = position.lock().expect("nobody panics with it");
+        if last.as_deref().is_some_and(|last| number(new) <= number(last)) {
+            continue;
+        }
+        *last = Some(new.to_owned());
+        got.push(message["text"].as_str().expect("a text").to_owned());
+        if got.len() % 10 == 5 {
+            cables.try_recv().expect("a connection").abort();
+            cuts += 1;
+        }
+    }
+    writing.await.expect("all is written");
+    assert_eq!(got, (0..MESSAGES).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(cuts, 6);
 }

@@ -5,6 +5,7 @@
 
 mod backplane;
 mod endings;
+mod engines;
 mod events;
 mod guarantees;
 mod handlers;
