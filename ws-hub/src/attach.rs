@@ -93,6 +93,49 @@ where
     /// hub [writes them](crate::HubBuilder::framed). It tells the last one in the query of its URL, or in its first message.
     /// It needs not be trusted: with a wrong one it only gets what anyone would who has logged in as this user.
     ///
+    /// How long a client may be away is up to the log, such as [`MemoryLog::history`](crate::MemoryLog::history): when the log
+    /// has forgotten the user, nobody knows whether something was missed, and the client is told that it may have.
+    ///
+    /// ```
+    /// use ws_core::{Error, Message, WebSocket, testing};
+    /// use ws_hub::{Hub, Member, Position, Resumed, framing};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let hub = Hub::<u64>::builder()
+    ///     .framed(framing::prefix)
+    ///     .greeting(|resumed| (*resumed == Resumed::Incomplete).then(|| Message::text("load the page again")))
+    ///     .build();
+    ///
+    /// // on a server, `after` is what the client says: `query.after.and_then(|after| after.parse().ok())`
+    /// let connect = |after: Option<Position>| {
+    ///     let hub = hub.clone();
+    ///     testing::connect(async move |socket: WebSocket| {
+    ///         let handler = async |mut member: Member<u64>| {
+    ///             while let Some(message) = member.recv().await {
+    ///                 message?;
+    ///             }
+    ///             Ok::<_, Error>(())
+    ///         };
+    ///         hub.attach_after(7, socket, after, handler).await
+    ///     })
+    /// };
+    /// for news in ["one", "two"] {
+    ///     hub.send(&7, news).await;
+    /// }
+    /// let mut client = connect(None);
+    /// let first = client.recv().await.unwrap()?;
+    /// let (position, news) = first.as_text().unwrap().split_once('\n').unwrap();
+    /// assert_eq!(news, "one");
+    /// drop(client);
+    ///
+    /// // whatever the server believes that this client has got
+    /// let mut client = connect(Some(position.parse().unwrap()));
+    /// assert!(client.recv().await.unwrap()?.as_text().unwrap().ends_with("\ntwo"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`attach_with`](Self::attach_with).

@@ -135,6 +135,9 @@ where
     /// they were not in it before. A room exists as long as somebody is in it. A user is in it until they leave or their last
     /// connection ends; a login that replaces another one does not change that.
     ///
+    /// Of a room with a [history](crate::HubBuilder::room_history), only the connections that they have now get messages: later
+    /// ones [join](crate::Member::join_after) themselves.
+    ///
     /// With a backplane, it is ready when messages of other nodes come.
     ///
     /// # Errors
@@ -366,6 +369,7 @@ mod tests {
     use ws_core::testing;
 
     use super::*;
+    use crate::room::RoomHistory;
 
     /// Lets all tasks run until they wait.
     async fn settle() {
@@ -374,7 +378,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_left_of_users_who_are_gone() {
-        let hub = Hub::<u64>::builder().max_connections(20).build();
+        let history = RoomHistory::new(10, Duration::from_secs(1));
+        let hub = Hub::<u64>::builder()
+            .max_connections(20)
+            .room_history(move |room| (room == "kept").then_some(history))
+            .build();
         for round in 0..3 {
             let mut clients = Vec::new();
             for user in 0..30 {
@@ -382,6 +390,8 @@ mod tests {
                 clients.push(testing::connect(async move |socket| attaching.attach(user % 25, socket).await));
                 settle().await;
                 let _ = hub.join(&user, "room").await;
+                let _ = hub.join(&user, "kept").await;
+                let _ = hub.room("kept").send("message").await;
                 let _ = hub.send(&user, "message").await;
                 let _ = hub.send(&(1000 + user), "to nobody").await;
             }
@@ -393,6 +403,7 @@ mod tests {
             sleep(Duration::from_secs(60)).await;
             assert_eq!(hub.inner.read().everyone().len(), 0);
             assert_eq!((hub.inner.read().counts(), hub.rooms()), ((0, 0, 0), vec![]));
+            assert_eq!(hub.inner.feeds.all().len(), 0);
             assert_eq!(hub.inner.attached.load(Ordering::SeqCst), 0);
             assert_eq!(Arc::strong_count(&hub.inner), 1);
         }

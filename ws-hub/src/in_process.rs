@@ -36,7 +36,8 @@ const INBOX: usize = 4096;
 /// A backplane for hubs of one process: a node of it.
 ///
 /// It is for tests of what several nodes do, and for programs with several hubs over the same users. All nodes share a
-/// [`Log`]; by default that is a [`MemoryLog`]. [Histories of rooms](crate::RoomHistory) are in memory. It can [be told](Self::faults) to fail as a broker does.
+/// [`Log`]; by default that is a [`MemoryLog`]. [Histories of rooms](crate::RoomHistory) are in memory, whatever the log is. It
+/// can [be told](Self::faults) to fail as a broker does.
 ///
 /// ```
 /// use ws_hub::{Hub, InProcess};

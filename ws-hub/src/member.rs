@@ -161,6 +161,9 @@ where
     /// the user was [excepted](crate::Audience::except) are not sent. If something is no longer there, none of what was missed
     /// is sent, and [`Joined::resumed`] says so, as it does for a room without a history.
     ///
+    /// Use it for all connections that may have missed something, and not [`Hub::join`] for their users: a connection that gets
+    /// live messages first shows a later position than that of what it has missed.
+    ///
     /// A message may come again if this connection has joined before: a client drops what is not after the last position that it
     /// knows.
     ///

@@ -47,7 +47,7 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// A place in the log of a user: the number of a message, and its id.
+/// A place in the log of a user, or in the [history](crate::RoomHistory) of a room: the number of a message, and its id.
 ///
 /// The numbers of one log are 1, 2, 3 …, without holes. The id tells whether a log still is the one that the position was
 /// taken from: a log that was lost and grew again has the same numbers, but other ids. So a client that remembers the

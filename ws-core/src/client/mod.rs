@@ -82,6 +82,8 @@
 //! - Messages that are sent between two connections wait in a bounded queue. They are sent once, in order, after
 //!   [`Reconnect::on_connect`] has restored the state of the session. If a connection breaks, the messages that it had taken
 //!   may be lost: if that matters, let the other side acknowledge them.
+//! - Messages that the server sends meanwhile are missed, unless it keeps them and is told where to go on:
+//!   [`Reconnect::resume`].
 //! - [`ReconnectingWebSocket::states`] shows what it is doing. [`Reconnect::on_response`] gets the server's answer to each
 //!   handshake.
 //!
