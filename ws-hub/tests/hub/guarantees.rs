@@ -58,6 +58,25 @@ async fn live_messages_come_again_unless_they_are_confirmed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_closes_in_order_confirms_nothing_by_that() {
+    for has_read in [true, false] {
+        let (builder, log) = at_least_once();
+        let hub = builder.build();
+        let mut client = scripted(&hub, ANNA).await;
+        client.pongs = false;
+        assert_eq!(hub.send(&ANNA, "unconfirmed").await, Delivery::Sent(1));
+        if has_read {
+            assert_eq!(client.text().await, "unconfirmed");
+        }
+        client.close(1001).await;
+        client.rest().await;
+        settle().await;
+        assert_eq!(log.texts(ANNA), ["unconfirmed"]);
+        assert_eq!(text(&mut login(&hub, ANNA).await).await, "unconfirmed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_flow_while_they_are_confirmed() {
     for builder in [Hub::builder(), Hub::builder().log(TestLog::default()), Hub::builder().without_log()] {
         let hub = builder.guarantee(Guarantee::AtLeastOnce).build();

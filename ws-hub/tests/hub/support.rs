@@ -99,6 +99,10 @@ impl Scripted {
         self.write(0x81, text.as_bytes()).await;
     }
 
+    pub(crate) async fn close(&mut self, code: u16) {
+        self.write(0x88, &code.to_be_bytes()).await;
+    }
+
     /// The next frame; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         soon(async {
