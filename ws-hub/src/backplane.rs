@@ -177,6 +177,92 @@ pub trait Backplane<U>: Send + Sync + 'static {
     }
 }
 
+impl<U, B: Backplane<U> + ?Sized> Backplane<U> for Arc<B> {
+    fn node(&self) -> NodeId {
+        (**self).node()
+    }
+
+    fn durability(&self) -> Durability {
+        (**self).durability()
+    }
+
+    fn signals(&self) -> BoxStream<'static, Signal<U>> {
+        (**self).signals()
+    }
+
+    fn append<'a>(&'a self, batch: &'a [Append<'a, U>]) -> BoxFuture<'a, Vec<Result<Sent, LogError>>> {
+        (**self).append(batch)
+    }
+
+    fn read<'a>(&'a self, user: &'a U, after: After, page: Page) -> BoxFuture<'a, Result<Read, LogError>> {
+        (**self).read(user, after, page)
+    }
+
+    fn acknowledge<'a>(&'a self, batch: &'a [Ack<'a, U>]) -> BoxFuture<'a, Vec<Result<Acked, LogError>>> {
+        (**self).acknowledge(batch)
+    }
+
+    fn login<'a>(&'a self, login: &'a LoginRequest<'a, U>) -> BoxFuture<'a, Result<LoggedIn, LoginError>> {
+        (**self).login(login)
+    }
+
+    fn logout<'a>(&'a self, batch: &'a [Logout<'a, U>]) -> BoxFuture<'a, Result<(), LogError>> {
+        (**self).logout(batch)
+    }
+
+    fn reassert<'a>(&'a self, held: &'a [Held<'a, U>]) -> BoxFuture<'a, Result<Vec<Standing>, LogError>> {
+        (**self).reassert(held)
+    }
+
+    fn close<'a>(&'a self, user: &'a U, frame: &'a CloseFrame) -> BoxFuture<'a, Result<usize, LogError>> {
+        (**self).close(user, frame)
+    }
+
+    fn publish(&self, packet: Packet<U>) -> BoxFuture<'_, Result<usize, LogError>> {
+        (**self).publish(packet)
+    }
+
+    fn watch<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<(), LogError>> {
+        (**self).watch(room)
+    }
+
+    fn unwatch(&self, room: &str) {
+        (**self).unwatch(room);
+    }
+
+    fn connections<'a>(&'a self, users: &'a [U]) -> BoxFuture<'a, Result<Vec<usize>, LogError>> {
+        (**self).connections(users)
+    }
+
+    fn online<'a>(
+        &'a self,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Online<U>, LogError>> {
+        (**self).online(after, limit)
+    }
+
+    fn health(&self) -> Health {
+        (**self).health()
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        (**self).leave()
+    }
+
+    fn is_immediate(&self) -> bool {
+        (**self).is_immediate()
+    }
+
+    fn append_now(&self, append: &Append<'_, U>) -> Option<Sent> {
+        (**self).append_now(append)
+    }
+
+    fn acknowledge_now(&self, ack: &Ack<'_, U>) -> Option<Acked> {
+        (**self).acknowledge_now(ack)
+    }
+}
+
 /// What became of a message that was appended.
 ///
 /// ```
@@ -348,9 +434,20 @@ pub struct Logout<'a, U> {
     pub user: &'a U,
     /// The number of the connection on this node.
     pub connection: u64,
-    /// The last message that was sent, if later ones were acknowledged before they were: they are given back, unless the user
-    /// has logged in once more.
-    pub unsent_after: Option<u64>,
+    /// What it has acknowledged before it was sent, and then not sent. It is given back, but for what the user has got
+    /// elsewhere, once, however often the logout is repeated.
+    pub unsent: Option<Unsent>,
+}
+
+/// Messages that were acknowledged, or may have been, and not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    /// The number of the message before the first one.
+    pub after: u64,
+    /// Those up to this one are acknowledged, as far as the node knows.
+    pub acknowledged: u64,
+    /// Those up to this one may be.
+    pub upto: u64,
 }
 
 /// Messages of a login have arrived.

@@ -8,10 +8,14 @@ use std::hash::Hash;
 
 use ws_core::CloseFrame;
 
+use crate::backplane::Unsent;
 use crate::position::Position;
 
 /// Kicks that are remembered, for connections that have not heard of them.
 const FENCES: usize = 1024;
+
+/// Logouts that gave messages back and are remembered, in case that they are repeated.
+const GIVEN_BACK: usize = 1024;
 
 /// A connection, by the number of its node and its own there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +28,8 @@ pub(crate) struct Directory<U> {
     users: HashMap<U, Logins>,
     last_login: u64,
     fences: VecDeque<(U, u64, CloseFrame)>,
+    /// Connections that have given back what they did not send.
+    given_back: VecDeque<Place>,
 }
 
 struct Logins {
@@ -55,6 +61,31 @@ pub(crate) struct Begun {
     pub(crate) is_covered: bool,
 }
 
+/// What was read for a login.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct First {
+    /// What was read comes after this message.
+    pub(crate) after: u64,
+    /// Up to where all is delivered, as the log says.
+    pub(crate) cursor: u64,
+    pub(crate) top: Option<Position>,
+    /// Whether the client has got everything up to `after`, it says.
+    pub(crate) goes_on: bool,
+}
+
+/// A login gets messages.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Started {
+    /// It starts after this one.
+    pub(crate) start: u64,
+    /// Another login that starts elsewhere now.
+    pub(crate) restock: Option<Restock>,
+}
+
+/// A login is over. With the frame if the user was disconnected.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Over(pub(crate) Option<CloseFrame>);
+
 /// The user has as many logins as they may have.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
@@ -78,7 +109,40 @@ pub(crate) enum Verdict {
     Gone(Option<CloseFrame>),
 }
 
+/// A login that a node holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asserted {
+    pub(crate) number: u64,
+    pub(crate) place: Place,
+    /// Up to where it has acknowledged.
+    pub(crate) confirmed: u64,
+    /// Up to where all is delivered, as the log says.
+    pub(crate) cursor: u64,
+    pub(crate) limit: Option<usize>,
+    pub(crate) replace: bool,
+}
+
+/// How it is with a login that a node holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Reasserted {
+    pub(crate) verdict: Verdict,
+    /// Another login that starts elsewhere now.
+    pub(crate) restock: Option<Restock>,
+    /// The nodes of the logins that went for it.
+    pub(crate) replaced: Vec<usize>,
+}
+
+impl Reasserted {
+    fn only(verdict: Verdict) -> Self {
+        Self { verdict, restock: None, replaced: Vec::new() }
+    }
+}
+
 impl Logins {
+    fn new(cursor: u64) -> Self {
+        Self { cursor, has_given_back: false, known: None, logins: Vec::with_capacity(1) }
+    }
+
     fn find(&mut self, number: u64) -> Option<&mut Login> {
         self.logins.iter_mut().find(|login| login.number == number)
     }
@@ -98,15 +162,18 @@ impl Logins {
         }
     }
 
-    /// Moves the cursor back, unless another login has brought what comes after it.
-    fn give_back(&mut self, number: u64) -> bool {
-        let has_other = |login: &Login| {
-            login.start.is_some_and(|start| start <= number) && login.confirmed >= self.cursor
+    /// Moves the cursor back to what was not sent, unless another login has brought that. What came after it must be known to
+    /// those who are there: else they would get it twice.
+    fn give_back(&mut self, unsent: Unsent) -> bool {
+        let Unsent { after, upto, .. } = unsent;
+        let has_brought = |from: u64| {
+            let mut logins = self.logins.iter();
+            logins.any(|it| it.start.is_some_and(|start| start <= from) && it.confirmed >= self.cursor)
         };
-        if self.cursor <= number || self.logins.iter().any(has_other) {
+        if self.cursor <= after || has_brought(after) || (self.cursor > upto && !has_brought(upto)) {
             return false;
         }
-        self.cursor = number;
+        self.cursor = after;
         self.has_given_back = true;
         true
     }
@@ -125,7 +192,7 @@ impl Logins {
 
 impl<U: Clone + Eq + Hash> Directory<U> {
     pub(crate) fn new() -> Self {
-        Self { users: HashMap::new(), last_login: 0, fences: VecDeque::new() }
+        Self { users: HashMap::new(), last_login: 0, fences: VecDeque::new(), given_back: VecDeque::new() }
     }
 
     /// Lets a login in, in place of others if `replace` says so. Its first messages are to be read, and then
@@ -137,12 +204,7 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         limit: Option<usize>,
         replace: bool,
     ) -> Result<Begun, TooMany> {
-        let entry = self.users.entry(user.clone()).or_insert_with(|| Logins {
-            cursor: 0,
-            has_given_back: false,
-            known: None,
-            logins: Vec::with_capacity(1),
-        });
+        let entry = self.users.entry(user.clone()).or_insert_with(|| Logins::new(0));
         if let Some(login) = entry.logins.iter().find(|login| login.place == place) {
             // the answer to an earlier call was lost
             let number = login.number;
@@ -166,47 +228,71 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         Ok(Begun { number, replaced, is_covered })
     }
 
-    /// The first messages of a login are read: it starts after the message `start`, and the cursor is at least at `cursor`.
-    /// Returns whether it still is one, and who starts elsewhere now.
-    pub(crate) fn start(
-        &mut self,
-        user: &U,
-        number: u64,
-        start: u64,
-        cursor: u64,
-        top: Option<Position>,
-    ) -> (bool, Option<Restock>) {
-        let Some(entry) = self.users.get_mut(user) else { return (false, None) };
-        if !entry.has_given_back {
-            entry.cursor = entry.cursor.max(cursor);
+    /// The first messages of a login were read. Returns where it starts, and who else starts elsewhere now.
+    pub(crate) fn start(&mut self, user: &U, number: u64, first: &First) -> Result<Started, Over> {
+        let over = self.over(user, number);
+        let Some(entry) = self.users.get_mut(user) else { return Err(over) };
+        // what a client says that it has got is never given back
+        if !entry.has_given_back || first.goes_on {
+            entry.cursor = entry.cursor.max(first.cursor);
         }
-        entry.known = later(entry.known, top);
-        let Some(login) = entry.find(number) else { return (false, None) };
+        entry.known = later(entry.known, first.top);
+        let cursor = entry.cursor;
+        let Some(login) = entry.find(number) else { return Err(over) };
+        // what others have acknowledged may have been under way to the log when it was read
+        let start = if first.goes_on { first.after } else { first.after.max(cursor) };
         login.start = Some(start);
         login.confirmed = start;
         entry.advance();
-        (true, entry.cover())
+        Ok(match entry.cover() {
+            Some(restock) if restock.login == number => Started { start: restock.from, restock: None },
+            restock => Started { start, restock },
+        })
     }
 
-    /// A login is over. If it has acknowledged messages after `unsent_after` that it did not send, and nobody else has brought
-    /// them to the user, the cursor goes back. Returns whether it did, and who starts elsewhere now.
+    /// A login is over. If it has acknowledged messages that it did not send, and nobody else has brought them to the user, the
+    /// cursor goes back; `cursor` is where the log has it. Returns whether it did, and who starts elsewhere now. If it did, the
+    /// log is to be told, and then [`given_back`](Self::given_back) called.
     pub(crate) fn end(
         &mut self,
         user: &U,
         place: Place,
-        unsent_after: Option<u64>,
+        unsent: Option<Unsent>,
+        cursor: u64,
     ) -> (bool, Option<Restock>) {
-        let Some(entry) = self.users.get_mut(user) else { return (unsent_after.is_some(), None) };
-        let at = entry.logins.iter().position(|login| login.place == place);
-        if let Some(at) = at {
-            entry.logins.remove(at);
+        let unsent = unsent.filter(|_| !self.given_back.contains(&place));
+        if !self.users.contains_key(user) {
+            // its login went before; nobody has got anything since, if the cursor is still where it was
+            let is_there = |it: &Unsent| it.after < cursor && (it.acknowledged..=it.upto).contains(&cursor);
+            let Some(Unsent { after, .. }) = unsent.filter(is_there) else { return (false, None) };
+            let entry = Logins { has_given_back: true, ..Logins::new(after) };
+            self.users.insert(user.clone(), entry);
+            return (true, None);
         }
-        let gives_back = unsent_after.is_some_and(|number| entry.give_back(number));
+        let Some(entry) = self.users.get_mut(user) else { return (false, None) };
+        entry.logins.retain(|login| login.place != place);
+        let gives_back = unsent.is_some_and(|unsent| {
+            // a logout that failed when the log was told is repeated
+            entry.cursor == unsent.after && entry.has_given_back || entry.give_back(unsent)
+        });
         let restock = entry.cover();
-        if entry.logins.is_empty() {
+        if entry.logins.is_empty() && !gives_back {
             self.users.remove(user);
         }
         (gives_back, restock)
+    }
+
+    /// The log has what a login gave back. Returns where the cursor is now, which may have moved since.
+    pub(crate) fn given_back(&mut self, user: &U, place: Place) -> Option<u64> {
+        if self.given_back.len() == GIVEN_BACK {
+            self.given_back.pop_front();
+        }
+        self.given_back.push_back(place);
+        let cursor = self.users.get(user)?.cursor;
+        if self.users[user].logins.is_empty() {
+            self.users.remove(user);
+        }
+        Some(cursor)
     }
 
     /// All logins of a node are over, as when its process is gone.
@@ -232,9 +318,14 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         (entry.logins.iter().map(|login| login.place.node).collect(), upto)
     }
 
-    fn gone(&self, user: &U, number: u64) -> Verdict {
+    /// With what a login ended that there is no more.
+    fn over(&self, user: &U, number: u64) -> Over {
         let fence = self.fences.iter().rev().find(|(of, upto, _)| of == user && *upto >= number);
-        Verdict::Gone(fence.map(|(.., frame)| frame.clone()))
+        Over(fence.map(|(.., frame)| frame.clone()))
+    }
+
+    fn gone(&self, user: &U, number: u64) -> Verdict {
+        Verdict::Gone(self.over(user, number).0)
     }
 
     /// A login has brought everything up to a message to its user.
@@ -250,38 +341,32 @@ impl<U: Clone + Eq + Hash> Directory<U> {
     }
 
     /// A node holds this login, and may have missed something. Puts it back where it went only because the node was thought to
-    /// be gone. Returns where it starts now, and who else starts elsewhere.
-    pub(crate) fn reassert(
-        &mut self,
-        user: &U,
-        number: u64,
-        place: Place,
-        confirmed: u64,
-        limit: Option<usize>,
-        replace: bool,
-    ) -> (Verdict, Option<Restock>) {
+    /// be gone: older ones go for it if `replace` says so.
+    pub(crate) fn reassert(&mut self, user: &U, asserted: &Asserted) -> Reasserted {
+        let &Asserted { number, place, confirmed, cursor, limit, replace } = asserted;
         if let Some(start) = self.users.get_mut(user).and_then(|entry| entry.find(number)?.start) {
-            return (Verdict::StartsAt(start), None);
+            return Reasserted::only(Verdict::StartsAt(start));
         }
         if let Verdict::Gone(Some(frame)) = self.gone(user, number) {
-            return (Verdict::Gone(Some(frame)), None);
+            return Reasserted::only(Verdict::Gone(Some(frame)));
         }
-        let entry = self.users.entry(user.clone()).or_insert_with(|| Logins {
-            cursor: confirmed,
-            has_given_back: false,
-            known: None,
-            logins: Vec::with_capacity(1),
-        });
+        let entry = self.users.entry(user.clone()).or_insert_with(|| Logins::new(cursor));
         let is_outranked = replace && entry.logins.iter().any(|login| login.number > number);
         if is_outranked || limit.is_some_and(|limit| entry.logins.len() >= limit) {
-            return (Verdict::Gone(None), None);
+            return Reasserted::only(Verdict::Gone(None));
+        }
+        let mut replaced = Vec::new();
+        if replace {
+            // older ones that were put back before this one
+            replaced.extend(entry.logins.drain(..).map(|login| login.place.node));
         }
         let at = entry.logins.partition_point(|login| login.number < number);
         entry.logins.insert(at, Login { number, place, start: Some(confirmed), confirmed });
-        let restock = entry.cover();
-        match restock {
-            Some(restock) if restock.login == number => (Verdict::StartsAt(restock.from), None),
-            other => (Verdict::StartsAt(confirmed), other),
+        match entry.cover() {
+            Some(restock) if restock.login == number => {
+                Reasserted { verdict: Verdict::StartsAt(restock.from), restock: None, replaced }
+            }
+            restock => Reasserted { verdict: Verdict::StartsAt(confirmed), restock, replaced },
         }
     }
 
@@ -310,7 +395,7 @@ impl<U: Clone + Eq + Hash> Directory<U> {
     }
 
     pub(crate) fn users(&self) -> impl Iterator<Item = &U> {
-        self.users.keys()
+        self.users.iter().filter(|(_, entry)| !entry.logins.is_empty()).map(|(user, _)| user)
     }
 }
 

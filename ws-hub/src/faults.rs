@@ -177,13 +177,14 @@ impl<U> Faults<U> {
         if !self.any() {
             return work.await;
         }
-        let (decide, is_dead) = {
-            let asked = self.asked();
-            (asked.call.clone(), asked.dead.contains(&node))
+        let work = async {
+            // also if that happened while the call was on its way
+            if self.asked().dead.contains(&node) {
+                return Err(LogError::refused("the lease of this node has ended"));
+            }
+            work.await
         };
-        if is_dead {
-            return Err(LogError::refused("the lease of this node has ended"));
-        }
+        let decide = self.asked().call.clone();
         match decide.map_or(Answer::Normal, |decide| decide(call)) {
             Answer::Normal => work.await,
             Answer::Slow(time) => {

@@ -18,9 +18,9 @@ use ws_core::{CloseFrame, Message};
 
 use crate::backplane::{
     Ack, Acked, Backplane, Held, LoggedIn, LoginError, LoginRequest, Logout, NodeId, Online, Packet, Sent,
-    Signal, Standing,
+    Signal, Standing, Unsent,
 };
-use crate::directory::{Begun, Directory, Place, Restock, TooMany, Verdict};
+use crate::directory::{Asserted, Begun, Directory, First, Over, Place, Restock, Started, TooMany, Verdict};
 use crate::faults::{Call, Faults};
 use crate::log::{
     Acknowledge, After, Append, Appended, Continuity, Durability, Entry, Log, LogError, Page, Read,
@@ -218,6 +218,15 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
         }
     }
 
+    /// Tells the nodes of logins that a newer one on the node `here` has replaced.
+    fn replaced(&self, user: &U, login: u64, nodes: Vec<usize>, here: usize) {
+        for node in nodes {
+            if node != here {
+                self.push(node, Signal::Replaced { user: user.clone(), login });
+            }
+        }
+    }
+
     fn end_node(&self, node: usize) {
         let restocks = lock(&self.directory).end_all_of(node);
         for (user, restock) in restocks {
@@ -287,23 +296,31 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
             Ok(begun) => begun,
             Err(TooMany) => return Ok(Err(LoginError::TooMany)),
         };
-        for node in replaced {
-            if node != place.node {
-                self.push(node, Signal::Replaced { user: login.user.clone(), login: number });
-            }
-        }
-        let read = self.first_read(login, is_covered).await?;
-        let (is_in, restock) =
-            lock(&self.directory).start(login.user, number, read.after, read.cursor, read.top);
+        self.replaced(login.user, number, replaced, place.node);
+        let (mut read, goes_on) = self.first_read(login, is_covered).await?;
+        let first = First { after: read.after, cursor: read.cursor, top: read.top, goes_on };
+        let started = lock(&self.directory).start(login.user, number, &first);
+        let Started { start, restock } = match started {
+            Ok(started) => started,
+            Err(Over(frame)) => return Ok(Err(LoginError::Gone(frame))),
+        };
         self.restock(login.user, restock);
-        if !is_in {
-            return Ok(Err(LoginError::Gone(None)));
+        if start != read.after {
+            // other logins have come and gone while it was read
+            let continuity = read.continuity;
+            read = self.log.read(login.user, After::Number(start), login.page).await?;
+            read.continuity = continuity;
         }
         Ok(Ok(LoggedIn { login: number, read }))
     }
 
-    /// What a login gets first: what follows the position that its client knows, or what nobody has got.
-    async fn first_read(&self, login: &LoginRequest<'_, U>, is_covered: bool) -> Result<Read, LogError> {
+    /// What a login gets first: what follows the position that its client knows, or what nobody has got. Returns whether it is
+    /// the former.
+    async fn first_read(
+        &self,
+        login: &LoginRequest<'_, U>,
+        is_covered: bool,
+    ) -> Result<(Read, bool), LogError> {
         let after = login.after.map_or(After::Cursor, After::Position);
         let mut read = self.read(login.user, after, login.page).await?;
         let goes_on = login.after.is_some() && read.continuity == Continuity::Complete;
@@ -316,7 +333,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
             read.entries.clear();
             read.after = read.top.map_or(read.after, |top| top.number);
         }
-        Ok(read)
+        Ok((read, goes_on))
     }
 
     /// Reads a log. One that is not kept any more, of a user who is logged in, still ends where it did.
@@ -337,29 +354,44 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
     }
 
     async fn log_out(&self, place: Place, logout: &Logout<'_, U>) -> Result<(), LogError> {
-        let (gives_back, restock) = lock(&self.directory).end(logout.user, place, logout.unsent_after);
-        self.restock(logout.user, restock);
-        if gives_back && let Some(number) = logout.unsent_after {
-            self.log.give_back(logout.user, number).await?;
+        let cursor = if logout.unsent.is_some() { self.cursor(logout.user).await? } else { 0 };
+        let (gives_back, restock) = lock(&self.directory).end(logout.user, place, logout.unsent, cursor);
+        if gives_back && let Some(Unsent { after, .. }) = logout.unsent {
+            self.log.give_back(logout.user, after).await?;
+            let cursor = lock(&self.directory).given_back(logout.user, place);
+            if let Some(upto) = cursor.filter(|cursor| *cursor > after) {
+                // another login has brought it meanwhile
+                self.log.acknowledge(&[Acknowledge { user: logout.user, upto }]).await.remove(0)?;
+            }
         }
+        self.restock(logout.user, restock);
         Ok(())
     }
 
-    fn reassert_one(&self, place: Place, held: &Held<'_, U>) -> Standing {
-        let (verdict, restock) = lock(&self.directory).reassert(
-            held.user,
-            held.login,
+    /// Up to where all is delivered to a user, as the log says.
+    async fn cursor(&self, user: &U) -> Result<u64, LogError> {
+        let nothing = Page { messages: 0, bytes: 0 };
+        Ok(self.log.read(user, After::Cursor, nothing).await?.cursor)
+    }
+
+    async fn reassert_one(&self, place: Place, held: &Held<'_, U>) -> Result<Standing, LogError> {
+        let cursor = self.cursor(held.user).await?;
+        let asserted = Asserted {
+            number: held.login,
             place,
-            held.confirmed,
-            held.limit,
-            held.replace,
-        );
-        self.restock(held.user, restock);
-        match verdict {
+            confirmed: held.confirmed,
+            cursor,
+            limit: held.limit,
+            replace: held.replace,
+        };
+        let reasserted = lock(&self.directory).reassert(held.user, &asserted);
+        self.restock(held.user, reasserted.restock);
+        self.replaced(held.user, held.login, reasserted.replaced, place.node);
+        Ok(match reasserted.verdict {
             Verdict::StartsAt(start) => Standing::StartsAt(start),
-            Verdict::Cursor(_) | Verdict::Gone(None) => Standing::Gone(None),
+            Verdict::Cursor(_) => Standing::Gone(None),
             Verdict::Gone(frame) => Standing::Gone(frame),
-        }
+        })
     }
 }
 
@@ -457,8 +489,11 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
 
     fn reassert<'a>(&'a self, held: &'a [Held<'a, U>]) -> BoxFuture<'a, Result<Vec<Standing>, LogError>> {
         self.call(Call::Reassert, async move {
-            let standings = held.iter().map(|it| self.shared.reassert_one(self.place(it.connection), it));
-            Ok(standings.collect())
+            let mut standings = Vec::with_capacity(held.len());
+            for it in held {
+                standings.push(self.shared.reassert_one(self.place(it.connection), it).await?);
+            }
+            Ok(standings)
         })
     }
 

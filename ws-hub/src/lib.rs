@@ -95,6 +95,7 @@ mod attach;
 mod audience;
 mod backplane;
 mod builder;
+mod calls;
 pub mod close_code;
 mod config;
 mod delivery;
@@ -127,7 +128,7 @@ mod user;
 pub use audience::Audience;
 pub use backplane::{
     Ack, Acked, Backplane, Health, Held, LoggedIn, LoginError, LoginRequest, Logout, NodeId, Online, Packet,
-    Sent, Signal, Standing,
+    Sent, Signal, Standing, Unsent,
 };
 pub use builder::HubBuilder;
 pub use config::{Confirm, Guarantee, Login, Overflow};

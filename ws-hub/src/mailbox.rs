@@ -15,7 +15,7 @@ use std::task::{Context, Waker};
 
 use ws_core::{CloseFrame, PreparedMessage, Sender, TrySendError};
 
-use crate::backplane::{Acked, LoggedIn};
+use crate::backplane::{Acked, LoggedIn, Unsent};
 use crate::close_code;
 use crate::config::{Confirm, Guarantee, Limits, Overflow, Rules};
 use crate::log::{After, Continuity, Page, Read};
@@ -24,6 +24,9 @@ use crate::position::{MessageId, Position};
 /// Messages that are acknowledged at once before they are sent, at most: fewer than a log keeps of those that are acknowledged,
 /// so that they can be given back.
 const CLAIMED: u64 = 32;
+
+/// Ranges of messages that are remembered because they were sent, at most: others may be sent twice.
+const EARLIER: usize = 8;
 
 /// What one connection has to get.
 pub(crate) struct Mailbox {
@@ -34,9 +37,9 @@ pub(crate) struct Mailbox {
     /// The task of the session.
     waker: Option<Waker>,
     phase: Phase,
-    /// What was said of logins before its own number was known: those up to this one are over; this one starts there.
+    /// What was said of logins before its own number was known: those up to this one are over; these start there.
     over: Option<(u64, CloseFrame)>,
-    early: Option<(u64, u64)>,
+    early: Vec<(u64, u64)>,
     log: Window,
     queue: VecDeque<Item>,
     load: Load,
@@ -68,13 +71,17 @@ struct Window {
     acknowledged: u64,
     /// Those up to this one were acknowledged before they were sent, or may have been.
     claimed: u64,
+    /// An acknowledgement of some of these failed, and may have been done.
+    is_claim_doubtful: bool,
     /// A ping is on its way behind some of them.
     is_pinging: bool,
+    /// The login was told to start elsewhere since that ping was sent.
+    is_ping_old: bool,
     source: Source,
     /// A call of the log is not answered yet.
     is_calling: bool,
-    /// Those that were sent before the login was told to start at an earlier one.
-    repeated: Option<RangeInclusive<u64>>,
+    /// Those that were sent before the login was told to start elsewhere: ranges with gaps between them, in order.
+    earlier: Vec<RangeInclusive<u64>>,
 }
 
 /// The id of a message, if the mailbox knows it.
@@ -191,6 +198,29 @@ pub(crate) struct Hands<'a> {
     pub(crate) sent: &'a dyn Fn(),
 }
 
+impl Window {
+    /// Remembers what was sent since the start: it is not sent once more.
+    fn keep_sent(&mut self) {
+        let (mut first, mut last) = (self.start + 1, self.sent);
+        if first > last {
+            return;
+        }
+        self.earlier.retain(|range| {
+            let touches = *range.start() <= last + 1 && first <= *range.end() + 1;
+            if touches {
+                first = first.min(*range.start());
+                last = last.max(*range.end());
+            }
+            !touches
+        });
+        let at = self.earlier.partition_point(|range| *range.start() < first);
+        self.earlier.insert(at, first..=last);
+        if self.earlier.len() > EARLIER {
+            self.earlier.remove(0);
+        }
+    }
+}
+
 impl Mailbox {
     pub(crate) fn new(connection: u64, sender: Sender) -> Self {
         Self {
@@ -200,7 +230,7 @@ impl Mailbox {
             waker: None,
             phase: Phase::Entering,
             over: None,
-            early: None,
+            early: Vec::new(),
             log: Window {
                 start: 0,
                 last: 0,
@@ -209,10 +239,12 @@ impl Mailbox {
                 arrived: 0,
                 acknowledged: 0,
                 claimed: 0,
+                is_claim_doubtful: false,
                 is_pinging: false,
+                is_ping_old: false,
                 source: Source::Reading { has_missed: false },
                 is_calling: false,
-                repeated: None,
+                earlier: Vec::new(),
             },
             queue: VecDeque::new(),
             load: Load::default(),
@@ -240,14 +272,20 @@ impl Mailbox {
         if let Phase::Closing(frame) = &self.phase { Some(frame.clone()) } else { None }
     }
 
-    /// Up to where its messages are acknowledged.
-    pub(crate) fn confirmed(&self) -> u64 {
-        self.log.acknowledged
+    /// After which message its login starts.
+    pub(crate) fn start(&self) -> u64 {
+        self.log.start
     }
 
-    /// The last message that was sent, if later ones are acknowledged already, or may be.
-    pub(crate) fn unsent_after(&self) -> Option<u64> {
-        (self.log.claimed > self.log.sent).then_some(self.log.sent)
+    /// Up to where its messages are acknowledged, and sent.
+    pub(crate) fn confirmed(&self) -> u64 {
+        self.log.acknowledged.min(self.log.sent)
+    }
+
+    /// What is acknowledged already, or may be, and was not sent.
+    pub(crate) fn unsent(&self) -> Option<Unsent> {
+        let Window { sent, acknowledged, claimed, .. } = self.log;
+        (claimed > sent).then_some(Unsent { after: sent, acknowledged, upto: claimed })
     }
 
     /// What has arrived and is not acknowledged, as start and last message.
@@ -281,10 +319,10 @@ impl Mailbox {
             Some(_) => Known::Unknown,
         };
         self.take_page(logged_in.read, page);
-        if let Some((login, from)) = self.early.take()
-            && login == self.login
-        {
-            self.start_at(from, wakes);
+        for (login, from) in std::mem::take(&mut self.early) {
+            if login == self.login {
+                self.start_at(from, wakes);
+            }
         }
         self.wake(wakes);
         self.is_open()
@@ -374,7 +412,7 @@ impl Mailbox {
             if number > self.log.acknowledged
                 && let Some(acked) = (hands.acknowledge)(self.login, self.log.start, number)
             {
-                self.acknowledged(number, Ok(acked), &mut Vec::new());
+                self.acknowledged(self.log.start, number, Ok(acked), &mut Vec::new());
             }
         }
     }
@@ -494,7 +532,9 @@ impl Mailbox {
     pub(crate) fn close_upto(&mut self, upto: u64, frame: &CloseFrame, wakes: &mut Vec<Waker>) -> bool {
         if self.is_entering() {
             // its number is not known yet
-            self.over = Some((upto, frame.clone()));
+            if self.over.as_ref().is_none_or(|(earlier, _)| *earlier < upto) {
+                self.over = Some((upto, frame.clone()));
+            }
             return false;
         }
         self.login <= upto && self.close(frame.clone(), wakes)
@@ -521,28 +561,41 @@ impl Mailbox {
     /// A login starts after this message now; it may be this one.
     pub(crate) fn restock(&mut self, login: u64, from: u64, wakes: &mut Vec<Waker>) {
         if self.is_entering() {
-            self.early = Some((login, from));
+            self.early.push((login, from));
         } else if login == self.login {
             self.start_at(from, wakes);
         }
     }
 
+    /// The backplane says that the login starts after this message, of which the mailbox thought that it starts after `asked`.
+    pub(crate) fn starts_at(&mut self, asked: u64, start: u64, wakes: &mut Vec<Waker>) {
+        // it may have been told to start elsewhere since it asked
+        if asked == self.log.start {
+            self.start_at(start, wakes);
+        }
+    }
+
+    /// As [`starts_at`](Self::starts_at), by a backplane that may have forgotten what was acknowledged: it is told once more.
+    pub(crate) fn asserted(&mut self, asked: u64, start: u64, wakes: &mut Vec<Waker>) {
+        self.starts_at(asked, start, wakes);
+        if asked == start && start == self.log.start {
+            self.log.acknowledged = start;
+            self.wake(wakes);
+        }
+    }
+
     /// The login starts after this message now.
-    pub(crate) fn start_at(&mut self, start: u64, wakes: &mut Vec<Waker>) {
+    fn start_at(&mut self, start: u64, wakes: &mut Vec<Waker>) {
         if start == self.log.start {
             return;
         }
         let window = &mut self.log;
-        if window.sent > start {
-            let first = window
-                .repeated
-                .as_ref()
-                .map_or(window.start + 1, |range| (*range.start()).min(window.start + 1));
-            window.repeated = Some(first..=window.sent);
-        }
+        window.keep_sent();
         (window.start, window.last, window.sent) = (start, start, start);
         (window.arrived, window.acknowledged, window.claimed) = (start, start, start);
-        window.last_id = Known::Unknown;
+        (window.is_claim_doubtful, window.last_id) = (false, Known::Unknown);
+        // the ping says nothing of what is sent behind it
+        window.is_ping_old = window.is_pinging;
         self.queue.retain(|item| item.number.is_none());
         self.load.logged = Amount::default();
         self.resync(wakes);
@@ -581,7 +634,7 @@ impl Mailbox {
         let result = loop {
             let Some(item) = self.queue.front() else { break Ok(false) };
             if let Some(number) = item.number {
-                if self.log.repeated.as_ref().is_some_and(|range| range.contains(&number)) {
+                if self.log.earlier.iter().any(|range| range.contains(&number)) {
                     self.pop();
                     self.sent_logged(number, hands);
                     continue;
@@ -706,16 +759,30 @@ impl Mailbox {
             if has_missed || is_more || count >= page.messages { Source::Log } else { Source::Offered };
     }
 
-    /// The log has answered an acknowledgement, or failed.
-    pub(crate) fn acknowledged(&mut self, upto: u64, answer: Result<Acked, ()>, wakes: &mut Vec<Waker>) {
+    /// The log has answered an acknowledgement of messages after `start`, or failed.
+    pub(crate) fn acknowledged(
+        &mut self,
+        start: u64,
+        upto: u64,
+        answer: Result<Acked, ()>,
+        wakes: &mut Vec<Waker>,
+    ) {
         match answer {
-            Ok(Acked::Done) => self.log.acknowledged = self.log.acknowledged.max(upto),
-            Ok(Acked::StartsAt(start)) => self.start_at(start, wakes),
+            // what was asked before the login was told to start elsewhere says nothing
+            Ok(Acked::Done) if start != self.log.start => {}
+            Ok(Acked::Done) => {
+                self.log.acknowledged = self.log.acknowledged.max(upto);
+                self.log.is_claim_doubtful = false;
+            }
+            Ok(Acked::StartsAt(actual)) => self.starts_at(start, actual, wakes),
             Ok(Acked::Gone(frame)) => {
+                if !self.log.is_claim_doubtful {
+                    self.log.claimed = self.log.acknowledged;
+                }
                 let replaced = || CloseFrame::new(close_code::REPLACED, "replaced by a newer connection");
                 self.close(frame.unwrap_or_else(replaced), wakes);
             }
-            Err(()) => {}
+            Err(()) => self.log.is_claim_doubtful = true,
         }
     }
 
@@ -727,11 +794,12 @@ impl Mailbox {
     /// The client has got everything up to this message.
     pub(crate) fn ponged(&mut self, upto: u64) {
         self.log.is_pinging = false;
-        self.arrived(upto);
+        if !std::mem::take(&mut self.log.is_ping_old) {
+            self.arrived(upto);
+        }
     }
 
     fn arrived(&mut self, upto: u64) {
-        // what was sent before the login was told to start elsewhere says nothing
         self.log.arrived = self.log.arrived.max(upto.min(self.log.sent));
     }
 

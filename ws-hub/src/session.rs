@@ -13,22 +13,17 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use futures_sink::Sink as _;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use ws_core::{CloseFrame, Sender};
 
 use crate::backplane::{Ack, Acked, LoggedIn, LoginError, LoginRequest, Logout};
+use crate::calls::{BACKOFF, ask};
 use crate::error::Refused;
 use crate::log::{After, LogError, Page, Read};
 use crate::mailbox::{Mailbox, Next};
 use crate::position::Position;
-use crate::shared::{DEADLINE, Inner, answer_in_time, ask};
+use crate::shared::Inner;
 use crate::user::{User, find};
-
-/// How long to wait before what failed is tried again, at first and at most.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-
-/// How often a logout is tried. After that, the lease of the node ends it.
-const LOGOUTS: u32 = 10;
 
 /// A connection, from before its login until it is over everywhere.
 pub(crate) struct Session<U>
@@ -74,7 +69,8 @@ impl From<Refused> for NotLetIn {
 /// What the log has answered.
 enum Answer {
     Read(After, Option<Read>),
-    Acknowledged(u64, Result<Acked, ()>),
+    /// Of messages after the first number, up to the second.
+    Acknowledged(u64, u64, Result<Acked, ()>),
 }
 
 impl<U> Session<U>
@@ -104,9 +100,10 @@ where
             after,
             page: Page::default(),
         };
-        let asking = ask(async || Ok(config.engine.login(&login).await));
-        let answer =
-            answer_in_time(timeout(DEADLINE, asking).await).unwrap_or_else(|error| Err(error.into()));
+        let answer = match ask(async || Ok(config.engine.login(&login).await)).await {
+            Ok(answer) => answer,
+            Err(error) => Err(error.into()),
+        };
         answer.map_err(|error| match error {
             LoginError::TooMany => Refused::AlreadyConnected.into(),
             LoginError::Gone(None) => Refused::Gone.into(),
@@ -201,11 +198,12 @@ where
 
     fn next(&self, cx: &Context<'_>) -> Next {
         let (next, has_moved) = self.inner.with_hands(&self.user.id, |hands| {
-            let mut mailboxes = self.user.lock();
-            let Some(mailbox) = find(&mut mailboxes, self.connection) else { return (Next::Done, false) };
-            let was_crowded = mailbox.is_crowded();
-            let next = mailbox.next(hands, cx);
-            (next, was_crowded && !mailbox.is_crowded())
+            self.inner.change(&self.user, |mailboxes, _| {
+                let Some(mailbox) = find(mailboxes, self.connection) else { return (Next::Done, false) };
+                let was_crowded = mailbox.is_crowded();
+                let next = mailbox.next(hands, cx);
+                (next, was_crowded && !mailbox.is_crowded())
+            })
         });
         if has_moved {
             self.user.moved.notify_waiters();
@@ -220,16 +218,16 @@ where
     }
 
     fn answered(&self, answer: Answer, backoff: &mut Duration) {
-        let has_failed = matches!(answer, Answer::Read(_, None) | Answer::Acknowledged(_, Err(())));
+        let has_failed = matches!(answer, Answer::Read(_, None) | Answer::Acknowledged(.., Err(())));
         *backoff = if has_failed { (*backoff * 2).min(BACKOFF.1) } else { BACKOFF.0 };
         self.with_mailbox(|mailbox, wakes| match answer {
             Answer::Read(after, read) => {
                 let read = read.map(|read| self.inner.framed_all(read));
                 mailbox.read(after, read, Page::default(), wakes);
             }
-            Answer::Acknowledged(upto, answer) => {
+            Answer::Acknowledged(start, upto, answer) => {
                 mailbox.call_over();
-                mailbox.acknowledged(upto, answer, wakes);
+                mailbox.acknowledged(start, upto, answer, wakes);
             }
         });
     }
@@ -243,24 +241,27 @@ where
 
     async fn acknowledge(&self, start: u64, upto: u64, backoff: Duration) -> Answer {
         let answer = self.in_time(self.acknowledge_once(start, upto), backoff).await;
-        Answer::Acknowledged(upto, answer.ok_or(()))
+        Answer::Acknowledged(start, upto, answer.ok_or(()))
     }
 
     async fn acknowledge_once(&self, start: u64, upto: u64) -> Result<Acked, LogError> {
         let login = self.with_mailbox(|mailbox, _| mailbox.login).unwrap_or_default();
         let batch = [Ack { user: &self.user.id, login, start, upto }];
         let engine = &self.inner.config.engine;
-        let mut answers = ask(async || Ok(engine.acknowledge(&batch).await)).await?;
-        answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer")))
+        ask(async || {
+            let mut answers = engine.acknowledge(&batch).await;
+            answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer")))
+        })
+        .await
     }
 
-    /// What a call answers. If it fails, or has no answer in time, that is known after a while.
+    /// What a call answers. If it fails, that is known after a while.
     async fn in_time<T>(
         &self,
         call: impl Future<Output = Result<T, LogError>>,
         backoff: Duration,
     ) -> Option<T> {
-        match answer_in_time(timeout(DEADLINE, call).await) {
+        match call.await {
             Ok(answer) => Some(answer),
             Err(error) => {
                 self.inner.failed(&error);
@@ -270,7 +271,7 @@ where
         }
     }
 
-    /// The connection is the user's no more. Ready when its login is over.
+    /// The connection is the user's no more. Ready when its login is over. If the future is dropped before, that goes on.
     pub(crate) async fn leave(&mut self) {
         if !self.is_over {
             self.take_away().await;
@@ -278,40 +279,30 @@ where
     }
 
     /// Takes the connection away from the user at once; the future ends its login.
-    fn take_away(&mut self) -> BoxFuture<'static, ()> {
+    fn take_away(&mut self) -> Ending {
         self.is_over = true;
         let connection = self.connection;
         let left = self.inner.change(&self.user, |mailboxes, _| {
             let at = mailboxes.iter().position(|mailbox| mailbox.connection == connection)?;
             let mailbox = mailboxes.remove(at);
-            Some((mailbox.login, mailbox.unacknowledged(), mailbox.unsent_after()))
+            Some((mailbox.login, mailbox.unacknowledged(), mailbox.unsent()))
         });
         self.user.moved.notify_waiters();
         self.inner.write().release(&self.user.id);
         let (inner, user) = (Arc::clone(&self.inner), Arc::clone(&self.user));
         let place = Place::new(&inner);
-        Box::pin(async move {
+        Ending(Some(Box::pin(async move {
             let _place = place;
-            let Some((login, unacknowledged, unsent_after)) = left else { return };
+            let Some((login, unacknowledged, unsent)) = left else { return };
             let (engine, user) = (&inner.config.engine, &user.id);
             if let Some((start, upto)) = unacknowledged {
                 let batch = [Ack { user, login, start, upto }];
-                let acknowledging = ask(async || Ok(engine.acknowledge(&batch).await));
                 // if it fails, the messages come once more
-                let _ = timeout(DEADLINE, acknowledging).await;
+                let _ = ask(async || Ok(engine.acknowledge(&batch).await)).await;
             }
-            let batch = [Logout { user, connection, unsent_after }];
-            let mut backoff = BACKOFF.0;
-            for _ in 0..LOGOUTS {
-                let logging_out = timeout(DEADLINE, ask(async || engine.logout(&batch).await));
-                match answer_in_time(logging_out.await) {
-                    Ok(()) => return,
-                    Err(error) => inner.failed(&error),
-                }
-                sleep(backoff).await;
-                backoff = (backoff * 2).min(BACKOFF.1);
-            }
-        })
+            let batch = [Logout { user, connection, unsent }];
+            inner.log_out(&batch).await;
+        })))
     }
 }
 
@@ -320,10 +311,31 @@ where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        if self.is_over {
-            return;
+        if !self.is_over {
+            drop(self.take_away());
         }
-        let mut rest = self.take_away();
+    }
+}
+
+/// Ends a login. If it is dropped before that is done, it goes on in a task of its own.
+struct Ending(Option<BoxFuture<'static, ()>>);
+
+impl Future for Ending {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(rest) = &mut self.0 else { return Poll::Ready(()) };
+        let poll = rest.as_mut().poll(cx);
+        if poll.is_ready() {
+            self.0 = None;
+        }
+        poll
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let Some(mut rest) = self.0.take() else { return };
         // a log in memory does it now
         if rest.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()

@@ -1,22 +1,20 @@
 //! [`Inner`]: what all handles of a hub share.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::hash::Hash;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::task::Waker;
 
-use parking_lot::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::error::Elapsed;
-use tokio::time::timeout;
 use ws_core::{CloseFrame, Message, PreparedMessage};
 
-use crate::backplane::{Ack, Held, Packet, Sent, Signal, Standing};
+use crate::backplane::{Ack, Held, Logout, Packet, Sent, Signal, Standing};
+use crate::calls::Tries;
+pub(crate) use crate::calls::{DEADLINE, ask};
 use crate::close_code;
 use crate::config::Config;
 use crate::delivery::{Delivery, DropReason, Reach};
@@ -27,9 +25,6 @@ use crate::position::{MessageId, Position};
 use crate::registry::Registry;
 use crate::stats::Counters;
 use crate::user::{User, Wakes, find, open};
-
-/// How long a call of the log or the backplane may take. After it, it is not known whether it is done.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Logins that are asserted in one call.
 const ASSERTED: usize = 256;
@@ -180,24 +175,21 @@ where
         let again = message_id.is_some();
         let content = message.message().clone();
         let append = Append::new(id, message_id.unwrap_or_else(MessageId::random), &content).again(again);
-        if let Some(sent) = self.send_now(&append, message) {
-            if let Some(crowded) = &sent.crowded {
-                self.until_clear(crowded).await;
+        let user = self.read().get(id);
+        if let Some((sent, is_crowded)) = self.send_now(user.as_deref(), &append, message) {
+            if is_crowded && let Some(user) = &user {
+                self.until_clear(user).await;
             }
-            return self.delivery(sent.open, sent.sent);
+            return self.delivery(user.as_deref(), sent);
         }
         let engine = &self.config.engine;
         let batch = [append];
-        let answers = timeout(DEADLINE, ask(async || Ok(engine.append(&batch).await))).await;
-        let answer = match answer_in_time(answers) {
-            Ok(mut answers) => answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer"))),
-            Err(error) => Err(error),
-        };
-        match answer {
-            Ok(sent) => {
-                let user = self.read().get(id);
-                self.delivery(user.map_or(0, |user| open(&user.lock())), sent)
-            }
+        let answer = ask(async || {
+            let mut answers = engine.append(&batch).await;
+            answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer")))
+        });
+        match answer.await {
+            Ok(sent) => self.delivery(user.as_deref(), sent),
             Err(error) => {
                 self.failed(&error);
                 if error.is_unknown() { Delivery::Unknown } else { Delivery::Dropped(DropReason::Log) }
@@ -205,45 +197,45 @@ where
         }
     }
 
-    /// Appends and offers a message, if the log does that at once.
-    fn send_now(&self, append: &Append<'_, U>, message: PreparedMessage) -> Option<SentNow<U>> {
+    /// Appends and offers a message, if the log does that at once. Returns whether a connection is full whose client may read.
+    fn send_now(
+        &self,
+        user: Option<&User<U>>,
+        append: &Append<'_, U>,
+        message: PreparedMessage,
+    ) -> Option<(Sent, bool)> {
         let engine = &self.config.engine;
-        // in a statement of its own, so that the registry is not locked when the user is
-        let user = self.read().get(append.user);
-        if let Some(user) = user {
-            // the next message of the user is not appended before this one is offered
-            let mailboxes = user.lock();
+        let Some(user) = user else {
             let sent = engine.append_now(append)?;
-            let (is_crowded, open) = self.offer_sent(append.user, mailboxes, sent, message);
-            return Some(SentNow { sent, open, crowded: Some(user).filter(|_| is_crowded) });
-        }
-        let sent = engine.append_now(append)?;
-        // a connection that has come meanwhile may have read the log before
-        let Some(user) = self.read().get(append.user) else {
-            return Some(SentNow { sent, open: 0, crowded: None });
+            self.tell_those_who_came(append.user);
+            return Some((sent, false));
         };
-        let (is_crowded, open) = self.offer_sent(append.user, user.lock(), sent, message);
-        Some(SentNow { sent, open, crowded: Some(user).filter(|_| is_crowded) })
+        // the next message of the user is not appended before this one is offered
+        let mut is_left = false;
+        let result = self.change(user, |mailboxes, wakes| {
+            let sent = engine.append_now(append)?;
+            let mut is_crowded = false;
+            is_left = mailboxes.is_empty();
+            if let Appended::Logged { position, previous, .. } = sent.appended {
+                let message = &self.framed(&position, message);
+                let logged = Logged { position, previous, message };
+                is_crowded = self.offer_logged(&user.id, mailboxes, &logged, wakes);
+            }
+            Some((sent, is_crowded))
+        });
+        if is_left {
+            self.tell_those_who_came(append.user);
+        }
+        result
     }
 
-    /// Offers a message that was appended to the connections of a user. Returns whether one is full whose client may read, and
-    /// how many there are.
-    fn offer_sent(
-        &self,
-        id: &U,
-        mut mailboxes: MutexGuard<'_, Vec<Mailbox>>,
-        sent: Sent,
-        message: PreparedMessage,
-    ) -> (bool, usize) {
-        let Appended::Logged { position, previous, .. } = sent.appended else { return (false, 0) };
-        let message = &self.framed(&position, message);
-        let mut wakes = Wakes::new();
-        let is_crowded =
-            self.offer_logged(id, &mut mailboxes, &Logged { position, previous, message }, &mut wakes);
-        let count = open(&mailboxes);
-        drop(mailboxes);
-        wakes.into_iter().for_each(Waker::wake);
-        (is_crowded, count)
+    /// A message was appended for a user who had no connection here. One may have come, and read the log before.
+    fn tell_those_who_came(&self, user: &U) {
+        // in a statement of its own, so that the registry is not locked when the user is
+        let user = self.read().get(user);
+        if let Some(user) = user {
+            self.change(&user, |mailboxes, wakes| mailboxes.iter_mut().for_each(|it| it.resync(wakes)));
+        }
     }
 
     /// Offers a message of the log to all mailboxes of a user. Returns whether one is full whose client may read.
@@ -268,12 +260,11 @@ where
         is_crowded
     }
 
-    /// What became of a message, for a user with so many connections here.
-    fn delivery(&self, here: usize, sent: Sent) -> Delivery {
+    fn delivery(&self, user: Option<&User<U>>, sent: Sent) -> Delivery {
         let Appended::Logged { evicted, .. } = sent.appended else {
             return Delivery::Dropped(DropReason::TooLarge);
         };
-        match here + sent.elsewhere {
+        match user.map_or(0, |user| open(&user.lock())) + sent.elsewhere {
             0 => Delivery::Stored { evicted },
             connections => {
                 self.counters.evicted.add(evicted);
@@ -486,9 +477,9 @@ where
                 let Some(user) = self.read().get(&user) else { return };
                 let message = &self.framed(&entry.position, PreparedMessage::new(entry.message));
                 let logged = Logged { position: entry.position, previous: entry.previous, message };
-                let mut wakes = Wakes::new();
-                self.offer_logged(&user.id, &mut user.lock(), &logged, &mut wakes);
-                wakes.into_iter().for_each(Waker::wake);
+                self.change(&user, |mailboxes, wakes| {
+                    self.offer_logged(&user.id, mailboxes, &logged, wakes);
+                });
             }
             Signal::Replaced { user, login } => {
                 let user = self.read().get(&user);
@@ -538,7 +529,7 @@ where
         let held = users.iter().flat_map(|user| {
             let mailboxes = user.lock();
             let open = mailboxes.iter().filter(|mailbox| mailbox.is_open());
-            open.map(|it| (Arc::clone(user), it.connection, it.login, it.confirmed())).collect::<Vec<_>>()
+            open.map(|mailbox| HeldHere::new(user, mailbox)).collect::<Vec<_>>()
         });
         for batch in held.collect::<Vec<_>>().chunks(ASSERTED) {
             self.reassert(batch).await;
@@ -546,45 +537,78 @@ where
         self.resync_rooms().await;
     }
 
-    async fn reassert(&self, batch: &[(Arc<User<U>>, u64, u64, u64)]) {
+    async fn reassert(&self, batch: &[HeldHere<U>]) {
         let (limit, replace) = (self.config.login.limit(), self.config.login.replaces());
-        let held = batch.iter().map(|(user, connection, login, confirmed)| Held {
-            user: &user.id,
-            connection: *connection,
-            login: *login,
-            confirmed: *confirmed,
+        let held = batch.iter().map(|it| Held {
+            user: &it.user.id,
+            connection: it.connection,
+            login: it.login,
+            confirmed: it.confirmed,
             limit,
             replace,
         });
-        let held: Vec<_> = held.collect();
-        let engine = &self.config.engine;
-        let standings = match ask(async || engine.reassert(&held).await).await {
-            Ok(standings) => standings,
-            Err(error) => return self.failed(&error),
+        let (held, engine) = (held.collect::<Vec<_>>(), &self.config.engine);
+        let mut tries = Tries::new();
+        let standings = loop {
+            match ask(async || engine.reassert(&held).await).await {
+                Ok(standings) => break standings,
+                Err(error) => self.failed(&error),
+            }
+            if !tries.again().await {
+                return;
+            }
         };
-        for ((user, connection, ..), standing) in batch.iter().zip(standings) {
-            self.change(user, |mailboxes, wakes| {
-                let Some(mailbox) = find(mailboxes, *connection) else { return };
+        let mut over = Vec::new();
+        for (it, standing) in batch.iter().zip(standings) {
+            let is_there = self.change(&it.user, |mailboxes, wakes| {
+                let Some(mailbox) = find(mailboxes, it.connection) else { return false };
                 match standing {
-                    Standing::StartsAt(start) => mailbox.start_at(start, wakes),
+                    Standing::StartsAt(start) => mailbox.asserted(it.start, start, wakes),
                     Standing::Gone(frame) => {
                         let replaced =
                             || CloseFrame::new(close_code::REPLACED, "replaced by a newer connection");
                         mailbox.close(frame.unwrap_or_else(replaced), wakes);
                     }
                 }
+                true
             });
+            if !is_there {
+                // it ended meanwhile, perhaps before it was asserted
+                over.push(Logout { user: &it.user.id, connection: it.connection, unsent: None });
+            }
+        }
+        if !over.is_empty() {
+            self.log_out(&over).await;
+        }
+    }
+
+    /// Ends logins.
+    pub(crate) async fn log_out(&self, batch: &[Logout<'_, U>]) {
+        let (engine, mut tries) = (&self.config.engine, Tries::new());
+        while let Err(error) = ask(async || engine.logout(batch).await).await {
+            self.failed(&error);
+            if !tries.again().await {
+                return;
+            }
         }
     }
 }
 
-/// A message that was appended and offered.
-struct SentNow<U> {
-    sent: Sent,
-    /// How many connections the user has here.
-    open: usize,
-    /// The user, if a connection of theirs is full whose client may read.
-    crowded: Option<Arc<User<U>>>,
+/// A login that this node has.
+struct HeldHere<U> {
+    user: Arc<User<U>>,
+    connection: u64,
+    login: u64,
+    start: u64,
+    confirmed: u64,
+}
+
+impl<U> HeldHere<U> {
+    fn new(user: &Arc<User<U>>, mailbox: &Mailbox) -> Self {
+        let (start, confirmed) = (mailbox.start(), mailbox.confirmed());
+        let (connection, login) = (mailbox.connection, mailbox.login);
+        Self { user: Arc::clone(user), connection, login, start, confirmed }
+    }
 }
 
 /// What became of a message that was offered to connections.
@@ -593,19 +617,4 @@ pub(crate) struct Tally {
     pub(crate) taken: usize,
     pub(crate) refused: usize,
     too_large: bool,
-}
-
-/// What was answered, if it was in time.
-pub(crate) fn answer_in_time<T>(answer: Result<Result<T, LogError>, Elapsed>) -> Result<T, LogError> {
-    answer.unwrap_or_else(|_| Err(LogError::unknown("no answer in time")))
-}
-
-/// What a log or a backplane answers. A panic in it is one more way to fail.
-pub(crate) async fn ask<T>(call: impl AsyncFnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
-    let mut call = pin!(async { call().await });
-    poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)))
-            .unwrap_or_else(|_| Poll::Ready(Err(LogError::unknown("it panicked"))))
-    })
-    .await
 }

@@ -7,6 +7,7 @@ mod backplane;
 mod endings;
 mod engines;
 mod events;
+mod faults;
 mod guarantees;
 mod handlers;
 mod heartbeat;

@@ -1,14 +1,19 @@
 //! Races, on several threads.
 
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 use ws_core::{WebSocket, testing};
-use ws_hub::{Hub, Login, MemoryLog};
+use ws_hub::{
+    Acknowledge, After, Append, Appended, Durability, Hub, Log, LogError, Login, MemoryLog, Page, Read,
+};
 
 use crate::support::{ANNA, Call, Mood, TestLog, connect, connect_with};
 
@@ -230,4 +235,74 @@ async fn messages_race_with_logins_and_keep_their_order() {
         }
         timeout(SOON, sending).await.expect("all is sent").unwrap();
     }
+}
+
+/// A log in memory that stops before it appends, where it is told to: until both ends of `stop` are reached twice.
+#[derive(Clone)]
+struct Stopping {
+    log: Arc<MemoryLog<u64>>,
+    stop: Arc<Barrier>,
+}
+
+impl Log<u64> for Stopping {
+    fn durability(&self) -> Durability {
+        self.log.durability()
+    }
+
+    fn append<'a>(&'a self, batch: &'a [Append<'a, u64>]) -> BoxFuture<'a, Vec<Result<Appended, LogError>>> {
+        self.log.append(batch)
+    }
+
+    fn read<'a>(&'a self, user: &'a u64, after: After, page: Page) -> BoxFuture<'a, Result<Read, LogError>> {
+        self.log.read(user, after, page)
+    }
+
+    fn acknowledge<'a>(
+        &'a self,
+        batch: &'a [Acknowledge<'a, u64>],
+    ) -> BoxFuture<'a, Vec<Result<(), LogError>>> {
+        self.log.acknowledge(batch)
+    }
+
+    fn give_back<'a>(&'a self, user: &'a u64, number: u64) -> BoxFuture<'a, Result<(), LogError>> {
+        self.log.give_back(user, number)
+    }
+
+    fn is_immediate(&self) -> bool {
+        true
+    }
+
+    fn append_now(&self, append: &Append<'_, u64>) -> Option<Appended> {
+        self.stop.wait();
+        self.stop.wait();
+        self.log.append_now(append)
+    }
+
+    fn acknowledge_now(&self, acknowledge: &Acknowledge<'_, u64>) -> bool {
+        self.log.acknowledge_now(acknowledge)
+    }
+}
+
+#[test]
+fn a_user_who_comes_between_the_look_for_them_and_the_append_gets_the_message() {
+    let log = Stopping { log: Arc::default(), stop: Arc::new(Barrier::new(2)) };
+    let stop = Arc::clone(&log.stop);
+    let hub = Hub::builder().log(log).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let sending = thread::spawn({
+        let (hub, runtime) = (hub.clone(), runtime.handle().clone());
+        move || runtime.block_on(async { hub.send(&ANNA, "hello").await })
+    });
+    stop.wait();
+    // they are not there for the sender
+    let mut client = connect(&hub, ANNA);
+    runtime.block_on(async {
+        while !hub.is_online(&ANNA) {
+            yield_now().await;
+        }
+    });
+    stop.wait();
+    assert!(sending.join().unwrap().is_accepted());
+    assert_eq!(runtime.block_on(text(&mut client)).as_deref(), Some("hello"));
 }
