@@ -440,6 +440,12 @@ pub struct Logout<'a, U> {
 }
 
 /// Messages that were acknowledged, or may have been, and not sent.
+///
+/// ```
+/// // 6 and 7 are acknowledged and were not sent; 8 may be acknowledged
+/// let unsent = ws_hub::Unsent { after: 5, acknowledged: 7, upto: 8 };
+/// # let _ = unsent;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsent {
     /// The number of the message before the first one.

@@ -89,7 +89,7 @@
 //! # Features
 //!
 //! - `json` (default): [`Member::recv_json`], and `ws_core`'s feature of that name.
-//! - `testing`: the module `testing`, which checks implementations of [`Log`].
+//! - `testing`: the module `testing`, which checks implementations of [`Log`] and [`Backplane`].
 
 mod attach;
 mod audience;
