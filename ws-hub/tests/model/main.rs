@@ -59,7 +59,8 @@ fn run(login: Login, guarantee: Guarantee) {
                     world.rest().await;
                 }
             }
-            if gets_nothing_twice {
+            // a login that is put back may send what a newer one, which is gone again, has brought
+            if gets_nothing_twice && trouble != Trouble::Nodes {
                 world.assert_nothing_twice();
             }
         });
