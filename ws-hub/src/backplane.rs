@@ -425,7 +425,7 @@ pub enum LoginError {
 /// A connection is over.
 ///
 /// ```
-/// let logout = ws_hub::Logout { user: &7, connection: 1, unsent_after: None };
+/// let logout = ws_hub::Logout { user: &7, connection: 1, unsent: None };
 /// assert_eq!(logout.connection, 1);
 /// ```
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@ use ws_core::{CloseCode, CloseFrame, Drain, Message, PreparedMessage, Utf8Bytes}
 
 use crate::audience::Audience;
 use crate::backplane::{Health, Online};
+use crate::calls::{DEADLINE, ask};
 use crate::close_code;
 use crate::delivery::{Delivery, Reach};
 use crate::error::{DisconnectError, JoinError, Refused};
@@ -19,7 +20,7 @@ use crate::event::Events;
 use crate::log::LogError;
 use crate::outgoing::Outgoing;
 use crate::rooms::Joining;
-use crate::shared::{DEADLINE, Inner, ask};
+use crate::shared::Inner;
 use crate::stats::Stats;
 
 /// Who is connected, and messages to them: a handle, cheap to clone.

@@ -4,16 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, ready};
 use std::hash::Hash;
-use std::marker::PhantomData;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
-use tokio::sync::mpsc;
 use ws_core::{CloseFrame, Message};
 
 use crate::backplane::{
@@ -22,6 +16,7 @@ use crate::backplane::{
 };
 use crate::directory::{Asserted, Begun, Directory, First, Over, Place, Restock, Started, TooMany, Verdict};
 use crate::faults::{Call, Faults};
+use crate::inbox::{Inbox, Outbox, inbox};
 use crate::log::{
     Acknowledge, After, Append, Appended, Continuity, Durability, Entry, Log, LogError, Page, Read,
 };
@@ -29,9 +24,6 @@ use crate::memory::MemoryLog;
 use crate::position::{MessageId, Position};
 use crate::room::{RoomAppend, RoomRead, RoomSent};
 use crate::room_log::RoomLogs;
-
-/// Signals that may wait for one node. More are lost, and the node is told so.
-const INBOX: usize = 4096;
 
 /// A backplane for hubs of one process: a node of it.
 ///
@@ -82,44 +74,6 @@ struct Owned<U> {
     again: bool,
 }
 
-/// Where signals for a node go.
-struct Outbox<U> {
-    sender: mpsc::Sender<Signal<U>>,
-    gap: Arc<AtomicBool>,
-}
-
-/// The signals for a node, as a stream.
-struct Inbox<U> {
-    receiver: mpsc::Receiver<Signal<U>>,
-    /// Some did not fit.
-    gap: Arc<AtomicBool>,
-}
-
-impl<U> Stream for Inbox<U> {
-    type Item = Signal<U>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Signal<U>>> {
-        if self.gap.swap(false, Ordering::AcqRel) {
-            return Poll::Ready(Some(Signal::Gap));
-        }
-        self.receiver.poll_recv(cx)
-    }
-}
-
-impl<U> Clone for Outbox<U> {
-    fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), gap: Arc::clone(&self.gap) }
-    }
-}
-
-impl<U> Outbox<U> {
-    fn send(&self, signal: Signal<U>) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(signal) {
-            self.gap.store(true, Ordering::Release);
-        }
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // each use leaves it whole
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -152,14 +106,13 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> InProcess<U> {
     }
 
     fn on(shared: Arc<Shared<U>>) -> Self {
-        let (sender, receiver) = mpsc::channel(INBOX);
-        let gap = Arc::new(AtomicBool::new(false));
+        let (outbox, inbox) = inbox();
         let mut nodes = lock(&shared.nodes);
         nodes.created += 1;
         let node = nodes.created;
-        nodes.inboxes.insert(node, Outbox { sender, gap: Arc::clone(&gap) });
+        nodes.inboxes.insert(node, outbox);
         drop(nodes);
-        Self { shared, node, inbox: Mutex::new(Some(Inbox { receiver, gap })) }
+        Self { shared, node, inbox: Mutex::new(Some(inbox)) }
     }
 
     /// What tests can have go wrong, on all nodes.
@@ -426,7 +379,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
     fn signals(&self) -> BoxStream<'static, Signal<U>> {
         match lock(&self.inbox).take() {
             Some(inbox) => Box::pin(inbox),
-            None => Box::pin(Nothing(PhantomData)),
+            None => Box::pin(Inbox::closed()),
         }
     }
 
@@ -598,15 +551,4 @@ fn failed_all<T>(error: LogError, count: usize) -> Vec<Result<T, LogError>> {
     let mut results: Vec<_> = (1..count).map(|_| Err(again())).collect();
     results.push(Err(error));
     results
-}
-
-/// A stream of nothing.
-struct Nothing<T>(PhantomData<fn() -> T>);
-
-impl<T> Stream for Nothing<T> {
-    type Item = T;
-
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
-        Poll::Ready(None)
-    }
 }

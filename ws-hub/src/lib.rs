@@ -107,6 +107,7 @@ mod feed;
 pub mod framing;
 mod hub;
 mod in_process;
+mod inbox;
 mod key;
 mod log;
 mod mailbox;
@@ -120,6 +121,7 @@ mod room_log;
 mod rooms;
 mod session;
 mod shared;
+mod signals;
 mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;

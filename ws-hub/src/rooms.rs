@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::time::timeout;
 use ws_core::{CloseFrame, Message, PreparedMessage, Sender};
 
+use crate::calls::{DEADLINE, ask};
 use crate::close_code;
 use crate::delivery::Reach;
 use crate::error::JoinError;
@@ -17,7 +18,7 @@ use crate::feed::{At, Feed};
 use crate::log::{Continuity, LogError, Page};
 use crate::position::{MessageId, Position, Resumed};
 use crate::room::{Joined, RoomAppend, RoomEntry, RoomHistory, RoomRead};
-use crate::shared::{DEADLINE, Inner, Tally, ask};
+use crate::shared::{Inner, Tally};
 use crate::user::{User, find};
 
 /// Which connections of a user join a room with a history.

@@ -1,10 +1,9 @@
 //! [`Inner`]: what all handles of a hub share.
 
-use std::future::poll_fn;
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -12,9 +11,8 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use ws_core::{CloseFrame, Message, PreparedMessage};
 
-use crate::backplane::{Ack, Held, Logout, Packet, Sent, Signal, Standing};
-use crate::calls::Tries;
-pub(crate) use crate::calls::{DEADLINE, ask};
+use crate::backplane::{Ack, Packet, Sent};
+use crate::calls::ask;
 use crate::close_code;
 use crate::config::Config;
 use crate::delivery::{Delivery, DropReason, Reach};
@@ -25,9 +23,6 @@ use crate::position::{MessageId, Position};
 use crate::registry::Registry;
 use crate::stats::Counters;
 use crate::user::{User, Wakes, find, open};
-
-/// Logins that are asserted in one call.
-const ASSERTED: usize = 256;
 
 pub(crate) struct Inner<U> {
     pub(crate) config: Config<U>,
@@ -40,7 +35,7 @@ pub(crate) struct Inner<U> {
     pub(crate) last_connection: AtomicU64,
     pub(crate) feeds: Feeds,
     /// The task that takes what other nodes signal.
-    listener: OnceLock<AbortHandle>,
+    pub(crate) listener: OnceLock<AbortHandle>,
 }
 
 impl<U> Drop for Inner<U> {
@@ -52,10 +47,10 @@ impl<U> Drop for Inner<U> {
 }
 
 /// A message of the log, as it is offered.
-struct Logged<'a> {
-    position: Position,
-    previous: Option<MessageId>,
-    message: &'a PreparedMessage,
+pub(crate) struct Logged<'a> {
+    pub(crate) position: Position,
+    pub(crate) previous: Option<MessageId>,
+    pub(crate) message: &'a PreparedMessage,
 }
 
 impl<U> Inner<U>
@@ -239,7 +234,7 @@ where
     }
 
     /// Offers a message of the log to all mailboxes of a user. Returns whether one is full whose client may read.
-    fn offer_logged(
+    pub(crate) fn offer_logged(
         &self,
         id: &U,
         mailboxes: &mut [Mailbox],
@@ -381,7 +376,7 @@ where
         Reach { here, others }
     }
 
-    async fn fan_out(&self, room: Option<&str>, except: &[U], message: &PreparedMessage) -> usize {
+    pub(crate) async fn fan_out(&self, room: Option<&str>, except: &[U], message: &PreparedMessage) -> usize {
         let audience = self.read().audience(room);
         let mut tally = Tally::default();
         let mut crowded = Vec::new();
@@ -453,161 +448,6 @@ where
     pub(crate) fn failed(&self, error: &LogError) {
         self.counters.failed.add(1);
         tracing::error!(error = error as &dyn std::error::Error, "the log failed");
-    }
-
-    /// Takes what other nodes signal, from now on, until the hub is dropped.
-    pub(crate) fn listen(self: &Arc<Self>) {
-        self.listener.get_or_init(|| {
-            let (hub, mut signals) = (Arc::downgrade(self), self.config.engine.signals());
-            let task = tokio::spawn(async move {
-                while let Some(signal) = poll_fn(|cx| signals.as_mut().poll_next(cx)).await
-                    && let Some(hub) = Weak::upgrade(&hub)
-                {
-                    hub.handle(signal).await;
-                }
-            });
-            task.abort_handle()
-        });
-    }
-
-    /// Does what a signal says. It waits for no I/O: a slow call would hold up all signals.
-    async fn handle(self: &Arc<Self>, signal: Signal<U>) {
-        match signal {
-            Signal::Entry { user, entry } => {
-                let Some(user) = self.read().get(&user) else { return };
-                let message = &self.framed(&entry.position, PreparedMessage::new(entry.message));
-                let logged = Logged { position: entry.position, previous: entry.previous, message };
-                self.change(&user, |mailboxes, wakes| {
-                    self.offer_logged(&user.id, mailboxes, &logged, wakes);
-                });
-            }
-            Signal::Replaced { user, login } => {
-                let user = self.read().get(&user);
-                if let Some(user) = user {
-                    self.replace(&user, login);
-                }
-            }
-            Signal::Closed { user, upto, frame } => match frame.check() {
-                Ok(()) => {
-                    self.disconnect(&user, &frame, Some(upto));
-                }
-                // a connection could not be closed with it
-                Err(error) => self.failed(&LogError::refused(error)),
-            },
-            Signal::Restock { user, login, from } => {
-                let user = self.read().get(&user);
-                if let Some(user) = user {
-                    self.change(&user, |mailboxes, wakes| {
-                        for mailbox in mailboxes.iter_mut() {
-                            mailbox.restock(login, from, wakes);
-                        }
-                    });
-                }
-            }
-            Signal::RoomEntry { room, entry } => {
-                // others may be before it
-                let hub = Arc::clone(self);
-                tokio::spawn(async move { hub.hear_of(&room, &entry).await });
-            }
-            Signal::Packet(Packet { room, except, message }) => {
-                self.fan_out(room.as_deref(), &except, &PreparedMessage::new(message)).await;
-            }
-            Signal::Gap | Signal::Up => {
-                let hub = Arc::clone(self);
-                tokio::spawn(async move { hub.resync().await });
-            }
-            Signal::Down => {}
-        }
-    }
-
-    /// Signals may have been missed: all connections look into the log, and all logins are asserted.
-    async fn resync(&self) {
-        let users = self.read().everyone();
-        for user in &users {
-            self.change(user, |mailboxes, wakes| mailboxes.iter_mut().for_each(|it| it.resync(wakes)));
-        }
-        let held = users.iter().flat_map(|user| {
-            let mailboxes = user.lock();
-            let open = mailboxes.iter().filter(|mailbox| mailbox.is_open());
-            open.map(|mailbox| HeldHere::new(user, mailbox)).collect::<Vec<_>>()
-        });
-        for batch in held.collect::<Vec<_>>().chunks(ASSERTED) {
-            self.reassert(batch).await;
-        }
-        self.resync_rooms().await;
-    }
-
-    async fn reassert(&self, batch: &[HeldHere<U>]) {
-        let (limit, replace) = (self.config.login.limit(), self.config.login.replaces());
-        let held = batch.iter().map(|it| Held {
-            user: &it.user.id,
-            connection: it.connection,
-            login: it.login,
-            confirmed: it.confirmed,
-            limit,
-            replace,
-        });
-        let (held, engine) = (held.collect::<Vec<_>>(), &self.config.engine);
-        let mut tries = Tries::new();
-        let standings = loop {
-            match ask(async || engine.reassert(&held).await).await {
-                Ok(standings) => break standings,
-                Err(error) => self.failed(&error),
-            }
-            if !tries.again().await {
-                return;
-            }
-        };
-        let mut over = Vec::new();
-        for (it, standing) in batch.iter().zip(standings) {
-            let is_there = self.change(&it.user, |mailboxes, wakes| {
-                let Some(mailbox) = find(mailboxes, it.connection) else { return false };
-                match standing {
-                    Standing::StartsAt(start) => mailbox.asserted(it.start, start, wakes),
-                    Standing::Gone(frame) => {
-                        let replaced =
-                            || CloseFrame::new(close_code::REPLACED, "replaced by a newer connection");
-                        mailbox.close(frame.unwrap_or_else(replaced), wakes);
-                    }
-                }
-                true
-            });
-            if !is_there {
-                // it ended meanwhile, perhaps before it was asserted
-                over.push(Logout { user: &it.user.id, connection: it.connection, unsent: None });
-            }
-        }
-        if !over.is_empty() {
-            self.log_out(&over).await;
-        }
-    }
-
-    /// Ends logins.
-    pub(crate) async fn log_out(&self, batch: &[Logout<'_, U>]) {
-        let (engine, mut tries) = (&self.config.engine, Tries::new());
-        while let Err(error) = ask(async || engine.logout(batch).await).await {
-            self.failed(&error);
-            if !tries.again().await {
-                return;
-            }
-        }
-    }
-}
-
-/// A login that this node has.
-struct HeldHere<U> {
-    user: Arc<User<U>>,
-    connection: u64,
-    login: u64,
-    start: u64,
-    confirmed: u64,
-}
-
-impl<U> HeldHere<U> {
-    fn new(user: &Arc<User<U>>, mailbox: &Mailbox) -> Self {
-        let (start, confirmed) = (mailbox.start(), mailbox.confirmed());
-        let (connection, login) = (mailbox.connection, mailbox.login);
-        Self { user: Arc::clone(user), connection, login, start, confirmed }
     }
 }
 

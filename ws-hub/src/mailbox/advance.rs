@@ -1,0 +1,223 @@
+//! What the session of a [`Mailbox`] is to do next, and what came of it.
+
+use std::task::{Context, Waker};
+
+use ws_core::{CloseFrame, PreparedMessage};
+
+use crate::backplane::Acked;
+use crate::close_code;
+use crate::config::{Guarantee, Rules};
+use crate::log::{After, Continuity, Page, Read};
+use crate::position::Position;
+
+use super::state::{CLAIMED, Hands, Item, Known, Mailbox, Next, Phase, Source, Stuck};
+
+impl Mailbox {
+    /// What the session is to do next. Sends what can be sent.
+    pub(crate) fn next(&mut self, hands: &Hands<'_>, cx: &Context<'_>) -> Next {
+        if let Phase::Closing(frame) = &self.phase {
+            return Next::Close(frame.clone());
+        }
+        let is_full = match self.send_queued(hands) {
+            Ok(is_full) => is_full,
+            Err(next) => return next,
+        };
+        if let Phase::Closing(frame) = &self.phase {
+            return Next::Close(frame.clone());
+        }
+        self.waker = Some(cx.waker().clone());
+        self.say_whether_stuck(is_full, cx);
+        if let Some(next) = self.next_call(hands.rules) {
+            return next;
+        }
+        if self.log.sent > self.log.arrived && !self.log.is_pinging && hands.rules.pings() {
+            self.log.is_pinging = true;
+            return Next::Ping(self.log.sent);
+        }
+        if self.phase == Phase::Finishing && self.queue.is_empty() && self.is_settled(hands.rules) {
+            return Next::Done;
+        }
+        Next::Wait { wants_room: is_full }
+    }
+
+    /// Sends what is queued; returns whether the connection is full.
+    pub(super) fn send_queued(&mut self, hands: &Hands<'_>) -> Result<bool, Next> {
+        let mut has_sent = false;
+        let result = loop {
+            let Some(item) = self.queue.front() else { break Ok(false) };
+            if let Some(number) = item.number {
+                if self.log.earlier.iter().any(|range| range.contains(&number)) {
+                    self.pop();
+                    self.sent_logged(number, hands);
+                    continue;
+                }
+                if self.must_claim(number, hands) {
+                    if self.log.is_calling {
+                        break Ok(false);
+                    }
+                    self.log.is_calling = true;
+                    self.log.claimed = self.log.last.min(number + CLAIMED - 1);
+                    return Err(Next::Acknowledge { start: self.log.start, upto: self.log.claimed });
+                }
+            }
+            let (message, number) = (item.message.clone(), item.number);
+            match self.try_send(&message, hands) {
+                Ok(()) => {}
+                Err(true) => break Ok(true),
+                Err(false) => break Err(Next::Done),
+            }
+            self.pop();
+            has_sent = true;
+            if let Some(number) = number {
+                self.sent_logged(number, hands);
+            }
+            if self.is_closing() {
+                // what was acknowledged with it said so
+                break Ok(false);
+            }
+        };
+        if has_sent {
+            self.stuck = Stuck::No;
+        }
+        result
+    }
+
+    /// Whether a message has to be acknowledged before it is sent.
+    pub(super) fn must_claim(&self, number: u64, hands: &Hands<'_>) -> bool {
+        hands.rules.guarantee == Guarantee::AtMostOnce
+            && !hands.is_immediate
+            && number > self.log.acknowledged
+    }
+
+    /// Those who wait are told whether the client reads, as soon as that is known: when something was sent, or when the
+    /// connection is full still after it was written, which it is between two turns of its handler.
+    pub(super) fn say_whether_stuck(&mut self, is_full: bool, cx: &Context<'_>) {
+        self.stuck = match self.stuck {
+            Stuck::Asked | Stuck::Tried if !is_full => Stuck::No,
+            Stuck::Asked => {
+                cx.waker().wake_by_ref();
+                Stuck::Tried
+            }
+            Stuck::Tried | Stuck::Yes if is_full => Stuck::Yes,
+            stuck => stuck,
+        };
+    }
+
+    /// What to ask the log.
+    pub(super) fn next_call(&mut self, rules: &Rules) -> Option<Next> {
+        if self.log.is_calling {
+            return None;
+        }
+        if self.log.arrived > self.log.acknowledged {
+            self.log.is_calling = true;
+            return Some(Next::Acknowledge { start: self.log.start, upto: self.log.arrived });
+        }
+        if self.log.source == Source::Log
+            && self.phase == Phase::Open
+            && self.load.logged.messages == 0
+            && rules.has_log
+        {
+            self.log.is_calling = true;
+            self.log.source = Source::Reading { has_missed: false };
+            let after = match self.log.last_id {
+                Known::Id(Some(id)) => After::Position(Position::new(self.log.last, id)),
+                _ => After::Number(self.log.last),
+            };
+            return Some(Next::Read(after));
+        }
+        None
+    }
+
+    /// Whether everything that was sent is acknowledged, or never will be.
+    pub(super) fn is_settled(&self, rules: &Rules) -> bool {
+        !rules.pings() || self.log.acknowledged >= self.log.sent
+    }
+
+    /// A page of the log was read.
+    pub(crate) fn read(&mut self, asked: After, read: Option<Read>, page: Page, wakes: &mut Vec<Waker>) {
+        self.log.is_calling = false;
+        let Source::Reading { .. } = self.log.source else { return };
+        let is_current = match asked {
+            After::Position(position) => position.number == self.log.last,
+            After::Number(number) => number == self.log.last,
+            After::Cursor => false,
+        };
+        match read {
+            Some(read) if is_current => {
+                if read.continuity == Continuity::Incomplete {
+                    let frame =
+                        CloseFrame::new(close_code::OVERFLOW, "messages were removed before they were read");
+                    return self.end(Phase::Closing(frame), wakes);
+                }
+                self.take_page(read, page);
+            }
+            _ => self.log.source = Source::Log,
+        }
+    }
+
+    /// Queues what was read. It goes on reading if that may not be all.
+    pub(super) fn take_page(&mut self, read: Read, page: Page) {
+        let has_missed = matches!(self.log.source, Source::Reading { has_missed: true });
+        let count = read.entries.len();
+        for entry in read.entries {
+            self.queued(entry.position);
+            self.push(Item {
+                message: PreparedMessage::new(entry.message),
+                number: Some(entry.position.number),
+            });
+        }
+        let is_more = read.top.is_some_and(|top| top.number > self.log.last);
+        self.log.source =
+            if has_missed || is_more || count >= page.messages { Source::Log } else { Source::Offered };
+    }
+
+    /// The log has answered an acknowledgement of messages after `start`, or failed.
+    pub(crate) fn acknowledged(
+        &mut self,
+        start: u64,
+        upto: u64,
+        answer: Result<Acked, ()>,
+        wakes: &mut Vec<Waker>,
+    ) {
+        match answer {
+            // what was asked before the login was told to start elsewhere says nothing
+            Ok(Acked::Done) if start != self.log.start => {}
+            Ok(Acked::Done) => {
+                self.log.acknowledged = self.log.acknowledged.max(upto);
+                self.log.is_claim_doubtful = false;
+            }
+            Ok(Acked::StartsAt(actual)) => self.starts_at(start, actual, wakes),
+            Ok(Acked::Gone(frame)) => {
+                if !self.log.is_claim_doubtful {
+                    self.log.claimed = self.log.acknowledged;
+                }
+                let replaced = || CloseFrame::new(close_code::REPLACED, "replaced by a newer connection");
+                self.close(frame.unwrap_or_else(replaced), wakes);
+            }
+            Err(()) => self.log.is_claim_doubtful = true,
+        }
+    }
+
+    /// A call that was returned by [`next`](Self::next) is over.
+    pub(crate) fn call_over(&mut self) {
+        self.log.is_calling = false;
+    }
+
+    /// The client has got everything up to this message.
+    pub(crate) fn ponged(&mut self, upto: u64) {
+        self.log.is_pinging = false;
+        if !std::mem::take(&mut self.log.is_ping_old) {
+            self.arrived(upto);
+        }
+    }
+
+    pub(super) fn arrived(&mut self, upto: u64) {
+        self.log.arrived = self.log.arrived.max(upto.min(self.log.sent));
+    }
+
+    /// The application says that the client has got everything up to this message.
+    pub(crate) fn confirm(&mut self, upto: u64, wakes: &mut Vec<Waker>) {
+        self.arrived(upto);
+        self.wake(wakes);
+    }
+}

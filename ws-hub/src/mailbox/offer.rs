@@ -1,0 +1,146 @@
+//! What is offered to a [`Mailbox`]: messages of the log, and messages for those who are there.
+
+use std::task::Waker;
+
+use ws_core::{CloseFrame, PreparedMessage};
+
+use crate::close_code;
+use crate::config::{Guarantee, Overflow};
+use crate::position::{MessageId, Position};
+
+use super::state::{Hands, Item, Known, Mailbox, Offered, Phase, Source, Stuck};
+
+impl Mailbox {
+    /// Offers a message that is in the log.
+    pub(crate) fn offer_logged(
+        &mut self,
+        position: Position,
+        previous: Option<MessageId>,
+        message: &PreparedMessage,
+        hands: &Hands<'_>,
+        wakes: &mut Vec<Waker>,
+    ) -> Offered {
+        if !matches!(self.phase, Phase::Open | Phase::Entering) {
+            return Offered::Refused;
+        }
+        match &mut self.log.source {
+            Source::Reading { has_missed } => {
+                *has_missed = true;
+                return Offered::Logged;
+            }
+            Source::Log => return self.crowded_or(Offered::Logged, wakes),
+            Source::Offered => {}
+        }
+        if position.number <= self.log.last {
+            return Offered::Logged;
+        }
+        let follows = position.number == self.log.last + 1
+            && (self.log.last_id == Known::Unknown || self.log.last_id == Known::Id(previous));
+        if !follows {
+            return self.fall_behind(wakes);
+        }
+        if self.can_send_now(hands) && self.try_send(message, hands) == Ok(()) {
+            self.queued(position);
+            self.sent_logged(position.number, hands);
+            if hands.rules.pings() || self.log.arrived > self.log.acknowledged {
+                self.wake(wakes);
+            }
+            return Offered::Sent;
+        }
+        if !self.load.logged.takes(message.len(), &hands.rules.limits) {
+            self.log.source = Source::Log;
+            return self.crowded_or(Offered::Logged, wakes);
+        }
+        self.queued(position);
+        self.push(Item { message: message.clone(), number: Some(position.number) });
+        self.wake(wakes);
+        Offered::Queued { dropped: 0 }
+    }
+
+    /// What comes has to be read.
+    pub(super) fn fall_behind(&mut self, wakes: &mut Vec<Waker>) -> Offered {
+        self.log.source = Source::Log;
+        self.wake(wakes);
+        Offered::Logged
+    }
+
+    /// Whether a message of the log need not be queued first.
+    pub(super) fn can_send_now(&self, hands: &Hands<'_>) -> bool {
+        self.phase == Phase::Open
+            && self.queue.is_empty()
+            && (hands.rules.guarantee == Guarantee::AtLeastOnce || hands.is_immediate)
+    }
+
+    /// `other`, unless the client may be one that reads, and only its task has not run.
+    pub(super) fn crowded_or(&mut self, other: Offered, wakes: &mut Vec<Waker>) -> Offered {
+        match self.stuck {
+            Stuck::Yes => return other,
+            Stuck::No if self.queue.is_empty() => return other,
+            Stuck::No => self.stuck = Stuck::Asked,
+            Stuck::Asked | Stuck::Tried => {}
+        }
+        self.wake(wakes);
+        Offered::Crowded
+    }
+
+    /// Whether it is not known yet whether the client reads.
+    pub(crate) fn is_crowded(&self) -> bool {
+        matches!(self.stuck, Stuck::Asked | Stuck::Tried) && !self.is_closing()
+    }
+
+    /// Offers a message that is for those who are there.
+    pub(crate) fn offer(
+        &mut self,
+        message: &PreparedMessage,
+        hands: &Hands<'_>,
+        wakes: &mut Vec<Waker>,
+    ) -> Offered {
+        if self.phase != Phase::Open {
+            return Offered::Refused;
+        }
+        let limits = &hands.rules.limits;
+        if message.len() > limits.bytes {
+            return Offered::TooLarge;
+        }
+        if self.queue.is_empty() {
+            match self.try_send(message, hands) {
+                Ok(()) => return Offered::Sent,
+                Err(true) => {}
+                Err(false) => return Offered::Refused,
+            }
+        }
+        let mut dropped = 0;
+        if !self.load.other.takes(message.len(), limits) {
+            if self.crowded_or(Offered::Dropped, wakes) == Offered::Crowded {
+                return Offered::Crowded;
+            }
+            match limits.overflow {
+                Overflow::Disconnect => {
+                    let frame =
+                        CloseFrame::new(close_code::OVERFLOW, "messages come faster than they are read");
+                    self.end(Phase::Closing(frame), wakes);
+                    return Offered::Overflowed;
+                }
+                Overflow::DropNewest => return Offered::Dropped,
+                Overflow::DropOldest => {
+                    while !self.load.other.takes(message.len(), limits) {
+                        self.drop_oldest();
+                        dropped += 1;
+                    }
+                }
+            }
+        }
+        self.push(Item { message: message.clone(), number: None });
+        self.wake(wakes);
+        Offered::Queued { dropped }
+    }
+
+    /// The oldest message goes that is not of the log.
+    pub(super) fn drop_oldest(&mut self) {
+        if let Some(at) = self.queue.iter().position(|item| item.number.is_none())
+            && let Some(item) = self.queue.remove(at)
+        {
+            self.load.other.remove(item.message.len());
+        }
+    }
+}
