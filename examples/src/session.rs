@@ -58,7 +58,7 @@ impl SessionKey {
         if let Some(at) = text.chars().position(|it| !it.is_ascii_hexdigit()) {
             return Err(format!("has a character that is no hexadecimal digit, at place {}", at + 1));
         }
-        if text.len() % 2 != 0 {
+        if !text.len().is_multiple_of(2) {
             return Err(format!("has {} hexadecimal digits, which is an odd number", text.len()));
         }
         let byte = |digits: &[u8]| digits.iter().fold(0, |byte, digit| byte << 4 | value(*digit));

@@ -17,15 +17,15 @@ use user::User;
 const KILLS: u64 = 50;
 /// The seed of another run, which it has printed.
 const SEED: &str = "WS_NEWS_PUSH_SEED";
-/// At most so many answers and news come before the kill.
-const LOAD: usize = 100;
+/// So many answers and new messages come before the kill, at most.
+const LOAD: usize = 150;
 /// And it comes up to twice as long after the last of them: between any two steps of the server.
 const MOMENT: Duration = Duration::from_millis(2);
 
 /// One life of the server.
 struct Life {
     address: String,
-    /// How many answers and news are still to come before the kill.
+    /// How many answers and new messages are still to come before the kill.
     left: Cell<usize>,
     is_due: Notify,
     is_killed: Cell<bool>,
@@ -45,7 +45,7 @@ impl Life {
         life
     }
 
-    /// An answer has come, or news.
+    /// An answer has come, or a new message.
     fn happened(&self) {
         let left = self.left.get().saturating_sub(1);
         self.left.set(left);

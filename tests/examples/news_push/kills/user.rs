@@ -23,7 +23,7 @@ use crate::support::Example;
 pub(super) const TOKEN: &str = "the editor's";
 
 /// A client stays for at most so many news, then comes back.
-const STAY: usize = 20;
+const STAY: usize = 60;
 
 /// A user, and the editor for them.
 pub(super) struct User {
@@ -143,7 +143,7 @@ impl User {
             let mut socket = reader.open(life).await.expect("a connection");
             let mut before = None;
             while reader.news.values().next_back() != Some(&editor.last) {
-                before = reader.next(&mut socket, before).await.expect("news");
+                before = reader.next(life, &mut socket, before).await.expect("news");
             }
         };
         within(format!("the last news of {name}"), reading).await;
@@ -233,11 +233,10 @@ impl Reader {
             };
             let mut before = None;
             for _ in 0..=random.below(STAY) {
-                match self.next(&mut socket, before).await {
+                match self.next(life, &mut socket, before).await {
                     Ok(number) => before = number,
                     Err(end) => return life.is_over("a connection", end),
                 }
-                life.happened();
             }
         }
     }
@@ -258,6 +257,7 @@ impl Reader {
     /// Takes the next news of a connection on which `before` was the number of the one before.
     async fn next(
         &mut self,
+        life: &Life,
         socket: &mut Socket,
         before: Option<u64>,
     ) -> Result<Option<u64>, Option<Result<Message, Error>>> {
@@ -285,6 +285,7 @@ impl Reader {
             assert!(title > latest, "{name}: {title} came after {latest}");
             self.news.insert(number, title);
             self.last = Some(position.to_owned());
+            life.happened();
         }
         if self.resumes {
             self.start = number;
