@@ -175,10 +175,9 @@ mod tests {
     #[test]
     fn a_key_is_read_from_hexadecimal_digits_of_either_case() {
         let key = |text: &str| SessionKey::from_hex(text).expect("a key").0;
-        let bytes: Vec<u8> = (0..=255).collect();
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(key(&digits), Key::from(&bytes));
-        assert_eq!(key(&digits.to_uppercase()), Key::from(&bytes));
+        let bytes = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef].repeat(8);
+        assert_eq!(key(&"0123456789abcdef".repeat(8)), Key::from(&bytes));
+        assert_eq!(key(&"0123456789ABCDEF".repeat(8)), Key::from(&bytes));
     }
 
     #[test]

@@ -91,7 +91,8 @@ fn post(path: &str, content_type: &str) -> http::request::Builder {
 }
 
 impl User {
-    /// One who signs in, for all the time. Every second one resumes, and has an editor who tries again.
+    /// One who signs in, for all the time. The bits of their number say whether they resume, and whether their editor tries
+    /// again.
     pub(super) async fn sign_in(example: &Example, number: usize) -> Self {
         let name = format!("user{number}");
         let mut http = connect(&example.address()).await.expect("the server listens");
@@ -104,13 +105,13 @@ impl User {
             last: 0,
             accepted: BTreeSet::new(),
             counts: Counts::default(),
-            retries: number / 2 % 2 == 0,
+            retries: number & 2 == 0,
             unanswered: None,
         };
         let reader = Reader {
             name,
             cookie: cookie.to_owned(),
-            resumes: number % 2 == 0,
+            resumes: number & 1 == 0,
             news: BTreeMap::new(),
             last: None,
             start: 1,
