@@ -21,13 +21,14 @@
 //! sessions are signed with:
 //!
 //! ```sh
-//! openssl rand -hex 64 > session.key    # once, and secret
+//! openssl rand -hex 64 > session.key    # once; keep it secret
 //! DATA=news.redb SESSION_KEY=$(cat session.key) cargo run --example news_push
 //! ```
 //!
 //! News that was answered with `sent` or `stored` is then in the file, also after `kill -9` or a loss of power, until the
 //! reader's page has got it. In memory news is sent at most once. From a file it is sent at least once: again if the page did
-//! not confirm it.
+//! not confirm it. Unread news waits for seven days, at most 1,000 messages and 1 MiB for each user; `evicted` says how many
+//! older ones went for a new one.
 //!
 //! # News that is shown once
 //!

@@ -6,6 +6,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -80,6 +82,14 @@ impl Example {
     /// Ends it as `kill -9` does, and waits until it is gone.
     pub(crate) fn kill(self) {
         drop(self.process);
+    }
+
+    /// Starts the example `name` as [`start_with`](Self::start_with), and kills it after this time, whatever it does by then.
+    pub(crate) fn kill_at_start(name: &str, address: &str, variables: &[(&str, &str)], after: Duration) {
+        let mut command = Command::new(executable(name));
+        let process = Process::start(with_variables(command.arg(address), variables));
+        thread::sleep(after);
+        drop(process);
     }
 
     /// Starts the example `name`, which does not like one of these variables, and waits for its end; returns what it has

@@ -67,21 +67,36 @@ impl Life {
     }
 }
 
+/// In this time the server starts, or almost, or not: it is killed after up to twice as long.
+const START: Duration = Duration::from_millis(20);
+
+const EXAMPLE: &str = "news_push";
+const ADDRESS: &str = "127.0.0.1:0";
+
 /// The settings of the server, which stay the same.
 struct Settings {
-    directory: Directory,
+    data: String,
     key: String,
+    _directory: Directory,
 }
 
 impl Settings {
     fn new() -> Self {
-        Self { directory: Directory::new(), key: "5e".repeat(64) }
+        let directory = Directory::new();
+        Self { data: directory.file("news.redb"), key: "5e".repeat(64), _directory: directory }
+    }
+
+    fn variables(&self) -> [(&str, &str); 3] {
+        [("DATA", &self.data), ("SESSION_KEY", &self.key), ("EDITOR_TOKEN", user::TOKEN)]
     }
 
     fn start(&self) -> Example {
-        let data = self.directory.file("news.redb");
-        let variables = [("DATA", data.as_str()), ("SESSION_KEY", &self.key), ("EDITOR_TOKEN", user::TOKEN)];
-        Example::start_with("news_push", "127.0.0.1:0", &variables)
+        Example::start_with(EXAMPLE, ADDRESS, &self.variables())
+    }
+
+    /// Starts the server, and kills it while it may still look through its file.
+    fn kill_at_start(&self, after: Duration) {
+        Example::kill_at_start(EXAMPLE, ADDRESS, &self.variables(), after);
     }
 }
 
@@ -104,6 +119,9 @@ async fn of_what_was_answered_50_kills_lose_nothing_and_repeat_only_what_was_unc
     }
     example.kill();
     for round in 1..=KILLS {
+        if choices.one_in(3) {
+            settings.kill_at_start(choices.around(START));
+        }
         let example = settings.start();
         let life = Life::new(&example, choices.below(LOAD));
         let living = users.iter_mut().zip(1..).map(|(user, number)| {

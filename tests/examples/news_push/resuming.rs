@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{News, message, parse, title};
+use super::{News, message, parse, title, until_online};
 use crate::support::Directory;
 
 /// The position of the news that comes next.
@@ -82,6 +82,20 @@ async fn one_idempotency_key_is_one_message_for_each_user_also_after_a_restart()
     assert_eq!(title(&mut anna).await, "last");
     let mut ben = news.connect("ben").await;
     assert_eq!(title(&mut ben).await, "for ben");
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_reaches_an_open_connection_once() {
+    let news = News::start();
+    let mut anna = news.connect("anna").await;
+    until_online(&news, &["anna"]).await;
+    for title in ["one", "one again"] {
+        let answer = news.push_with(&["first"], "anna", title).await;
+        assert_eq!(parse(&answer.body), json!({ "delivery": "sent", "connections": 1 }));
+    }
+    assert_eq!(news.push("anna", "last").await.0, 200);
+    assert_eq!(title(&mut anna).await, "one");
+    assert_eq!(title(&mut anna).await, "last");
 }
 
 #[tokio::test]

@@ -136,8 +136,11 @@ impl User {
     pub(super) async fn read_to_the_end(&mut self, life: &Life) {
         let Self { editor, reader } = self;
         let mut http = connect(&life.address).await.expect("the server listens");
-        while !editor.accepted.contains(&editor.last) || editor.unanswered.is_some() {
+        // one more, by which the end is known
+        let mut is_answered = false;
+        while !is_answered {
             editor.push_one(&mut http).await.expect("an answer");
+            is_answered = editor.unanswered.is_none();
         }
         let name = reader.name.clone();
         let reading = async {
