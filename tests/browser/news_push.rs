@@ -274,6 +274,31 @@ fn after_a_kill_a_page_comes_back_by_itself_and_shows_each_news_once_and_in_orde
     windows.assert_no_complaints_but_of_the_restart();
 }
 
+/// From the next connection on a page gets each message twice.
+const TWICE: &str = "const Once = WebSocket;
+    window.WebSocket = class extends Once {
+      set onmessage(take) { super.onmessage = take && ((event) => { take(event); take(event); }); }
+    };";
+
+#[test]
+fn a_page_that_gets_news_twice_shows_it_once() {
+    let windows = Windows::open();
+    sign_in(windows.reader(), "anna");
+    windows.browser.run(TWICE, &json!([]));
+    windows.browser.click("#toggle");
+    wait_for_state(&windows.browser, "closed");
+    windows.open_desk();
+    wait_for_users(windows.editor(), "");
+    for title in ["one", "two"] {
+        assert_eq!(windows.push("anna", title, ""), "anna is away: stored for the next login");
+    }
+    windows.reader().click("#toggle");
+    assert_eq!(windows.news(2), json!(["two", "one"]));
+    windows.push("anna", "three", "");
+    assert_eq!(windows.news(3), json!(["three", "two", "one"]));
+    windows.assert_no_complaints();
+}
+
 #[test]
 fn a_page_whose_news_is_gone_says_so_and_shows_what_comes() {
     let key = "5e".repeat(64);
