@@ -147,8 +147,8 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 }
 
 /// Opens a user's connection. The cookie, which the server has signed, says who the user is. A parameter such as `?userId=7`
-/// would not do: anyone who writes 8 there would read the news of another user. `?after=` is no such secret: with a wrong
-/// position a client only gets news of its own user.
+/// would not do: anyone who writes 8 there would read the news of another user. `?after=` cannot do that:
+/// whatever position is there, a client only gets the news of its own user.
 async fn read(
     User(user): User,
     State(App { hub, .. }): State<App>,
