@@ -33,7 +33,8 @@ const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const MAX_NAME: usize = 32;
 
 /// The key that cookies are signed with. A program that runs on several machines, or for longer than a demonstration,
-/// takes it from its configuration. This one makes a new key at each start, and everybody signs in again.
+/// takes it from its configuration, [in hexadecimal](Self::from_hex). With a [new](Self::generate) key at each start,
+/// everybody has to sign in again.
 #[derive(Clone)]
 pub struct SessionKey(Key);
 
@@ -42,6 +43,28 @@ impl SessionKey {
     #[must_use]
     pub fn generate() -> Self {
         Self(Key::generate())
+    }
+
+    /// The key with these bytes, at least 64, as two hexadecimal digits each.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the text, as the rest of a sentence that begins with its name. The text itself, a secret, is not in
+    /// it.
+    pub fn from_hex(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("is empty".to_owned());
+        }
+        if let Some(at) = text.chars().position(|it| !it.is_ascii_hexdigit()) {
+            return Err(format!("has a character that is no hexadecimal digit, at place {}", at + 1));
+        }
+        if !text.len().is_multiple_of(2) {
+            return Err(format!("has {} hexadecimal digits, which is an odd number", text.len()));
+        }
+        let byte = |digits: &[u8]| digits.iter().fold(0, |byte, digit| byte << 4 | value(*digit));
+        let bytes: Vec<u8> = text.as_bytes().chunks(2).map(byte).collect();
+        let key = Key::try_from(bytes.as_slice());
+        key.map(Self).map_err(|_| format!("has {} bytes, which is too few", bytes.len()))
     }
 }
 
@@ -124,6 +147,15 @@ fn read(session: &str, now: Duration) -> Option<User> {
     (now.as_secs() < expires).then(|| User(name.to_owned()))
 }
 
+/// The value of a hexadecimal digit.
+fn value(digit: u8) -> u8 {
+    match digit {
+        b'a'..=b'f' => digit - b'a' + 10,
+        b'A'..=b'F' => digit - b'A' + 10,
+        _ => digit - b'0',
+    }
+}
+
 fn now() -> Duration {
     // before 1970 nothing has expired
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -138,5 +170,27 @@ mod tests {
         let read = |now| read("1000 anna b", Duration::from_secs(now));
         assert_eq!(read(999), Some(User("anna b".to_owned())));
         assert_eq!(read(1000), None);
+    }
+
+    #[test]
+    fn a_key_is_read_from_hexadecimal_digits_of_either_case() {
+        let key = |text: &str| SessionKey::from_hex(text).expect("a key").0;
+        let bytes = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef].repeat(8);
+        assert_eq!(key(&"0123456789abcdef".repeat(8)), Key::from(&bytes));
+        assert_eq!(key(&"0123456789ABCDEF".repeat(8)), Key::from(&bytes));
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_and_said_why() {
+        for (text, why) in [
+            ("", "is empty"),
+            ("0x00", "has a character that is no hexadecimal digit, at place 2"),
+            ("ab cd", "has a character that is no hexadecimal digit, at place 3"),
+            ("é", "has a character that is no hexadecimal digit, at place 1"),
+            ("abc", "has 3 hexadecimal digits, which is an odd number"),
+            (&"ab".repeat(63), "has 63 bytes, which is too few"),
+        ] {
+            assert_eq!(SessionKey::from_hex(text).expect_err(text), why);
+        }
     }
 }

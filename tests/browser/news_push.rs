@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::driver::Browser;
-use crate::support::Example;
+use crate::support::{Directory, Example};
 
 const ENTER: &str = "\u{E007}";
 const CONTROL: &str = "\u{E009}";
@@ -19,8 +19,15 @@ struct Windows {
 
 impl Windows {
     fn open() -> Self {
-        let example = Example::start("news_push");
-        let token = example.find(|line| Some(line.strip_prefix("editor token: ")?.to_owned()));
+        Self::open_with(&[])
+    }
+
+    /// With these variables in the environment of the example.
+    fn open_with(variables: &[(&str, &str)]) -> Self {
+        let example = Example::start_with("news_push", "127.0.0.1:0", variables);
+        let given = variables.iter().find(|(name, _)| *name == "EDITOR_TOKEN");
+        let printed = || example.find(|line| Some(line.strip_prefix("editor token: ")?.to_owned()));
+        let token = given.map_or_else(printed, |(_, token)| (*token).to_owned());
         let browser = Browser::start();
         let [reader, editor] = [browser.new_window(), browser.new_window()];
         for window in [&reader, &editor] {
@@ -65,6 +72,26 @@ impl Windows {
     fn news(&self, count: usize) -> Value {
         let found = "[...document.querySelectorAll('#news span')].map(it => it.innerText)";
         self.reader().wait_for(&format!("{found}.length === {count} && {found}"))
+    }
+
+    /// Kills the example, and starts it again on its address with these variables, when the reader's page has seen that.
+    fn kill_and_start(self, variables: &[(&str, &str)]) -> Self {
+        let address = self.example.address();
+        self.example.kill();
+        self.browser.look_at(&self.reader);
+        wait_for_state(&self.browser, "waiting");
+        Self { example: Example::start_with("news_push", &address, variables), ..self }
+    }
+
+    /// Nothing on the console, but that the server was away.
+    fn assert_no_complaints_but_of_the_restart(&self) {
+        for window in [self.reader(), self.editor()] {
+            let complaints = window.console();
+            // a browser says it in several ways
+            let is_expected =
+                |it: &String| it.contains("WebSocket connection to") || it.contains("net::ERR_");
+            assert!(complaints.iter().all(is_expected), "{complaints:?}");
+        }
     }
 
     fn assert_no_complaints(&self) {
@@ -215,6 +242,83 @@ fn a_restart_comes_back_by_itself_as_far_as_the_form_to_sign_in() {
         complaints.iter().all(|complaint| expected.iter().any(|it| complaint.contains(it))),
         "{complaints:?}"
     );
+}
+
+#[test]
+fn after_a_kill_a_page_comes_back_by_itself_and_shows_each_news_once_and_in_order() {
+    let directory = Directory::new();
+    let (data, key) = (directory.file("news.redb"), "5e".repeat(64));
+    let variables =
+        [("DATA", data.as_str()), ("SESSION_KEY", key.as_str()), ("EDITOR_TOKEN", "the editor's")];
+    let windows = Windows::open_with(&variables);
+    sign_in(windows.reader(), "anna");
+    windows.open_desk();
+    wait_for_users(windows.editor(), "anna");
+    for title in ["one", "two"] {
+        assert_eq!(windows.push("anna", title, ""), "anna: sent on 1 connection");
+    }
+    assert_eq!(windows.news(2), json!(["two", "one"]));
+
+    let windows = windows.kill_and_start(&variables);
+    // before the page is back, or after
+    windows.push("anna", "three", "");
+    windows.push("anna", "four", "");
+    assert_eq!(windows.news(4), json!(["four", "three", "two", "one"]));
+    assert_eq!(windows.reader().text("#ending"), "");
+
+    // a page that is loaded again goes on as well
+    windows.reader().open(windows.example.page());
+    wait_for_state(windows.reader(), "open");
+    windows.push("anna", "five", "");
+    assert_eq!(windows.news(1), json!(["five"]));
+    windows.assert_no_complaints_but_of_the_restart();
+}
+
+/// From the next connection on a page gets each message twice.
+const TWICE: &str = "const Once = WebSocket;
+    window.WebSocket = class extends Once {
+      set onmessage(take) { super.onmessage = take && ((event) => { take(event); take(event); }); }
+    };";
+
+#[test]
+fn a_page_that_gets_news_twice_shows_it_once() {
+    let windows = Windows::open();
+    sign_in(windows.reader(), "anna");
+    windows.browser.run(TWICE, &json!([]));
+    windows.browser.click("#toggle");
+    wait_for_state(&windows.browser, "closed");
+    windows.open_desk();
+    wait_for_users(windows.editor(), "");
+    for title in ["one", "two"] {
+        assert_eq!(windows.push("anna", title, ""), "anna is away: stored for the next login");
+    }
+    windows.reader().click("#toggle");
+    assert_eq!(windows.news(2), json!(["two", "one"]));
+    windows.push("anna", "three", "");
+    assert_eq!(windows.news(3), json!(["three", "two", "one"]));
+    windows.assert_no_complaints();
+}
+
+#[test]
+fn a_page_whose_news_is_gone_says_so_and_shows_what_comes() {
+    let key = "5e".repeat(64);
+    let variables = [("SESSION_KEY", key.as_str()), ("EDITOR_TOKEN", "the editor's")];
+    let windows = Windows::open_with(&variables);
+    sign_in(windows.reader(), "anna");
+    windows.open_desk();
+    wait_for_users(windows.editor(), "anna");
+    for title in ["one", "two"] {
+        windows.push("anna", title, "");
+    }
+    assert_eq!(windows.news(2), json!(["two", "one"]));
+
+    // without a file: the numbers of the news begin again
+    let windows = windows.kill_and_start(&variables);
+    windows.push("anna", "three", "");
+    assert_eq!(windows.news(3), json!(["three", "two", "one"]));
+    let ending = windows.reader().text("#ending");
+    assert!(ending.ends_with("News may be missing here."), "{ending}");
+    windows.assert_no_complaints_but_of_the_restart();
 }
 
 #[test]

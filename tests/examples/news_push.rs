@@ -1,5 +1,9 @@
 //! The example `news_push`: who may connect and who may push, and what reaches whom.
 
+mod kills;
+mod resuming;
+mod settings;
+
 use serde_json::{Value, json};
 use ws_tests::request::HOST;
 use ws_tests::{Client, Request, Response, within};
@@ -14,7 +18,12 @@ struct News {
 
 impl News {
     fn start() -> Self {
-        let example = Example::start("news_push");
+        Self::start_with(&[])
+    }
+
+    /// With these variables in its environment.
+    fn start_with(variables: &[(&str, &str)]) -> Self {
+        let example = Example::start_with("news_push", "127.0.0.1:0", variables);
         let token = example.find(|line| Some(line.strip_prefix("editor token: ")?.to_owned()));
         Self { example, token }
     }
@@ -34,9 +43,16 @@ impl News {
 
     /// Pushes news with this title, and returns what became of it.
     async fn push(&self, user: &str, title: &str) -> (u16, Value) {
-        let body = json!({ "title": title, "text": "…" });
-        let answer = self.edit("POST", &format!("/users/{user}/news"), &body.to_string()).await;
+        let answer = self.edit("POST", &news_of(user), &news(title)).await;
         (answer.status, parse(&answer.body))
+    }
+
+    /// The same, with these idempotency keys.
+    async fn push_with(&self, keys: &[&str], user: &str, title: &str) -> Response {
+        let request = with_body("POST", &news_of(user), &news(title))
+            .with("Authorization", format!("Bearer {}", self.token))
+            .lines("Idempotency-Key", keys);
+        self.ask(request).await
     }
 
     async fn online(&self) -> Value {
@@ -55,12 +71,25 @@ impl News {
         handshake().with("Cookie", cookie.expect("a session"))
     }
 
-    /// Signs in and connects. When this returns, the hub may not know it yet.
-    async fn connect(&self, name: &str) -> Client {
+    /// Connects with this handshake.
+    async fn connect_with(&self, handshake: Request) -> Client {
         let mut client = self.client().await;
-        client.handshake(self.sign_in(name).await).await;
+        client.handshake(handshake).await;
         client
     }
+
+    /// Signs in and connects. When this returns, the hub may not know it yet.
+    async fn connect(&self, name: &str) -> Client {
+        self.connect_with(self.sign_in(name).await).await
+    }
+}
+
+fn news_of(user: &str) -> String {
+    format!("/users/{user}/news")
+}
+
+fn news(title: &str) -> String {
+    json!({ "title": title, "text": "…" }).to_string()
 }
 
 fn handshake() -> Request {
@@ -84,11 +113,15 @@ async fn until_online(news: &News, users: &[&str]) {
     within(format!("{users} to be online"), async { while news.online().await != users {} }).await;
 }
 
+/// The message that comes next.
+async fn message(client: &mut Client) -> Value {
+    let frame = client.frame_but_ping().await;
+    serde_json::from_slice(frame.payload()).unwrap_or_else(|_| panic!("no news: {frame:?}"))
+}
+
 /// The title of the news that comes next.
 async fn title(client: &mut Client) -> String {
-    let frame = client.frame_but_ping().await;
-    let news: Value =
-        serde_json::from_slice(frame.payload()).unwrap_or_else(|_| panic!("no news: {frame:?}"));
+    let news = message(client).await;
     assert_eq!(news["text"], "…");
     assert!(news["at"].is_u64(), "{news}");
     news["title"].as_str().expect("a text").to_owned()

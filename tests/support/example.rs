@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -25,10 +28,13 @@ impl Example {
 
     /// Starts the example `name` on this address.
     pub(crate) fn start_at(name: &str, address: &str) -> Self {
+        Self::start_with(name, address, &[])
+    }
+
+    /// Starts the example `name` on this address, with these variables in its environment.
+    pub(crate) fn start_with(name: &str, address: &str, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(executable(name));
-        // without a token from elsewhere, `news_push` makes one and prints it
-        command.arg(address).env("RUST_LOG", "warn").env_remove("EDITOR_TOKEN");
-        let process = Process::start(&mut command);
+        let process = Process::start(with_variables(command.arg(address), variables));
         let line = |scheme| process.find(|line| line.starts_with(scheme).then(|| line.to_owned()));
         let (page, socket) = (line("http"), line("ws"));
         assert!(socket.starts_with(&page.replacen("http", "ws", 1)), "{page} {socket}");
@@ -72,6 +78,39 @@ impl Example {
         assert!(status.success(), "{status}");
         printed
     }
+
+    /// Ends it as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(self) {
+        drop(self.process);
+    }
+
+    /// Starts the example `name` as [`start_with`](Self::start_with), and kills it after this time, whatever it does by then.
+    pub(crate) fn kill_at_start(name: &str, address: &str, variables: &[(&str, &str)], after: Duration) {
+        let mut command = Command::new(executable(name));
+        let process = Process::start(with_variables(command.arg(address), variables));
+        thread::sleep(after);
+        drop(process);
+    }
+
+    /// Starts the example `name`, which does not like one of these variables, and waits for its end; returns what it has
+    /// printed, errors included.
+    pub(crate) fn refuses(name: &str, variables: &[(&str, &OsStr)]) -> Vec<String> {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" 127.0.0.1:0 2>&1"]).arg(executable(name));
+        let process = Process::start(with_variables(&mut command, variables));
+        let (status, printed) = process.finish();
+        assert!(status.code().is_some_and(|code| code != 0), "{status}: {printed:?}");
+        printed
+    }
+}
+
+/// Sets these variables, and removes what else an example reads: without a token from elsewhere, `news_push` makes one and
+/// prints it.
+fn with_variables<'a, V: AsRef<OsStr>>(command: &'a mut Command, variables: &[(&str, V)]) -> &'a mut Command {
+    for name in ["DATA", "EDITOR_TOKEN", "SESSION_KEY"] {
+        command.env_remove(name);
+    }
+    command.env("RUST_LOG", "warn").envs(variables.iter().map(|(name, value)| (name, value)))
 }
 
 /// Where the program is: cargo builds all of them if need be, and says so.

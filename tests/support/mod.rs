@@ -5,12 +5,14 @@
 
 #![allow(dead_code, unused_imports, reason = "no suite uses all of it")]
 
+mod directory;
 mod example;
 mod process;
 mod server;
 
 use std::time::Duration;
 
+pub(crate) use directory::Directory;
 pub(crate) use example::{Example, executable};
 pub(crate) use process::{Process, signal};
 pub(crate) use server::Server;
