@@ -68,15 +68,16 @@ impl<T: Copy> Line<T> {
 
     /// The task goes. Returns what it waited for, and its waker if it was not called.
     pub(super) fn leave(&mut self, key: u32) -> (T, Option<Waker>) {
-        let waker = self.call(key);
-        (self.tasks.remove(key as usize).wish, waker)
+        let Task { waker, wish, previous, next } = self.tasks.remove(key as usize);
+        if waker.is_some() {
+            self.unlink(previous, next);
+        }
+        (wish, waker)
     }
 
     /// Calls the first of those that wait. Returns what it waits for, and its waker.
     pub(super) fn call_first(&mut self) -> Option<(T, Waker)> {
-        let first = self.first?;
-        let waker = self.call(first)?;
-        Some((self.task(first).wish, waker))
+        self.first.and_then(|key| self.call(key))
     }
 
     /// Calls those that wait for what `has_come` says, and hands their wakers to `wake`.
@@ -86,7 +87,7 @@ impl<T: Copy> Line<T> {
             let task = self.task(key);
             next = task.next;
             if has_come(task.wish) {
-                self.call(key).into_iter().for_each(&mut wake);
+                self.call(key).into_iter().for_each(|(_, waker)| wake(waker));
             }
         }
     }
@@ -98,14 +99,19 @@ impl<T: Copy> Line<T> {
         }
     }
 
-    /// Takes the task out of those that wait, if it is there. Returns its waker.
-    fn call(&mut self, key: u32) -> Option<Waker> {
+    /// Takes the task out of those that wait, if it is there.
+    fn call(&mut self, key: u32) -> Option<(T, Waker)> {
         let task = self.task(key);
-        let waker = task.waker.take()?;
+        let (wish, waker) = (task.wish, task.waker.take()?);
         let (previous, next) = (task.previous, task.next);
+        self.unlink(previous, next);
+        Some((wish, waker))
+    }
+
+    /// The task between these does not wait any more.
+    fn unlink(&mut self, previous: Option<u32>, next: Option<u32>) {
         *self.next_of(previous) = next;
         *self.previous_of(next) = previous;
-        Some(waker)
     }
 
     fn task(&mut self, key: u32) -> &mut Task<T> {

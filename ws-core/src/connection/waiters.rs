@@ -62,15 +62,23 @@ pub(super) enum Place {
 #[must_use = "those who wait are to be woken"]
 #[derive(Default)]
 pub(super) struct Wakes {
-    wake: Vec<Waker>,
+    /// Most often there is one: it takes no memory of its own.
+    first: Option<Waker>,
+    more: Vec<Waker>,
     /// Only dropped.
     retired: Vec<Waker>,
 }
 
 impl Wakes {
     pub(super) fn run(self) {
-        for waker in self.wake {
-            waker.wake();
+        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+    }
+
+    fn push(&mut self, waker: Waker) {
+        if self.first.is_none() {
+            self.first = Some(waker);
+        } else {
+            self.more.push(waker);
         }
     }
 }
@@ -224,7 +232,7 @@ impl Waiters {
             *is_receiver_waiting = false;
             match receiver {
                 Some(receiver) if !driver.as_ref().is_some_and(|driver| driver.will_wake(receiver)) => {
-                    wakes.wake.push(Waker::clone(receiver));
+                    wakes.push(Waker::clone(receiver));
                 }
                 _ => *handler_turn = true,
             }
@@ -236,14 +244,14 @@ impl Waiters {
                     *handler_turn = true;
                     wakes.retired.push(waker);
                 } else {
-                    wakes.wake.push(waker);
+                    wakes.push(waker);
                 }
             });
         }
         if self.is_driver_ready(connection) {
             // once is enough until it is polled
             self.is_driver_awake = true;
-            wakes.wake.extend(self.driver.clone());
+            self.driver.clone().into_iter().for_each(|driver| wakes.push(driver));
         }
         wakes
     }
