@@ -9,6 +9,7 @@ mod driver;
 mod handle;
 #[cfg(all(test, shuttle))]
 mod interleavings;
+mod line;
 mod link;
 mod proto;
 mod receiver;

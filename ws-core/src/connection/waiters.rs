@@ -4,10 +4,9 @@
 //! on. So no operation can forget to wake a task. Senders go on in the order in which they came. A sender that is woken has
 //! the room that its message needs reserved for it, and the next one is woken only if there is more room.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroU64;
 use std::task::Waker;
 
+use super::line::Line;
 use super::proto::{Connection, Milestones};
 
 /// The wakers of those who wait.
@@ -27,35 +26,15 @@ pub(super) struct Waiters {
 
 #[derive(Debug, Default)]
 struct Others {
-    /// Those who wait for room in the outbound buffer, in their order.
-    senders: BTreeMap<u64, SenderWaiter>,
-    events: BTreeMap<u64, EventWaiter>,
-    /// The newest ticket. Those of senders and of events differ.
-    newest: u64,
-    /// Senders up to this ticket have their room.
-    newest_granted: u64,
-    /// Room that is kept for senders that were woken.
-    granted: u64,
+    /// Those who wait for room in the outbound buffer, and how much each needs. They are called when it is reserved for them.
+    senders: Line<u64>,
+    events: Line<Event>,
+    /// Room that is reserved for senders that were called.
+    reserved: u64,
     /// How far the connection was when those who wait for events were last looked at.
     seen: Milestones,
     /// Wakers of those who do not wait any more, to be dropped when the lock is free: that may run code of their owners.
     retired: Vec<Waker>,
-}
-
-#[derive(Debug)]
-struct SenderWaiter {
-    waker: Waker,
-    /// How much room it needs.
-    size: u64,
-    /// There is room for it, and it was woken.
-    is_granted: bool,
-}
-
-#[derive(Debug)]
-struct EventWaiter {
-    event: Event,
-    waker: Waker,
-    is_woken: bool,
 }
 
 /// What one who waits is waiting for.
@@ -71,24 +50,35 @@ pub(super) enum Event {
     End,
 }
 
-/// A place among those who wait, which is a ticket. Futures hold one, so it takes no more than it needs, even where there is
-/// none.
+/// A place among those who wait: a key in one of the lines. Futures hold one, so it takes no more than it needs, even where
+/// there is none.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place(NonZeroU64);
+pub(super) enum Place {
+    Sender(u32),
+    Event(u32),
+}
 
 /// Wakers to be called, or dropped, when the lock is free.
 #[must_use = "those who wait are to be woken"]
 #[derive(Default)]
 pub(super) struct Wakes {
-    wake: Vec<Waker>,
+    /// Most often there is one: it takes no memory of its own.
+    first: Option<Waker>,
+    more: Vec<Waker>,
     /// Only dropped.
     retired: Vec<Waker>,
 }
 
 impl Wakes {
     pub(super) fn run(self) {
-        for waker in self.wake {
-            waker.wake();
+        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+    }
+
+    fn push(&mut self, waker: Waker) {
+        if self.first.is_none() {
+            self.first = Some(waker);
+        } else {
+            self.more.push(waker);
         }
     }
 }
@@ -116,6 +106,10 @@ impl Waiters {
     /// The driver has looked at everything, and sleeps.
     pub(super) fn driver_sleeps(&mut self) {
         self.is_driver_awake = false;
+        if let Some(others) = &mut self.others {
+            others.senders.shrink();
+            others.events.shrink();
+        }
         self.others.take_if(|others| others.is_empty());
     }
 
@@ -179,21 +173,16 @@ impl Waiters {
     /// turn. If not, it waits for that.
     pub(super) fn poll_room(&mut self, place: &mut Option<Place>, size: u64, waker: &Waker) -> bool {
         let others = self.others.get_or_insert_default();
-        if let Some(Place(ticket)) = place
-            && let Some(sender) = others.senders.get_mut(&ticket.get())
-        {
-            if sender.is_granted {
-                others.leave(place);
-                return true;
-            }
-            let before = std::mem::replace(&mut sender.waker, waker.clone());
-            others.retired.push(before);
+        let Some(Place::Sender(key)) = *place else {
+            others.leave(place);
+            *place = Some(Place::Sender(others.senders.join(waker.clone(), size)));
             return false;
+        };
+        let has_turn = others.senders.poll(key, waker, &mut others.retired);
+        if has_turn {
+            others.leave(place);
         }
-        others.leave(place);
-        let ticket = others.draw(place);
-        others.senders.insert(ticket, SenderWaiter { waker: waker.clone(), size, is_granted: false });
-        false
+        has_turn
     }
 
     /// Whether there is room for one who has not waited: if others wait, it comes behind them.
@@ -206,8 +195,7 @@ impl Waiters {
     pub(super) fn wait_for(&mut self, event: Event, place: &mut Option<Place>, waker: &Waker) {
         let others = self.others.get_or_insert_default();
         others.leave(place);
-        let ticket = others.draw(place);
-        others.events.insert(ticket, EventWaiter { event, waker: waker.clone(), is_woken: false });
+        *place = Some(Place::Event(others.events.join(waker.clone(), event)));
     }
 
     /// One who waited does not any more.
@@ -240,25 +228,30 @@ impl Waiters {
         let mut wakes = Wakes::default();
         let is_receiver_ready = self.is_receiver_ready(connection);
         let Self { driver, handler_turn, receiver, is_receiver_waiting, others, .. } = self;
-        let mut wake = |waker: &Waker| {
-            if driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
-                *handler_turn = true;
-            } else {
-                wakes.wake.push(waker.clone());
-            }
-        };
         if is_receiver_ready {
             *is_receiver_waiting = false;
-            receiver.as_deref().or(driver.as_ref()).into_iter().for_each(&mut wake);
+            match receiver {
+                Some(receiver) if !driver.as_ref().is_some_and(|driver| driver.will_wake(receiver)) => {
+                    wakes.push(Waker::clone(receiver));
+                }
+                _ => *handler_turn = true,
+            }
         }
         if let Some(others) = others {
-            others.collect(connection, wake);
             wakes.retired = std::mem::take(&mut others.retired);
+            others.collect(connection, |waker| {
+                if driver.as_ref().is_some_and(|driver| driver.will_wake(&waker)) {
+                    *handler_turn = true;
+                    wakes.retired.push(waker);
+                } else {
+                    wakes.push(waker);
+                }
+            });
         }
         if self.is_driver_ready(connection) {
             // once is enough until it is polled
             self.is_driver_awake = true;
-            wakes.wake.extend(self.driver.clone());
+            self.driver.clone().into_iter().for_each(|driver| wakes.push(driver));
         }
         wakes
     }
@@ -269,59 +262,42 @@ impl Others {
         self.senders.is_empty() && self.events.is_empty() && self.retired.is_empty()
     }
 
-    /// Draws the next ticket.
-    fn draw(&mut self, place: &mut Option<Place>) -> u64 {
-        self.newest += 1;
-        *place = NonZeroU64::new(self.newest).map(Place);
-        self.newest
-    }
-
     #[inline(never)]
     fn is_anyone_ready(&self, connection: &Connection) -> bool {
         !self.retired.is_empty()
-            || self.is_anyone_queued() && self.lets_more_in(connection)
+            || self.senders.is_anyone_waiting() && self.lets_more_in(connection)
             || !self.events.is_empty() && self.seen != connection.milestones()
     }
 
-    /// Whether a sender waits that has no room reserved. All such senders come after those that have.
-    fn is_anyone_queued(&self) -> bool {
-        self.senders.last_key_value().is_some_and(|(ticket, _)| *ticket > self.newest_granted)
-    }
-
-    /// Whether one more of them has its turn: there is room, or nothing can be sent any more.
+    /// Whether one more sender has its turn: there is room, or nothing can be sent any more.
     fn lets_more_in(&self, connection: &Connection) -> bool {
-        self.granted < connection.outbound_room() || !connection.is_sendable()
+        self.reserved < connection.outbound_room() || !connection.is_sendable()
     }
 
     fn leave(&mut self, place: &mut Option<Place>) {
-        let Some(Place(ticket)) = place.take() else { return };
-        if let Some(sender) = self.senders.remove(&ticket.get()) {
-            self.granted -= if sender.is_granted { sender.size } else { 0 };
-            self.retired.push(sender.waker);
-        } else if let Some(waiter) = self.events.remove(&ticket.get()) {
-            self.retired.push(waiter.waker);
-        }
+        let waker = match place.take() {
+            Some(Place::Sender(key)) => {
+                let (size, waker) = self.senders.leave(key);
+                self.reserved -= if waker.is_none() { size } else { 0 };
+                waker
+            }
+            Some(Place::Event(key)) => self.events.leave(key).1,
+            None => None,
+        };
+        self.retired.extend(waker);
     }
 
-    fn collect(&mut self, connection: &Connection, mut wake: impl FnMut(&Waker)) {
+    fn collect(&mut self, connection: &Connection, mut wake: impl FnMut(Waker)) {
         while self.lets_more_in(connection)
-            && let Some((ticket, sender)) = self.senders.range_mut(self.newest_granted + 1..).next()
+            && let Some((size, waker)) = self.senders.call_first()
         {
-            self.newest_granted = *ticket;
-            sender.is_granted = true;
-            self.granted += sender.size;
-            wake(&sender.waker);
+            self.reserved += size;
+            wake(waker);
         }
         let milestones = connection.milestones();
-        if self.seen == milestones {
-            return;
-        }
-        self.seen = milestones;
-        for waiter in self.events.values_mut().filter(|waiter| !waiter.is_woken) {
-            if waiter.event.has_happened(connection) {
-                waiter.is_woken = true;
-                wake(&waiter.waker);
-            }
+        if self.seen != milestones {
+            self.seen = milestones;
+            self.events.call_each(|event| event.has_happened(connection), wake);
         }
     }
 }

@@ -1,0 +1,196 @@
+//! A line in which tasks wait. Each step costs the same however long the line is, also to leave from the middle.
+
+use std::task::Waker;
+
+use slab::Slab;
+
+/// Tasks that wait, in the order in which they came, and those that were called and have not left yet.
+#[derive(Debug)]
+pub(super) struct Line<T> {
+    /// All of them, by their keys.
+    tasks: Slab<Task<T>>,
+    /// The ends of the line of those that wait.
+    first: Option<u32>,
+    last: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Task<T> {
+    /// `None` when it was called: it does not wait any more.
+    waker: Option<Waker>,
+    /// What it waits for.
+    wish: T,
+    /// Its neighbours among those that wait.
+    previous: Option<u32>,
+    next: Option<u32>,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self { tasks: Slab::new(), first: None, last: None }
+    }
+}
+
+impl<T: Copy> Line<T> {
+    /// Whether nobody waits, and all that were called have left.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn is_anyone_waiting(&self) -> bool {
+        self.first.is_some()
+    }
+
+    /// A task comes to the end of the line. Returns its key, which is valid until it [leaves](Self::leave).
+    pub(super) fn join(&mut self, waker: Waker, wish: T) -> u32 {
+        let task = Task { waker: Some(waker), wish, previous: self.last, next: None };
+        let key = u32::try_from(self.tasks.insert(task)).expect("memory for fewer tasks than that");
+        *self.next_of(self.last) = Some(key);
+        self.last = Some(key);
+        key
+    }
+
+    /// Whether the task was called. If not, it is to be called by this waker from now on; the one before is put into
+    /// `retired`.
+    pub(super) fn poll(&mut self, key: u32, waker: &Waker, retired: &mut Vec<Waker>) -> bool {
+        match &mut self.task(key).waker {
+            None => true,
+            Some(known) => {
+                if !known.will_wake(waker) {
+                    retired.push(std::mem::replace(known, waker.clone()));
+                }
+                false
+            }
+        }
+    }
+
+    /// The task goes. Returns what it waited for, and its waker if it was not called.
+    pub(super) fn leave(&mut self, key: u32) -> (T, Option<Waker>) {
+        let Task { waker, wish, previous, next } = self.tasks.remove(key as usize);
+        if waker.is_some() {
+            self.unlink(previous, next);
+        }
+        (wish, waker)
+    }
+
+    /// Calls the first of those that wait. Returns what it waits for, and its waker.
+    pub(super) fn call_first(&mut self) -> Option<(T, Waker)> {
+        self.first.and_then(|key| self.call(key))
+    }
+
+    /// Calls those that wait for what `has_come` says, and hands their wakers to `wake`.
+    pub(super) fn call_each(&mut self, has_come: impl Fn(T) -> bool, mut wake: impl FnMut(Waker)) {
+        let mut next = self.first;
+        while let Some(key) = next {
+            let task = self.task(key);
+            next = task.next;
+            if has_come(task.wish) {
+                self.call(key).into_iter().for_each(|(_, waker)| wake(waker));
+            }
+        }
+    }
+
+    /// Gives back the memory, if nobody is there.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    /// Takes the task out of those that wait, if it is there.
+    fn call(&mut self, key: u32) -> Option<(T, Waker)> {
+        let task = self.task(key);
+        let (wish, waker) = (task.wish, task.waker.take()?);
+        let (previous, next) = (task.previous, task.next);
+        self.unlink(previous, next);
+        Some((wish, waker))
+    }
+
+    /// The task between these does not wait any more.
+    fn unlink(&mut self, previous: Option<u32>, next: Option<u32>) {
+        *self.next_of(previous) = next;
+        *self.previous_of(next) = previous;
+    }
+
+    fn task(&mut self, key: u32) -> &mut Task<T> {
+        &mut self.tasks[key as usize]
+    }
+
+    /// What follows this task, or is first if it is none.
+    fn next_of(&mut self, key: Option<u32>) -> &mut Option<u32> {
+        match key {
+            Some(key) => &mut self.tasks[key as usize].next,
+            None => &mut self.first,
+        }
+    }
+
+    /// What this task follows, or is last if it is none.
+    fn previous_of(&mut self, key: Option<u32>) -> &mut Option<u32> {
+        match key {
+            Some(key) => &mut self.tasks[key as usize].previous,
+            None => &mut self.last,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line of that many tasks, each of which waits for its number.
+    fn line(tasks: usize) -> (Line<usize>, Vec<u32>) {
+        let mut line = Line::default();
+        let keys = (0..tasks).map(|number| line.join(Waker::noop().clone(), number)).collect();
+        (line, keys)
+    }
+
+    fn call_all(line: &mut Line<usize>) -> Vec<usize> {
+        std::iter::from_fn(|| line.call_first()).map(|(number, _)| number).collect()
+    }
+
+    #[test]
+    fn tasks_are_called_in_the_order_in_which_they_came() {
+        let (mut line, keys) = line(3);
+        assert_eq!(line.call_first().unwrap().0, 0);
+        // the memory of the first one is used again, at the other end
+        line.leave(keys[0]);
+        line.join(Waker::noop().clone(), 3);
+        assert_eq!(call_all(&mut line), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_task_leaves_from_wherever_it_stands() {
+        for gone in 0..3 {
+            let (mut line, keys) = line(3);
+            let (number, waker) = line.leave(keys[gone]);
+            assert_eq!((number, waker.is_some()), (gone, true));
+            line.join(Waker::noop().clone(), 3);
+            let others: Vec<_> = (0..4).filter(|number| *number != gone).collect();
+            assert_eq!(call_all(&mut line), others);
+        }
+    }
+
+    #[test]
+    fn a_task_that_was_called_stays_until_it_leaves() {
+        let (mut line, keys) = line(2);
+        let mut retired = Vec::new();
+        assert!(!line.poll(keys[0], Waker::noop(), &mut retired));
+        call_all(&mut line);
+        assert!(line.poll(keys[0], Waker::noop(), &mut retired));
+        assert!(!line.is_anyone_waiting() && !line.is_empty());
+        for key in keys {
+            assert!(line.leave(key).1.is_none(), "its waker was handed out");
+        }
+        assert!(line.is_empty());
+    }
+
+    #[test]
+    fn those_are_called_whose_wish_has_come() {
+        let (mut line, _) = line(5);
+        let mut calls = 0;
+        line.call_each(|number| number % 2 == 0, |_| calls += 1);
+        assert_eq!((calls, call_all(&mut line)), (3, vec![1, 3]));
+    }
+}
