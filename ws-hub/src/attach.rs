@@ -156,12 +156,13 @@ where
     {
         let (sender, receiver) = socket.split();
         let mut session = Session::new(&self.inner, &user, &sender);
-        let resumed = match self.let_in(&session, &sender, after).await {
+        // boxed, as all that is done once: a connection that is idle holds no room for it
+        let resumed = match Box::pin(self.let_in(&session, &sender, after)).await {
             Ok(resumed) => resumed,
             Err(NotLetIn { refused, frame }) => {
                 self.inner.counters.refused.add(1);
                 session.leave().await;
-                let _ = sender.close_with(frame).await;
+                let _ = Box::pin(sender.close_with(frame)).await;
                 return Err(refused.into());
             }
         };
@@ -188,7 +189,7 @@ where
             // a new login need not wait for the closing handshake
             session.leave().await;
             if let Some(frame) = frame {
-                let _ = sender.close_with(frame).await;
+                let _ = Box::pin(sender.close_with(frame)).await;
             }
         };
         let (outcome, ()) = tokio::join!(serving, pumping);

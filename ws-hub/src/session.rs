@@ -81,7 +81,11 @@ where
     pub(crate) fn new(inner: &Arc<Inner<U>>, id: &U, sender: &Sender) -> Self {
         let user = inner.write().lease(id);
         let connection = inner.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
-        user.lock().push(Mailbox::new(connection, sender.clone()));
+        let mut mailboxes = user.lock();
+        // most users have one connection, and a vector that grows by itself has room for four
+        mailboxes.reserve_exact(1);
+        mailboxes.push(Mailbox::new(connection, sender.clone()));
+        drop(mailboxes);
         let place = Place::new(inner);
         Self { inner: Arc::clone(inner), user, connection, is_over: false, _place: place }
     }

@@ -1,17 +1,26 @@
-//! How much of the heap a [`MemoryLog`] takes: a binary of its own, because it counts every allocation.
+//! How much of the heap a [`MemoryLog`] and users who are online take: a binary of its own, because it counts every allocation,
+//! so that its tests run one at a time.
 
 use std::alloc::System;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use peakmem_alloc::{PeakMemAlloc, PeakMemAllocTrait as _};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use ws_core::Message;
-use ws_hub::{Acknowledge, Append, Appended, Log, MemoryLog, MessageId};
+use tokio::runtime::Handle;
+use tokio::task::yield_now;
+use ws_core::{Message, WebSocket, testing};
+use ws_hub::{Acknowledge, Append, Appended, Hub, Log, MemoryLog, MessageId};
 
 /// One counts what there is, the other the most there was at once.
 #[global_allocator]
 static HEAP: PeakMemAlloc<&StatsAlloc<System>> = PeakMemAlloc::new(&INSTRUMENTED_SYSTEM);
 
 const BOUND: usize = 64 * 1024 * 1024;
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn live() -> usize {
     let stats = INSTRUMENTED_SYSTEM.stats();
@@ -65,6 +74,7 @@ fn few_after_many(log: &MemoryLog<u64>, look: &mut dyn FnMut()) {
 
 #[test]
 fn a_log_in_memory_takes_at_most_one_and_a_half_times_its_bound() {
+    let _alone = alone();
     let cases: [(&str, Fill); 4] = [
         ("many users with little", many_users),
         ("few users with much", few_users),
@@ -95,4 +105,54 @@ fn a_log_in_memory_takes_at_most_one_and_a_half_times_its_bound() {
         assert!(share(end) >= 20, "the bound is reached with much less: {figures}");
         assert!(share(peak) <= 150, "{figures}");
     }
+}
+
+/// What each of many connections takes, when all of them are open.
+async fn each(connect: impl Fn(u64) -> WebSocket) -> usize {
+    const COUNT: u64 = 2_000;
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let (before, tasks_before) = (live(), tasks());
+    let mut clients = Vec::new();
+    for number in 0..COUNT {
+        let mut client = connect(number);
+        // an answer says that the connection is served
+        client.ping().await.unwrap();
+        clients.push(client);
+    }
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    let each = (live() - before) / COUNT as usize;
+    drop(clients);
+    // a hub keeps one that listens
+    while tasks() > tasks_before + 1 {
+        yield_now().await;
+    }
+    each
+}
+
+#[tokio::test]
+async fn a_user_who_is_online_takes_less_than_a_connection_does() {
+    let _alone = alone();
+    let serve = |_| {
+        testing::connect(async |mut socket: WebSocket| {
+            while let Some(message) = socket.recv().await {
+                message?;
+            }
+            Ok::<_, ws_core::Error>(())
+        })
+    };
+    // what is allocated once is, before it is counted
+    each(serve).await;
+    let plain = each(serve).await;
+    let hub = Hub::<u64>::new();
+    let online = each(|user| {
+        let hub = hub.clone();
+        testing::connect(async move |socket| hub.attach(user, socket).await)
+    });
+    let online = online.await;
+    assert_eq!((hub.stats().users, hub.stats().refused), (0, 0));
+    println!("{plain} bytes for a connection, {online} for one of a user");
+    assert!(online <= plain + 2_400, "{} bytes", online - plain);
+    assert!(online > plain, "something is counted that is not there");
 }
