@@ -137,7 +137,16 @@ impl<T: Copy> Line<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::task::Wake;
+
     use super::*;
+
+    struct Other;
+
+    impl Wake for Other {
+        fn wake(self: Arc<Self>) {}
+    }
 
     /// A line of that many tasks, each of which waits for its number.
     fn line(tasks: usize) -> (Line<usize>, Vec<u32>) {
@@ -184,6 +193,31 @@ mod tests {
             assert!(line.leave(key).1.is_none(), "its waker was handed out");
         }
         assert!(line.is_empty());
+    }
+
+    #[test]
+    fn a_task_is_called_by_the_waker_it_was_last_polled_with() {
+        let (mut line, keys) = line(1);
+        let (other, mut retired) = (Waker::from(Arc::new(Other)), Vec::new());
+        for _ in 0..2 {
+            assert!(!line.poll(keys[0], &other, &mut retired));
+        }
+        assert_eq!(retired.len(), 1, "the first waker is not needed any more");
+        assert!(line.call_first().unwrap().1.will_wake(&other));
+    }
+
+    #[test]
+    fn an_empty_line_holds_no_memory_once_it_is_shrunk() {
+        let (mut line, keys) = line(100);
+        line.leave(keys[0]);
+        line.shrink();
+        assert_eq!(call_all(&mut line).len(), 99, "those that are left stay");
+        for key in &keys[1..] {
+            line.shrink();
+            line.leave(*key);
+        }
+        line.shrink();
+        assert_eq!(line.tasks.capacity(), 0);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use shuttle_parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::proto::{Connection, Effects, Notice, Outgoing};
-use super::waiters::{Event, Place, Waiters};
+use super::waiters::{Event, Place, Waiters, Wakes};
 #[cfg(feature = "deflate")]
 use crate::config::Deflate;
 use crate::config::{ConnectionConfig, Negotiated};
@@ -174,13 +174,29 @@ impl Shared {
         is_sent
     }
 
-    /// As when a [`Locked`] is dropped.
+    /// As when a [`Locked`] is dropped, and the lock is not taken again.
     #[expect(clippy::inline_always, reason = "most often there is nothing to do")]
     #[inline(always)]
     fn unlock(&self, state: MutexGuard<'_, State>) {
         if state.concerns_others() {
-            drop(Locked { shared: self, state });
+            self.unlock_for_others(state);
         }
+    }
+
+    #[inline(never)]
+    fn unlock_for_others(&self, mut state: MutexGuard<'_, State>) {
+        let (wakes, effects) = state.for_others();
+        drop(state);
+        self.notify(wakes, effects);
+    }
+
+    /// Wakes those who have what they wait for, and does what else concerns others. The connection must not be locked.
+    fn notify(&self, wakes: Wakes, effects: Effects) {
+        wakes.run();
+        for notice in effects.notices {
+            self.observe(notice);
+        }
+        drop_each(effects.dropped);
     }
 
     /// Asks whether something has happened, and if not, waits for the event that tells.
@@ -254,6 +270,12 @@ impl State {
     fn concerns_others(&self) -> bool {
         self.waiters.is_anyone_ready(&self.connection) || self.connection.has_effects()
     }
+
+    /// Takes what there is to do outside of the lock.
+    fn for_others(&mut self) -> (Wakes, Effects) {
+        let Self { connection, waiters, .. } = self;
+        (waiters.collect(connection), connection.take_effects())
+    }
 }
 
 impl<'a> Locked<'a> {
@@ -278,17 +300,9 @@ impl<'a> Locked<'a> {
 
     #[inline(never)]
     fn notify_others(&mut self) {
-        let State { connection, waiters, .. } = &mut *self.state;
-        let wakes = waiters.collect(connection);
-        let Effects { notices, dropped } = connection.take_effects();
+        let (wakes, effects) = self.state.for_others();
         let shared = self.shared;
-        self.unlocked(|| {
-            wakes.run();
-            for notice in notices {
-                shared.observe(notice);
-            }
-            drop_each(dropped);
-        });
+        self.unlocked(|| shared.notify(wakes, effects));
     }
 
     /// Decodes what was read, unless the handler waits for a message and decodes it itself. Says whether it does.

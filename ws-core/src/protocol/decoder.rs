@@ -180,7 +180,8 @@ impl Decoder {
 
     /// The fast path: a message that is one frame, not compressed and whole in `input`. `None` if it is anything else,
     /// or breaks a rule or a limit: `decode_parts` says which.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the compiler decides otherwise when unrelated code changes")]
+    #[inline(always)]
     fn whole_message(&self, input: &mut [u8], budget: &mut u32) -> Option<(usize, Message)> {
         if !matches!(&self.state, State::Header(reader) if reader.is_empty())
             || self.assembly.is_some()
