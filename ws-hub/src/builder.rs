@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use ws_core::{Message, Utf8Bytes};
 
 use crate::backplane::Backplane;
@@ -234,7 +235,8 @@ where
         self
     }
 
-    /// The hub.
+    /// The hub. It has one task, which takes what other nodes and the log have to say: in the tokio runtime that it is built in,
+    /// or else in that of the first login.
     #[must_use = "a hub is there for as long as its handles are"]
     pub fn build(self) -> Hub<U> {
         let (has_log, is_shared, engine) = match self.engine {
@@ -261,7 +263,12 @@ where
             greeting,
             room_history,
         };
-        Hub { inner: Inner::new(config) }
+        let inner = Inner::new(config);
+        // without a runtime, with the first login
+        if Handle::try_current().is_ok() {
+            inner.listen();
+        }
+        Hub { inner }
     }
 }
 
