@@ -79,7 +79,7 @@ impl<U: Key> RedbLogBuilder<U> {
         self
     }
 
-    /// How long a message is kept that is not delivered; `None` for as long as there is room. Default 7 days.
+    /// How long an undelivered message is kept. `None` keeps it until a bound is reached. Default 7 days.
     ///
     /// # Panics
     ///

@@ -39,7 +39,7 @@ pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).map_or(FOREVER, |millis| millis.min(FOREVER))
 }
 
-/// For as long as there is room, if it is `None`.
+/// A time in milliseconds. `None` is a time that never ends.
 pub(crate) fn millis_or_forever(time: Option<Duration>) -> u64 {
     time.map_or(FOREVER, millis)
 }

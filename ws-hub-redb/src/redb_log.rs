@@ -27,8 +27,8 @@ use crate::writer::{Call, Command, Failure, QUEUE, Writer};
 /// | [`history`](crate::RedbLogBuilder::history) | 64 messages, 60 seconds |
 ///
 /// When a user has too much, their oldest messages are removed. When all users together have too much, messages are removed
-/// in the order in which they would be when their time is over: first those that are delivered and kept for clients that
-/// resume, then the oldest. For the bound of all, a message counts as its length and 128 bytes, and a user as 512 bytes and
+/// in the order in which they expire: first the logs of users who have got everything, which are kept for clients that
+/// resume, then the oldest messages of the others. For the bound of all, a message counts as its length and 128 bytes, and a user as 512 bytes and
 /// three times the length of their id. Times are those of the clock of the system.
 ///
 /// A thread of its own writes: all calls that wait for it in one transaction, and with one `fsync`. So a call alone takes as

@@ -39,7 +39,7 @@ impl Call {
     }
 }
 
-/// A call, and who waits for it: they get as many answers as there were appends.
+/// A call, and where its answer goes: one result for each append.
 pub(crate) struct Command {
     pub(crate) call: Call,
     pub(crate) answer: oneshot::Sender<Result<Vec<Appended>, Failure>>,

@@ -40,8 +40,8 @@ const LOOKS: usize = 64;
 /// | [`history`](Self::history) | 64 messages, 60 seconds |
 ///
 /// When a user has too much, their oldest messages are removed. When all users together have too much, messages are removed
-/// in the order in which they would be when their time is over: first those that are delivered and kept for clients that
-/// resume, then the oldest. For the bound of all, a message counts as its length and 128 bytes, and a user as 256 bytes and
+/// in the order in which they expire: first the logs of users who have got everything, which are kept for clients that
+/// resume, then the oldest messages of the others. For the bound of all, a message counts as its length and 128 bytes, and a user as 256 bytes and
 /// twice the size of their id.
 ///
 /// ```
@@ -182,7 +182,8 @@ impl<U> Slot<U> {
         let mut previous =
             if start == 0 { self.before } else { self.entries.get(start - 1).map(|stored| stored.id) };
         let mut bytes = 0;
-        for (number, stored) in (after + 1..).zip(self.entries.range(start..)).take(page.messages) {
+        for (stored, number) in self.entries.range(start..).zip(after.saturating_add(1)..).take(page.messages)
+        {
             bytes += stored.message.len();
             if bytes > page.bytes && !read.entries.is_empty() {
                 break;
@@ -387,7 +388,7 @@ impl<U: Clone + Eq + Hash> MemoryLog<U> {
         self
     }
 
-    /// How long a message is kept that is not delivered; `None` for as long as there is room. Default 7 days.
+    /// How long an undelivered message is kept. `None` keeps it until a bound is reached. Default 7 days.
     ///
     /// # Panics
     ///

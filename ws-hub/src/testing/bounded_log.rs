@@ -159,7 +159,7 @@ pub async fn a_message_that_comes_again_knows_the_one_before_though_that_is_gone
     assert_eq!(append(&*log, again).await, logged[2]);
 }
 
-/// It is no failure of the log, and takes nobody's room.
+/// The log answers `TooLarge`, which is not an error, and removes no other message.
 pub async fn a_message_that_is_too_large_is_an_answer_and_the_others_are_appended<H: Holder>(
     make: impl Fn(usize, usize) -> H,
 ) {

@@ -157,7 +157,7 @@ pub async fn what_is_not_delivered_is_read_after_the_cursor(log: impl Holder) {
 pub async fn what_comes_after_a_number_is_read(log: impl Holder) {
     append_numbers(&*log, ANNA, 5).await;
     acknowledge(&*log, ANNA, 4).await;
-    for (number, expected) in [(0, 5), (3, 2), (5, 0), (6, 0)] {
+    for (number, expected) in [(0, 5), (3, 2), (5, 0), (6, 0), (u64::MAX, 0)] {
         let read = read(&*log, ANNA, After::Number(number), ALL).await;
         assert_eq!((read.after, read.entries.len(), read.cursor), (number, expected, 4));
         assert_eq!(read.continuity, Continuity::Complete);
