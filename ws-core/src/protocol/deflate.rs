@@ -11,7 +11,8 @@ use std::cell::Cell;
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::encoder::{Frame, kind};
+use super::encoder::{Frame, first_byte};
+use super::header::COMPRESSED;
 use crate::config::Deflate;
 use crate::error::ProtocolError;
 use crate::message::Message;
@@ -150,7 +151,7 @@ pub(crate) fn compress(message: &Message, setting: Setting) -> Option<Frame> {
     let payload = with_output(|output| compressor.run(message.as_bytes(), output));
     compressor.stream.reset();
     give_back(&COMPRESSOR, Some(compressor));
-    payload.map(|payload| Frame { kind: kind(message), compressed: true, payload: payload.into() })
+    payload.map(|payload| Frame { first: COMPRESSED | first_byte(message), payload: payload.into() })
 }
 
 #[derive(Debug)]

@@ -213,8 +213,7 @@ impl Connection {
     pub(super) fn decode(&mut self) -> Option<Message> {
         while self.budget > 0 && !self.input.is_empty() && self.closing.is_decoding() {
             let is_heard = self.is_heard();
-            self.decoder.set_heard(is_heard);
-            let (taken, event) = self.decoder.decode(self.input.undecoded(), &mut self.budget);
+            let (taken, event) = self.decoder.decode(self.input.undecoded(), is_heard, &mut self.budget);
             self.input.advance(taken);
             if let Some(message) = self.handle_event(event, is_heard) {
                 return Some(message);
