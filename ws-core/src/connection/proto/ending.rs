@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::closing::{Deadline, End, Step};
-use super::state::{Connection, Dropped};
+use super::state::Connection;
 use crate::close::{CloseCode, CloseFrame, Side};
 use crate::error::{Error, ProtocolError, Timeout};
 use crate::protocol::Role;
@@ -130,7 +130,7 @@ impl Connection {
             self.input.clear();
             end.deadline = end.deadline.no_later_than(now.checked_add(LINGER));
             // the server ends the stream first (RFC 6455 section 7.1.1)
-            let is_peers_turn = self.outbound.role() == Role::Client && end.is_answered();
+            let is_peers_turn = self.outbound.encoder.role() == Role::Client && end.is_answered();
             self.closing.step = if is_peers_turn { Step::Lingering } else { Step::ShuttingDown };
         }
     }
@@ -142,10 +142,25 @@ impl Connection {
         }
     }
 
-    /// The peer's end of the stream has come, or an error in its place.
-    pub(super) fn peer_gone(&mut self, error: Option<io::Error>) {
+    /// The stream has ended, with an error if there is one.
+    pub(super) fn ended(&mut self, error: Option<io::Error>) {
+        if self.is_given_up_by_kernel(error.as_ref()) {
+            // that is keepalive's own verdict
+            self.fail(CloseCode::INTERNAL_ERROR, Timeout::Keepalive.into());
+            return self.finish(Side::Local, None);
+        }
         let is_ending_the_stream = matches!(self.closing.step, Step::ShuttingDown | Step::Lingering);
         self.finish(Side::Remote, (!is_ending_the_stream).then_some(Error::Disconnected(error)));
+    }
+
+    /// Whether the kernel has ended the connection because nothing was acknowledged.
+    pub(super) fn is_given_up_by_kernel(&self, error: Option<&io::Error>) -> bool {
+        use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
+        // it tells the reason if it knows one
+        let is_verdict = |kind| matches!(kind, TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown);
+        self.kernel.is_watching
+            && self.closing.is_open()
+            && error.is_some_and(|error| is_verdict(error.kind()))
     }
 
     /// The deadline of the current step has passed.
@@ -179,7 +194,7 @@ impl Connection {
         self.decoder.stop();
         self.keepalive.clear();
         let unsent = self.outbound.clear();
-        self.effects().dropped.push(Dropped::Outbound(unsent));
+        self.drop_later(unsent);
     }
 
     /// The driver has given back what the connection held besides this.
