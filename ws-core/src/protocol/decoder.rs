@@ -17,9 +17,8 @@ use bytes::Bytes;
 
 use super::assembly::{Assembly, not_utf8};
 use super::cursor::{Cursor, charge_frame};
-use super::header::{Control, Frame, Header, HeaderReader, Kind, Rules};
+use super::header::{Control, Frame, Header, HeaderReader, Kind, Role, Rules};
 use super::mask::Mask;
-use super::role::Role;
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
@@ -241,16 +240,16 @@ impl Decoder {
     /// From here on only the peer's Close frame counts.
     #[cold]
     pub(crate) fn abandon(&mut self) {
-        let (missing, header) = match mem::take(&mut self.state) {
-            State::Header(header) => (0, header),
+        let state = match mem::take(&mut self.state) {
+            State::Header(header) => State::Skipping { missing: 0, header },
             State::Data => {
                 let missing = self.assembly.as_ref().map_or(0, |assembly| assembly.missing);
-                (missing as u64, HeaderReader::default())
+                State::Skipping { missing: missing as u64, header: HeaderReader::default() }
             }
-            State::Skipping { missing, header } => (missing, header),
-            State::Control(_) | State::Done => return self.end(State::Done),
+            State::Control(_) => State::Done,
+            state => state,
         };
-        self.end(State::Skipping { missing, header });
+        self.end(state);
     }
 
     fn end(&mut self, state: State) {

@@ -23,11 +23,11 @@ use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::header::{CLOSE, FINAL, FINAL_BINARY, FINAL_TEXT, MAX_CONTROL, MAX_HEADER, PING, PONG, put};
+use super::header::{CLOSE, FINAL, FINAL_BINARY, FINAL_TEXT, MAX_CONTROL, MAX_HEADER, PING, PONG, Role, put};
 use super::mask::Mask;
-use super::role::Role;
 use crate::close::CloseFrame;
 use crate::message::Message;
+use crate::spare;
 
 /// From this length on a payload is not copied. Below it a copy (at most some 100 ns) costs less than what
 /// sharing costs: an entry in the queue, a slice more for the kernel, and the payload's memory held until it
@@ -222,8 +222,7 @@ impl Encoder {
     /// Appends to `small` the header for a payload of that length, and what of the payload is to be copied.
     #[inline]
     fn append(&mut self, first: u8, length: usize, mask: Option<Mask>, copied: &[u8]) -> usize {
-        let queued =
-            self.queued.get_or_insert_with(|| SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default());
+        let queued = self.queued.get_or_insert_with(|| spare::borrow(&SPARE).unwrap_or_default());
         queued.make_room(MAX_HEADER + copied.len());
         let small = &mut queued.small;
         let before = small.len();
@@ -266,8 +265,7 @@ impl Queued {
         if self.small.capacity() <= MAX_SPARE {
             self.small.clear();
             (self.start, self.behind, self.large_bytes) = (0, 0, 0);
-            // a thread that is about to end keeps nothing
-            let _ = SPARE.try_with(|spare| spare.set(Some(self)));
+            spare::give_back(&SPARE, Some(self));
         }
     }
 

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use super::cursor::{Cursor, charge_frame};
 use super::mask::Mask;
-use super::role::Role;
 use crate::config::Limits;
 use crate::error::ProtocolError;
 
@@ -44,6 +43,17 @@ pub(super) const FINAL_BINARY: u8 = FINAL | BINARY;
 pub(super) const CLOSE: u8 = 0x8;
 pub(super) const PING: u8 = 0x9;
 pub(super) const PONG: u8 = 0xa;
+
+/// Our side of the connection. A client masks what it sends, a server does not (section 5.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Server,
+    #[cfg_attr(
+        not(any(test, fuzzing, benchmarking, feature = "client", feature = "testing")),
+        allow(dead_code, reason = "there is no client")
+    )]
+    Client,
+}
 
 /// The type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,7 +36,6 @@ mod header;
 mod mask;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
-mod role;
 #[cfg(test)]
 mod tests;
 
@@ -44,7 +43,7 @@ pub(crate) use decoder::{Decoder, Event};
 #[cfg(feature = "deflate")]
 pub(crate) use deflate::{Setting, compress};
 pub(crate) use encoder::{Encoder, Frame};
-pub(crate) use role::Role;
+pub(crate) use header::Role;
 
 /// Masks or unmasks a whole payload.
 #[cfg(benchmarking)]

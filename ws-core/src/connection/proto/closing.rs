@@ -66,30 +66,22 @@ pub(super) struct End {
 pub(super) enum Deadline {
     /// It counts from when the driver next looks at the time.
     NotStarted,
-    At(Instant),
+    /// `None` is never.
+    At(Option<Instant>),
     /// As `At`, and what the peer does puts it off no more.
     Final(Instant),
-    Never,
 }
 
 impl Deadline {
     fn after(time: Duration, now: Instant) -> Self {
-        now.checked_add(time).map_or(Self::Never, Self::At)
+        Self::At(now.checked_add(time))
     }
 
-    fn at(self) -> Option<Instant> {
+    pub(super) fn at(self) -> Option<Instant> {
         match self {
-            Self::At(at) | Self::Final(at) => Some(at),
-            Self::NotStarted | Self::Never => None,
-        }
-    }
-
-    /// As it is, but no later than this.
-    pub(super) fn no_later_than(self, other: Option<Instant>) -> Self {
-        match (self, other) {
-            (Self::At(at) | Self::Final(at), Some(other)) if at <= other => self,
-            (_, Some(other)) => Self::At(other),
-            (_, None) => self,
+            Self::NotStarted => None,
+            Self::At(at) => at,
+            Self::Final(at) => Some(at),
         }
     }
 }
@@ -127,10 +119,6 @@ impl End {
 }
 
 impl Closing {
-    pub(super) fn new() -> Self {
-        Self { step: Step::Open, end: None }
-    }
-
     #[inline]
     pub(super) fn is_open(&self) -> bool {
         self.step == Step::Open
@@ -184,6 +172,14 @@ impl Closing {
     /// Goes to the first step of this end.
     pub(super) fn begin(&mut self, step: Step, end: End) {
         *self = Self { step, end: Some(Box::new(end)) };
+    }
+
+    /// Goes to another step of this end.
+    pub(super) fn go_on(&mut self, step: Step, deadline: Deadline) {
+        self.step = step;
+        if let Some(end) = &mut self.end {
+            end.deadline = deadline;
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

@@ -80,8 +80,7 @@ impl Connection {
         if self.closing.is_open() {
             self.fail(CloseCode::INTERNAL_ERROR, timeout.into());
             self.settle();
-            self.closing.step = Step::Flushing;
-            self.limit_step(Deadline::Final(now));
+            self.closing.go_on(Step::Flushing, Deadline::Final(now));
         } else {
             self.finish(Side::Local, None);
         }
@@ -102,21 +101,12 @@ impl Connection {
             Step::Ending => {
                 self.queue_close();
                 let is_answered = self.closing.end.as_ref().is_some_and(|end| end.is_answered());
-                self.closing.step = if is_answered || self.decoder.is_done() {
-                    Step::Flushing
-                } else {
-                    // it may go on to send before it sees our Close frame, and must not be answered with a reset
-                    Step::AwaitingPeer
-                };
-                self.limit_step(Deadline::NotStarted);
+                // it may go on to send before it sees our Close frame, and must not be answered with a reset
+                let is_awaited = !is_answered && !self.decoder.is_done();
+                let step = if is_awaited { Step::AwaitingPeer } else { Step::Flushing };
+                self.closing.go_on(step, Deadline::NotStarted);
             }
             _ => {}
-        }
-    }
-
-    fn limit_step(&mut self, deadline: Deadline) {
-        if let Some(end) = &mut self.closing.end {
-            end.deadline = deadline;
         }
     }
 
@@ -124,14 +114,15 @@ impl Connection {
     pub(crate) fn handle_flushed(&mut self, now: Instant) {
         if self.closing.step == Step::Flushing
             && self.outbound.buffered() == 0
-            && let Some(end) = &mut self.closing.end
+            && let Some(end) = &self.closing.end
         {
             // from here on bytes are read to be dropped
             self.input.clear();
-            end.deadline = end.deadline.no_later_than(now.checked_add(LINGER));
+            let deadline = [end.deadline.at(), now.checked_add(LINGER)].into_iter().flatten().min();
             // the server ends the stream first (RFC 6455 section 7.1.1)
             let is_peers_turn = self.outbound.encoder.role() == Role::Client && end.is_answered();
-            self.closing.step = if is_peers_turn { Step::Lingering } else { Step::ShuttingDown };
+            let step = if is_peers_turn { Step::Lingering } else { Step::ShuttingDown };
+            self.closing.go_on(step, Deadline::At(deadline));
         }
     }
 
@@ -187,8 +178,7 @@ impl Connection {
             Some(end) => end.close_error = end.close_error.take().or(error),
             None => self.closing.begin(Step::Closed, End { error, ..End::new(by, None) }),
         }
-        self.closing.step = Step::Closed;
-        self.limit_step(Deadline::Never);
+        self.closing.go_on(Step::Closed, Deadline::At(None));
         self.input.clear();
         self.input.shrink();
         self.decoder.stop();

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use crate::config::ConnectionConfig;
 use crate::message::Message;
+use crate::spare;
 
 /// What a message costs besides its payload, in bytes: its place in the queue, and the allocation of its payload.
 const MESSAGE_COST: usize = 64;
@@ -20,21 +21,15 @@ thread_local! {
 }
 
 /// The messages that are decoded and not received.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Inbound {
     pub(super) queue: Queue,
-    /// Whether there is somebody to take messages.
-    pub(super) has_receiver: bool,
+    /// Nobody takes messages any more.
+    pub(super) is_receiver_gone: bool,
     /// A message was taken, and the next one not yet asked for: its answer may be under way.
     pub(super) is_in_hand: bool,
     /// Reading has stopped because the queue is full.
     pub(super) is_paused: bool,
-}
-
-impl Default for Inbound {
-    fn default() -> Self {
-        Self { queue: Queue::default(), has_receiver: true, is_in_hand: false, is_paused: false }
-    }
 }
 
 impl Inbound {
@@ -51,7 +46,7 @@ impl Inbound {
 
     /// Nobody takes messages any more. Returns those that nobody took.
     pub(super) fn close(&mut self) -> Queue {
-        self.has_receiver = false;
+        self.is_receiver_gone = true;
         self.is_in_hand = false;
         std::mem::take(&mut self.queue)
     }
@@ -85,8 +80,7 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, message: Message) {
-        let messages =
-            self.0.get_or_insert_with(|| SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default());
+        let messages = self.0.get_or_insert_with(|| spare::borrow(&SPARE).unwrap_or_default());
         messages.bytes += message.len();
         messages.queue.push_back(message);
     }
@@ -114,8 +108,7 @@ impl Queue {
             && let Some(messages) = self.0.take()
             && messages.queue.capacity() <= MAX_SPARE
         {
-            // a thread that is about to end keeps nothing
-            let _ = SPARE.try_with(|spare| spare.set(Some(messages)));
+            spare::give_back(&SPARE, Some(messages));
         }
     }
 }

@@ -95,7 +95,7 @@ impl Connection {
     /// Whether somebody takes messages, if only to answer them.
     #[inline]
     pub(super) fn is_heard(&self) -> bool {
-        self.closing.is_receiving() && (self.inbound.has_receiver || self.heartbeat.is_some())
+        self.closing.is_receiving() && (!self.inbound.is_receiver_gone || self.heartbeat.is_some())
     }
 
     /// Whether there would be something to read for.
@@ -221,7 +221,7 @@ impl Connection {
             self.answer_heartbeat();
             return None;
         }
-        self.inbound.has_receiver.then_some(message)
+        (!self.inbound.is_receiver_gone).then_some(message)
     }
 
     /// Puts a message where it waits for the receiver.

@@ -220,7 +220,7 @@ impl Connection {
     }
 
     fn close_if_unused(&mut self) {
-        if self.handler_done && !self.inbound.has_receiver {
+        if self.handler_done && self.inbound.is_receiver_gone {
             self.close(Some(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "")));
         }
     }
