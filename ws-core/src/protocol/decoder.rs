@@ -18,7 +18,6 @@ use bytes::Bytes;
 use super::assembly::{Assembly, not_utf8};
 use super::cursor::{Cursor, charge_frame};
 use super::header::{Control, Frame, Header, HeaderReader, Kind, Role, Rules};
-use super::mask::Mask;
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
@@ -76,8 +75,8 @@ impl Default for State {
 #[derive(Debug)]
 struct ControlFrame {
     control: Control,
-    missing: usize,
-    mask: Mask,
+    header: Header,
+    /// What has come of it, masked.
     payload: Vec<u8>,
 }
 
@@ -265,22 +264,22 @@ impl Decoder {
             let Some((frame, mut header)) = reader.read(cursor, |bytes| rules.judge(bytes, open))? else {
                 return Ok(None);
             };
-            let missing = header.length();
+            let length = header.length();
             match frame {
                 Frame::Data(open) => {
                     let assembly = assembly.get_or_insert_with(|| Box::new(Assembly::new(open)));
                     assembly.begin_frame(open, &header);
                     *state = State::Data;
                 }
-                Frame::Control(control) if missing <= cursor.rest.len() => {
+                Frame::Control(control) if length <= cursor.rest.len() => {
                     // most often it is whole
-                    let payload = cursor.take(missing);
+                    let payload = cursor.take(length);
                     header.mask.apply(payload);
                     return self.control(control, payload).map(Some);
                 }
                 Frame::Control(control) => {
-                    let (mask, payload) = (header.mask, Vec::new());
-                    *state = State::Control(Box::new(ControlFrame { control, missing, mask, payload }));
+                    let payload = Vec::with_capacity(length);
+                    *state = State::Control(Box::new(ControlFrame { control, header, payload }));
                 }
             }
         }
@@ -298,15 +297,13 @@ impl Decoder {
                 self.advanced()
             }
             State::Control(frame) => {
-                let piece = cursor.take(frame.missing);
-                frame.mask.apply(piece);
-                frame.payload.reserve_exact(frame.missing);
-                frame.payload.extend_from_slice(piece);
-                frame.missing -= piece.len();
-                if frame.missing > 0 {
+                let length = frame.header.length();
+                frame.payload.extend_from_slice(cursor.take(length - frame.payload.len()));
+                if frame.payload.len() < length {
                     return Ok(None);
                 }
-                let (control, payload) = (frame.control, mem::take(&mut frame.payload));
+                let (control, mut payload) = (frame.control, mem::take(&mut frame.payload));
+                frame.header.mask.apply(&mut payload);
                 self.state = State::default();
                 self.control(control, &payload).map(Some)
             }

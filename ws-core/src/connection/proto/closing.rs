@@ -73,10 +73,7 @@ pub(super) enum Deadline {
 }
 
 impl Deadline {
-    fn after(time: Duration, now: Instant) -> Self {
-        Self::At(now.checked_add(time))
-    }
-
+    /// The time, if it is known.
     pub(super) fn at(self) -> Option<Instant> {
         match self {
             Self::NotStarted => None,
@@ -192,7 +189,7 @@ impl Closing {
         if let Some(end) = &mut self.end
             && end.deadline == Deadline::NotStarted
         {
-            end.deadline = Deadline::after(close_timeout, now);
+            end.deadline = Deadline::At(now.checked_add(close_timeout));
         }
     }
 
@@ -202,7 +199,7 @@ impl Closing {
         if let Self { step: Step::AwaitingPeer | Step::Flushing, end: Some(end) } = self
             && !matches!(end.deadline, Deadline::Final(_))
         {
-            end.deadline = Deadline::after(close_timeout, now);
+            end.deadline = Deadline::At(now.checked_add(close_timeout));
         }
     }
 }

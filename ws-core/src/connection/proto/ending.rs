@@ -111,6 +111,7 @@ impl Connection {
     }
 
     /// All that the transport took has left.
+    #[inline]
     pub(crate) fn handle_flushed(&mut self, now: Instant) {
         if self.closing.step == Step::Flushing
             && self.outbound.buffered() == 0
