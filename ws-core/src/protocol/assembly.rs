@@ -65,6 +65,10 @@ impl Assembly {
     }
 
     /// Takes what there is of the frame, or of a compressed one what the budget allows to be inflated.
+    #[cfg_attr(
+        not(feature = "deflate"),
+        expect(clippy::unnecessary_wraps, reason = "only inflating can fail")
+    )]
     pub(super) fn take(&mut self, cursor: &mut Cursor<'_>, limits: &Limits) -> Result<(), ProtocolError> {
         #[cfg(feature = "deflate")]
         if self.open.coding != Coding::Plain {

@@ -35,7 +35,7 @@ pub(crate) enum Outgoing<'a> {
     Prepared(&'a PreparedMessage),
 }
 
-impl<'a> Outgoing<'a> {
+impl Outgoing<'_> {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -58,9 +58,11 @@ impl<'a> Outgoing<'a> {
             Self::Prepared(prepared) => encoder.frame(Cow::Borrowed(prepared.frame())),
         }
     }
+}
 
+#[cfg(feature = "deflate")]
+impl<'a> Outgoing<'a> {
     /// The frame of the compressed message, if that is shorter. That takes its time.
-    #[cfg(feature = "deflate")]
     pub(crate) fn compressed(&self, deflate: Deflate) -> Option<Cow<'a, Frame>> {
         match self {
             Self::Own(message) => compress(message, deflate.into()).map(Cow::Owned),
