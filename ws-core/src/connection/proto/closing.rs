@@ -18,7 +18,7 @@ use crate::close::{CloseFrame, Closed, Side};
 use crate::error::Error;
 
 /// How far the connection is, and what there is to tell of its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Closing {
     pub(super) step: Step,
     /// `None` while the connection is open.
@@ -26,9 +26,10 @@ pub(super) struct Closing {
 }
 
 /// The steps, in the order in which a connection takes them. It may leave some out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// Messages go both ways.
+    #[default]
     Open,
     /// The end is known, and is answered as soon as what came before it has been taken.
     Ending,

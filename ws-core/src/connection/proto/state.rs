@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::closing::{Closing, Step};
+use super::closing::Closing;
 use super::inbound::Inbound;
 use super::input::Input;
 use super::keepalive::Keepalive;
@@ -99,7 +99,7 @@ impl Connection {
             input: Input::new(read),
             inbound: Inbound::default(),
             outbound: Outbound::new(role),
-            closing: Closing { step: Step::Open, end: None },
+            closing: Closing::default(),
             keepalive: Keepalive::default(),
             timers: Timers::new(&config, now),
             kernel: Kernel::default(),

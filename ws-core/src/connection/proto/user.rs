@@ -22,9 +22,7 @@ use crate::utf8::Utf8Bytes;
 pub(crate) struct Milestones {
     written: u64,
     pongs: u64,
-    has_end: bool,
-    is_answered: bool,
-    is_over: bool,
+    step: Step,
 }
 
 /// What is sent.
@@ -254,13 +252,8 @@ impl Connection {
     /// How far the connection is with what others wait for.
     #[inline]
     pub(crate) fn milestones(&self) -> Milestones {
-        Milestones {
-            written: self.outbound.written,
-            pongs: self.keepalive.pongs,
-            has_end: self.closing.has_end(),
-            is_answered: self.is_answered(),
-            is_over: self.is_over(),
-        }
+        let Self { outbound, keepalive, closing, .. } = self;
+        Milestones { written: outbound.written, pongs: keepalive.pongs, step: closing.step }
     }
 
     /// Whether the peer's Close frame has come.
