@@ -40,7 +40,7 @@ impl Decoder {
     pub fn decode(&mut self, mut input: &mut [u8], mut received: impl FnMut(Message)) {
         while !input.is_empty() {
             let mut budget = u32::MAX;
-            let (taken, event) = self.0.decode(input, &mut budget);
+            let (taken, event) = self.0.decode(input, true, &mut budget);
             match event {
                 Some(Event::Message(message)) => received(message),
                 Some(Event::Error(error)) => panic!("not the frames that keep the rules: {error}"),

@@ -113,6 +113,7 @@ mod pool;
 mod prepared;
 mod protocol;
 mod rejection;
+mod spare;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tracker;

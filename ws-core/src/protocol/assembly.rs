@@ -1,11 +1,11 @@
 //! [`Assembly`]: a message that is not complete.
 
+use std::mem;
+
+use super::cursor::Cursor;
 #[cfg(feature = "deflate")]
 use super::deflate::Inflater;
-#[cfg(feature = "deflate")]
-use super::header::Coding;
-use super::header::{Kind, Open};
-#[cfg(feature = "deflate")]
+use super::header::{Coding, Header, Kind, Open};
 use super::mask::Mask;
 use crate::config::Limits;
 use crate::error::ProtocolError;
@@ -17,18 +17,26 @@ use crate::utf8::{InvalidUtf8, PayloadBuffer};
 const AHEAD: usize = 16 * 1024;
 /// The least memory for a message of several frames.
 const LEAST_STEP: usize = 512;
+/// The least room that is worth a read of its own.
+const MIN_READ: usize = 4 * 1024;
+/// The most that is read at once: what has come is unmasked while it is in the processor's cache.
+const MAX_READ: usize = 128 * 1024;
 /// Unused memory that is not worth a reallocation.
 const SMALL_SLACK: usize = 1024;
 
 /// How many compressed bytes are unmasked and inflated at once, at most.
 #[cfg(feature = "deflate")]
-pub(super) const INFLATED_AT_ONCE: usize = 4 * 1024;
+const INFLATED_AT_ONCE: usize = 4 * 1024;
 
-/// A message that has begun.
+/// A message that has begun, and its current frame.
 #[derive(Debug)]
 pub(super) struct Assembly {
     pub(super) open: Open,
-    /// What has come of it, unmasked and inflated.
+    pub(super) is_final: bool,
+    /// Bytes of the frame that are still to come.
+    pub(super) missing: usize,
+    mask: Mask,
+    /// What has come of the message, unmasked and inflated.
     pub(super) payload: PayloadBuffer,
     /// Where the message is compressed, and a byte of it has come.
     #[cfg(feature = "deflate")]
@@ -39,31 +47,65 @@ impl Assembly {
     pub(super) fn new(open: Open) -> Self {
         Self {
             open,
+            is_final: false,
+            missing: 0,
+            mask: Mask::default(),
             payload: PayloadBuffer::default(),
             #[cfg(feature = "deflate")]
             inflater: None,
         }
     }
 
-    /// Makes room for `least` of the `missing` bytes of a frame and, if memory is needed for that, for a step that is worth it;
-    /// `here` bytes of the stream have come and are not decoded.
-    pub(super) fn make_room(
-        &mut self,
-        limits: &Limits,
-        is_final: bool,
-        missing: usize,
-        least: usize,
-        here: usize,
-    ) {
+    /// The next frame begins. `open` counts it.
+    pub(super) fn begin_frame(&mut self, open: Open, header: &Header) {
+        self.open = open;
+        self.is_final = header.is_final();
+        self.missing = header.length();
+        self.mask = header.mask;
+    }
+
+    /// Takes what there is of the frame, or of a compressed one what the budget allows to be inflated.
+    #[cfg_attr(
+        not(feature = "deflate"),
+        expect(clippy::unnecessary_wraps, reason = "only inflating can fail")
+    )]
+    pub(super) fn take(&mut self, cursor: &mut Cursor<'_>, limits: &Limits) -> Result<(), ProtocolError> {
+        #[cfg(feature = "deflate")]
+        if self.open.coding != Coding::Plain {
+            return self.take_compressed(cursor, limits);
+        }
+        let here = cursor.rest.len();
+        let n = self.missing.min(here);
+        self.make_room(limits, n, here);
+        self.payload.extend_from_slice(cursor.take(n));
+        self.appended(n);
+        Ok(())
+    }
+
+    /// Lends the payload, and says how many bytes may be appended to it. `None` if fewer than `threshold` are missing, or what
+    /// comes is compressed.
+    pub(super) fn lend(&mut self, limits: &Limits, threshold: usize) -> Option<(PayloadBuffer, usize)> {
+        if self.missing < threshold.max(1) || self.open.coding != Coding::Plain {
+            return None;
+        }
+        self.make_room(limits, self.missing.min(MIN_READ), 0);
+        let payload = mem::take(&mut self.payload);
+        let spare = payload.capacity() - payload.len();
+        Some((payload, spare.min(self.missing).min(MAX_READ)))
+    }
+
+    /// Makes room for `least` of the missing bytes and, if memory is needed for that, for a step that is worth it; `here`
+    /// bytes of the stream have come and are not decoded.
+    fn make_room(&mut self, limits: &Limits, least: usize, here: usize) {
         let arrived = self.payload.len();
         if arrived == 0 {
-            self.payload.begin(missing);
+            self.payload.begin(self.missing);
         }
         if self.payload.capacity() - arrived >= least {
             return;
         }
-        let announced = missing.min(arrived.max(AHEAD));
-        let step = if is_final {
+        let announced = self.missing.min(arrived.max(AHEAD));
+        let step = if self.is_final {
             announced
         } else {
             // more frames follow, and may be here; if they are not, doubling keeps many small ones linear
@@ -73,49 +115,63 @@ impl Assembly {
         self.payload.reserve_exact(step.max(least));
     }
 
-    /// The message is complete.
-    pub(super) fn complete(self) -> Result<Message, ProtocolError> {
+    /// The last `n` bytes of the payload came in, and are masked.
+    pub(super) fn appended(&mut self, n: usize) {
+        assert!(n <= self.missing && n <= self.payload.len(), "no more is taken than was read");
+        self.missing -= n;
+        self.mask.apply(self.payload.unvalidated_mut(self.payload.len() - n));
+    }
+
+    #[cfg(feature = "deflate")]
+    fn take_compressed(&mut self, cursor: &mut Cursor<'_>, limits: &Limits) -> Result<(), ProtocolError> {
+        if !cursor.heard {
+            let Self { is_final, missing, mask, .. } = *self;
+            *self =
+                Self { is_final, missing, mask, ..Self::new(Open { coding: Coding::Skipped, ..self.open }) };
+        }
+        let mut n = self.missing.min(cursor.rest.len());
+        if n > 0 && self.open.coding == Coding::Deflate {
+            let piece = &mut cursor.rest[..n.min(INFLATED_AT_ONCE)];
+            self.mask.clone().apply(piece);
+            let take = |inflated: &[u8]| take_inflated(&mut self.payload, limits, inflated);
+            n = self.inflater.get_or_insert_with(Inflater::borrow).feed(piece, cursor.budget, take)?;
+            self.mask.skip(n);
+            // the rest is for the next turn
+            self.mask.clone().apply(&mut piece[n..]);
+        }
+        cursor.take(n);
+        self.missing -= n;
+        // a message without any bytes needs no decompressor, and is empty
+        match self.inflater.take_if(|_| self.is_final && self.missing == 0) {
+            Some(inflater) => inflater.finish(|inflated| take_inflated(&mut self.payload, limits, inflated)),
+            None => Ok(()),
+        }
+    }
+
+    /// Validates what has come of a text.
+    #[inline]
+    pub(super) fn validate(&mut self) -> Result<(), ProtocolError> {
+        match self.open.kind {
+            Kind::Text => self.payload.validate().map_err(not_utf8),
+            Kind::Binary => Ok(()),
+        }
+    }
+
+    /// The message, which is complete; `None` if it was skipped.
+    pub(super) fn complete(self) -> Result<Option<Message>, ProtocolError> {
         let Self { open, mut payload, .. } = self;
+        #[cfg(feature = "deflate")]
+        if open.coding == Coding::Skipped {
+            return Ok(None);
+        }
         let slack = payload.capacity() - payload.len();
         if slack > SMALL_SLACK && slack > payload.len() / 4 {
             payload.shrink_to_fit();
         }
-        Ok(match open.kind {
+        Ok(Some(match open.kind {
             Kind::Text => Message::Text(payload.into_text().map_err(not_utf8)?),
             Kind::Binary => Message::Binary(payload.into_bytes()),
-        })
-    }
-    /// Nobody receives the message: what follows of it is not inflated.
-    #[cfg(feature = "deflate")]
-    pub(super) fn skip(&mut self) {
-        *self = Self::new(Open { coding: Coding::Skipped, ..self.open });
-    }
-
-    /// Inflates as much of `piece` as the budget allows, and returns how much that was. The rest stays masked.
-    #[cfg(feature = "deflate")]
-    pub(super) fn inflate(
-        &mut self,
-        limits: &Limits,
-        piece: &mut [u8],
-        mut mask: Mask,
-        budget: &mut u32,
-    ) -> Result<usize, ProtocolError> {
-        mask.clone().apply(piece);
-        let inflater = self.inflater.get_or_insert_with(Inflater::borrow);
-        let n =
-            inflater.feed(piece, budget, |inflated| take_inflated(&mut self.payload, limits, inflated))?;
-        mask.skip(n);
-        mask.apply(&mut piece[n..]);
-        Ok(n)
-    }
-
-    /// All of a compressed message has come. One without any bytes needs no decompressor, and is empty.
-    #[cfg(feature = "deflate")]
-    pub(super) fn finish_inflating(&mut self, limits: &Limits) -> Result<(), ProtocolError> {
-        match self.inflater.take() {
-            Some(inflater) => inflater.finish(|inflated| take_inflated(&mut self.payload, limits, inflated)),
-            None => Ok(()),
-        }
+        }))
     }
 }
 

@@ -10,28 +10,19 @@
 //! - In [`State::Data`] and [`State::Control`] bytes are missing between two calls.
 //! - When an error is returned, `state` tells how much of the broken frame is still to come.
 
-use std::convert::Infallible;
 use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Role;
-#[cfg(feature = "deflate")]
-use super::assembly::INFLATED_AT_ONCE;
 use super::assembly::{Assembly, not_utf8};
-use super::header::{Coding, Control, FRAME_COST, Frame, Header, HeaderReader, Kind, Rules, Unjudged, Whole};
-use super::mask::Mask;
+use super::cursor::{Cursor, charge_frame};
+use super::header::{Control, Frame, Header, HeaderReader, Kind, Role, Rules};
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
 use crate::utf8::{PayloadBuffer, Utf8Bytes};
-
-/// The least room that is worth a read of its own.
-const MIN_READ: usize = 4 * 1024;
-/// The most that is read at once: what has come is unmasked while it is in the processor's cache.
-const MAX_READ: usize = 128 * 1024;
 
 /// What came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,16 +42,10 @@ pub(crate) enum Event {
 /// input and ignores it. In both states it holds no memory.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    role: Role,
-    limits: Arc<Limits>,
+    rules: Rules,
     state: State,
     /// On the heap for as long as a message has begun and is not complete.
     assembly: Option<Box<Assembly>>,
-    /// Whether messages may be compressed.
-    #[cfg(feature = "deflate")]
-    deflate: bool,
-    /// Whether somebody receives what is inflated.
-    is_heard: bool,
 }
 
 /// Where in a frame we are.
@@ -68,7 +53,7 @@ pub(crate) struct Decoder {
 enum State {
     Header(HeaderReader),
     /// In a frame of the message in `assembly`.
-    Data(DataFrame),
+    Data,
     /// On the heap for as long as a control frame is split, which is rare: an idle connection does not pay for it.
     Control(Box<ControlFrame>),
     /// Behind an error. The peer may go on to send for a while before it sees our Close frame. Its frames are not judged any
@@ -86,45 +71,13 @@ impl Default for State {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct DataFrame {
-    is_final: bool,
-    missing: usize,
-    mask: Mask,
-}
-
 /// A control frame may stand between the fragments of a message, so its payload has a place of its own.
 #[derive(Debug)]
 struct ControlFrame {
     control: Control,
-    missing: usize,
-    mask: Mask,
+    header: Header,
+    /// What has come of it, masked.
     payload: Vec<u8>,
-}
-
-/// Bytes that are decoded.
-struct Cursor<'a> {
-    input: &'a mut [u8],
-    /// How many of them were taken.
-    taken: usize,
-    budget: &'a mut u32,
-}
-
-impl Cursor<'_> {
-    fn rest(&mut self) -> &mut [u8] {
-        &mut self.input[self.taken..]
-    }
-
-    /// Takes the next bytes, at most so many.
-    fn take(&mut self, most: usize) -> &mut [u8] {
-        let start = self.taken;
-        self.taken += most.min(self.input.len() - start);
-        &mut self.input[start..self.taken]
-    }
-
-    fn charge_frame(&mut self) {
-        *self.budget = self.budget.saturating_sub(FRAME_COST);
-    }
 }
 
 impl Decoder {
@@ -137,21 +90,20 @@ impl Decoder {
             limits.max_message_size = limits.max_message_size.min(MAX);
             limits.max_frame_size = limits.max_frame_size.min(MAX);
         }
-        Self {
+        let rules = Rules {
             role,
             limits,
-            state: State::default(),
-            assembly: None,
             #[cfg(feature = "deflate")]
             deflate: false,
-            is_heard: true,
-        }
+        };
+        Self { rules, state: State::default(), assembly: None }
     }
 
     /// Lets the peer use what was negotiated.
     #[cfg(feature = "deflate")]
-    pub(crate) fn with(self, negotiated: Negotiated) -> Self {
-        Self { deflate: negotiated.deflate.is_some(), ..self }
+    pub(crate) fn with(mut self, negotiated: Negotiated) -> Self {
+        self.rules.deflate = negotiated.deflate.is_some();
+        self
     }
 
     #[cfg(not(feature = "deflate"))]
@@ -159,22 +111,22 @@ impl Decoder {
         self
     }
 
-    /// Whether somebody receives messages. If not, compressed ones are skipped and not inflated.
-    #[inline]
-    pub(crate) fn set_heard(&mut self, is_heard: bool) {
-        self.is_heard = is_heard;
-    }
-
     /// Takes bytes from the front of `input` and unmasks them in place. Returns how many, and the event that
     /// became complete. It returns at the first event, when all of `input` is taken, or when `budget` is spent.
     ///
-    /// `budget` is in bytes: each frame takes [`FRAME_COST`] of it, and compressed payloads what they become. The bytes of
-    /// `input` are not charged, as they were when they were read.
+    /// `budget` is in bytes: each frame takes `FRAME_COST` of it, and compressed payloads what they become. The bytes of
+    /// `input` are not charged, as they were when they were read. If messages are not `heard`, because nobody receives them,
+    /// compressed ones are skipped and not inflated.
     #[inline]
-    pub(crate) fn decode(&mut self, input: &mut [u8], budget: &mut u32) -> (usize, Option<Event>) {
+    pub(crate) fn decode(
+        &mut self,
+        input: &mut [u8],
+        heard: bool,
+        budget: &mut u32,
+    ) -> (usize, Option<Event>) {
         match self.whole_message(input, budget) {
             Some((taken, message)) => (taken, Some(Event::Message(message))),
-            None => self.decode_parts(input, budget),
+            None => self.decode_parts(Cursor { rest: input, heard, budget }),
         }
     }
 
@@ -189,31 +141,34 @@ impl Decoder {
         {
             return None;
         }
-        let Whole { kind, size, length, mask } = Whole::parse(input, self.role)?;
-        let is_within = length <= self.limits.max_frame_size && length <= self.limits.max_message_size;
-        let payload = input[size..].get_mut(..length).filter(|_| is_within)?;
-        let apply = |mut mask: Mask, payload: &mut [u8]| mask.apply(payload);
-        apply(mask, payload);
+        let header = Header::parse(input)?;
+        let kind = header.whole_message(self.rules.role)?;
+        let length = header.length();
+        let Limits { max_frame_size, max_message_size, .. } = *self.rules.limits;
+        let is_within = length <= max_frame_size && length <= max_message_size;
+        let payload = input[header.size..].get_mut(..length).filter(|_| is_within)?;
+        let apply = |payload: &mut [u8]| header.mask.clone().apply(payload);
+        apply(payload);
         let message = match kind {
             Kind::Text => Utf8Bytes::copy_from_slice(payload).map(Message::Text),
             Kind::Binary => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
         };
         let Ok(message) = message else {
-            apply(mask, payload);
+            apply(payload);
             return None;
         };
-        *budget = budget.saturating_sub(FRAME_COST);
-        Some((size + length, message))
+        charge_frame(budget);
+        Some((header.size + length, message))
     }
 
     /// Goes through the parts of frames: headers, then payloads.
-    fn decode_parts(&mut self, input: &mut [u8], budget: &mut u32) -> (usize, Option<Event>) {
-        let mut cursor = Cursor { input, taken: 0, budget };
+    fn decode_parts(&mut self, mut cursor: Cursor<'_>) -> (usize, Option<Event>) {
+        let length = cursor.rest.len();
         let mut result = Ok(None);
-        while matches!(result, Ok(None)) && cursor.taken < cursor.input.len() && *cursor.budget > 0 {
+        while matches!(result, Ok(None)) && !cursor.rest.is_empty() && *cursor.budget > 0 {
             result = self.step(&mut cursor);
         }
-        (cursor.taken, self.event(result))
+        (length - cursor.rest.len(), self.event(result))
     }
 
     /// What came of a piece of the stream. Text in several frames is validated once for all of them, and an error in it was
@@ -231,15 +186,7 @@ impl Decoder {
     /// Memory that was not kept from an earlier message grows in steps, which never run further ahead of what has arrived
     /// than that is long itself, or 16 KiB.
     pub(crate) fn take_payload(&mut self, threshold: usize) -> Option<(PayloadBuffer, usize)> {
-        let State::Data(frame @ DataFrame { missing, .. }) = self.state else { return None };
-        let assembly = self.assembly.as_mut().filter(|assembly| assembly.open.coding == Coding::Plain)?;
-        if missing < threshold {
-            return None;
-        }
-        assembly.make_room(&self.limits, frame.is_final, missing, missing.min(MIN_READ), 0);
-        let payload = mem::take(&mut assembly.payload);
-        let spare = payload.capacity() - payload.len();
-        Some((payload, spare.min(missing).min(MAX_READ)))
+        self.assembly.as_mut()?.lend(&self.rules.limits, threshold)
     }
 
     /// Takes the buffer back from [`take_payload`](Self::take_payload), with `n` more bytes in it. Returns the event that
@@ -249,9 +196,10 @@ impl Decoder {
     ///
     /// If `n` is more than the buffer was lent for.
     pub(crate) fn put_payload(&mut self, payload: PayloadBuffer, n: usize) -> Option<Event> {
-        let State::Data(frame) = self.state else { return None };
-        self.assembly.as_mut()?.payload = payload;
-        let result = self.appended(frame, n);
+        let assembly = self.assembly.as_mut()?;
+        assembly.payload = payload;
+        assembly.appended(n);
+        let result = self.advanced();
         self.event(result)
     }
 
@@ -260,7 +208,7 @@ impl Decoder {
     pub(crate) fn in_message(&self) -> bool {
         match &self.state {
             State::Header(header) => self.assembly.is_some() || !header.is_empty(),
-            State::Data(_) | State::Control(_) => true,
+            State::Data | State::Control(_) => true,
             State::Skipping { .. } | State::Done => false,
         }
     }
@@ -291,13 +239,16 @@ impl Decoder {
     /// From here on only the peer's Close frame counts.
     #[cold]
     pub(crate) fn abandon(&mut self) {
-        let (missing, header) = match mem::take(&mut self.state) {
-            State::Header(header) => (0, header),
-            State::Data(frame) => (frame.missing as u64, HeaderReader::default()),
-            State::Skipping { missing, header } => (missing, header),
-            State::Control(_) | State::Done => return self.end(State::Done),
+        let state = match mem::take(&mut self.state) {
+            State::Header(header) => State::Skipping { missing: 0, header },
+            State::Data => {
+                let missing = self.assembly.as_ref().map_or(0, |assembly| assembly.missing);
+                State::Skipping { missing: missing as u64, header: HeaderReader::default() }
+            }
+            State::Control(_) => State::Done,
+            state => state,
         };
-        self.end(State::Skipping { missing, header });
+        self.end(state);
     }
 
     fn end(&mut self, state: State) {
@@ -307,36 +258,30 @@ impl Decoder {
 
     /// Takes a header and what there is of its payload, or only the next part of a payload.
     fn step(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
-        if let State::Header(reader) = &mut self.state {
-            let rules = Rules {
-                role: self.role,
-                limits: &self.limits,
-                open: self.assembly.as_ref().map(|assembly| assembly.open),
-                assembled: self.assembly.as_ref().map_or(0, |assembly| assembly.payload.len()),
-                #[cfg(feature = "deflate")]
-                deflate: self.deflate,
-            };
-            let (size, header) = reader.read(cursor.rest(), |bytes| rules.judge(bytes))?;
-            cursor.taken += size;
-            let Some(Header { frame, is_final, length: missing, mut mask }) = header else {
+        let Self { rules, state, assembly, .. } = self;
+        if let State::Header(reader) = state {
+            let open = assembly.as_ref().map(|assembly| (assembly.open, assembly.payload.len()));
+            let Some((frame, mut header)) = reader.read(cursor, |bytes| rules.judge(bytes, open))? else {
                 return Ok(None);
             };
-            cursor.charge_frame();
-            self.state = match frame {
-                Frame::Control(control) if missing <= cursor.rest().len() => {
+            let length = header.length();
+            match frame {
+                Frame::Data(open) => {
+                    let assembly = assembly.get_or_insert_with(|| Box::new(Assembly::new(open)));
+                    assembly.begin_frame(open, &header);
+                    *state = State::Data;
+                }
+                Frame::Control(control) if length <= cursor.rest.len() => {
                     // most often it is whole
-                    let payload = cursor.take(missing);
-                    mask.apply(payload);
+                    let payload = cursor.take(length);
+                    header.mask.apply(payload);
                     return self.control(control, payload).map(Some);
                 }
                 Frame::Control(control) => {
-                    State::Control(Box::new(ControlFrame { control, missing, mask, payload: Vec::new() }))
+                    let payload = Vec::with_capacity(length);
+                    *state = State::Control(Box::new(ControlFrame { control, header, payload }));
                 }
-                Frame::Data(open) => {
-                    self.assembly.get_or_insert_with(|| Box::new(Assembly::new(open))).open = open;
-                    State::Data(DataFrame { is_final, missing, mask })
-                }
-            };
+            }
         }
         self.payload(cursor)
     }
@@ -345,47 +290,36 @@ impl Decoder {
     fn payload(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
         match &mut self.state {
             State::Header(_) => Ok(None),
-            State::Data(frame) => {
-                let frame = *frame;
-                let Some(assembly) = &mut self.assembly else { return Ok(None) };
-                #[cfg(feature = "deflate")]
-                if assembly.open.coding != Coding::Plain {
-                    return self.compressed(frame, cursor);
+            State::Data => {
+                if let Some(assembly) = &mut self.assembly {
+                    assembly.take(cursor, &self.rules.limits)?;
                 }
-                let here = cursor.rest().len();
-                let n = frame.missing.min(here);
-                assembly.make_room(&self.limits, frame.is_final, frame.missing, n, here);
-                assembly.payload.extend_from_slice(cursor.take(n));
-                self.appended(frame, n)
+                self.advanced()
             }
             State::Control(frame) => {
-                let piece = cursor.take(frame.missing);
-                frame.mask.apply(piece);
-                frame.payload.reserve_exact(frame.missing);
-                frame.payload.extend_from_slice(piece);
-                frame.missing -= piece.len();
-                if frame.missing > 0 {
+                let length = frame.header.length();
+                frame.payload.extend_from_slice(cursor.take(length - frame.payload.len()));
+                if frame.payload.len() < length {
                     return Ok(None);
                 }
-                let (control, payload) = (frame.control, mem::take(&mut frame.payload));
+                let (control, mut payload) = (frame.control, mem::take(&mut frame.payload));
+                frame.header.mask.apply(&mut payload);
                 self.state = State::default();
                 self.control(control, &payload).map(Some)
             }
             State::Skipping { missing, header } => {
                 *missing -= cursor.take(usize::try_from(*missing).unwrap_or(usize::MAX)).len() as u64;
-                if cursor.rest().is_empty() {
+                if cursor.rest.is_empty() {
                     return Ok(None);
                 }
-                cursor.charge_frame();
-                let parse = |bytes: &[u8]| Ok::<_, Infallible>(Unjudged::parse(bytes));
-                let Ok((size, header)) = header.read(cursor.rest(), parse);
-                cursor.taken += size;
-                let Some(Unjudged { is_close, length }) = header else { return Ok(None) };
-                *missing = length;
-                if is_close {
+                let parse = |bytes: &[u8]| Ok(Header::parse(bytes).map(|header| ((), header)));
+                let Some(((), header)) = header.read(cursor, parse)? else { return Ok(None) };
+                *missing = header.length;
+                if header.is_close() {
                     self.state = State::Done;
+                    return Ok(Some(Event::Close(None)));
                 }
-                Ok(is_close.then_some(Event::Close(None)))
+                Ok(None)
             }
             State::Done => {
                 cursor.take(usize::MAX);
@@ -394,70 +328,20 @@ impl Decoder {
         }
     }
 
-    /// The last `n` bytes of the buffer came in, and are masked.
-    fn appended(&mut self, mut frame: DataFrame, n: usize) -> Result<Option<Event>, ProtocolError> {
-        if let Some(Assembly { payload, .. }) = self.assembly.as_deref_mut() {
-            assert!(n <= frame.missing && n <= payload.len(), "no more is taken than was read");
-            frame.missing -= n;
-            frame.mask.apply(payload.unvalidated_mut(payload.len() - n));
-        }
-        self.advanced(frame)
-    }
-
-    /// A piece of the frame has come.
-    fn advanced(&mut self, frame: DataFrame) -> Result<Option<Event>, ProtocolError> {
-        if frame.missing > 0 {
-            self.state = State::Data(frame);
+    /// A piece of a data frame has come.
+    fn advanced(&mut self) -> Result<Option<Event>, ProtocolError> {
+        if self.assembly.as_ref().is_some_and(|assembly| assembly.missing > 0) {
             return Ok(None);
         }
         self.state = State::default();
-        match self.assembly.take_if(|_| frame.is_final) {
-            None => Ok(None),
-            #[cfg(feature = "deflate")]
-            Some(assembly) if assembly.open.coding == Coding::Skipped => Ok(None),
-            Some(assembly) => assembly.complete().map(|message| Some(Event::Message(message))),
-        }
-    }
-
-    /// Takes a piece of a compressed frame: what the budget allows to be inflated, or all of it if nobody receives it.
-    #[cfg(feature = "deflate")]
-    fn compressed(
-        &mut self,
-        mut frame: DataFrame,
-        cursor: &mut Cursor<'_>,
-    ) -> Result<Option<Event>, ProtocolError> {
-        let Self { assembly: Some(assembly), limits, .. } = self else { return Ok(None) };
-        if !self.is_heard {
-            assembly.skip();
-        }
-        let n = frame.missing.min(cursor.rest().len());
-        let result = if assembly.open.coding == Coding::Skipped || n == 0 {
-            Ok(n)
-        } else {
-            let piece = &mut cursor.input[cursor.taken..][..n.min(INFLATED_AT_ONCE)];
-            assembly.inflate(limits, piece, frame.mask, cursor.budget)
-        };
-        let n = *result.as_ref().unwrap_or(&n);
-        frame.mask.skip(n);
-        frame.missing -= n;
-        cursor.taken += n;
-        self.state = State::Data(frame);
-        result?;
-        if frame.is_final && frame.missing == 0 {
-            assembly.finish_inflating(limits)?;
-        }
-        self.advanced(frame)
+        let Some(assembly) = self.assembly.take_if(|assembly| assembly.is_final) else { return Ok(None) };
+        Ok(assembly.complete()?.map(Event::Message))
     }
 
     /// Validates what has come of a text that is not complete.
     #[inline]
     fn validate(&mut self) -> Result<(), ProtocolError> {
-        match &mut self.assembly {
-            Some(assembly) if assembly.open.kind == Kind::Text => {
-                assembly.payload.validate().map_err(not_utf8)
-            }
-            _ => Ok(()),
-        }
+        self.assembly.as_mut().map_or(Ok(()), |assembly| assembly.validate())
     }
 
     /// A control frame is complete.

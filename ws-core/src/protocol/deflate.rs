@@ -11,10 +11,12 @@ use std::cell::Cell;
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::encoder::{Frame, kind};
+use super::encoder::{Frame, first_byte};
+use super::header::COMPRESSED;
 use crate::config::Deflate;
 use crate::error::ProtocolError;
 use crate::message::Message;
+use crate::spare;
 
 /// The end of each message, that is not sent.
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
@@ -34,22 +36,12 @@ thread_local! {
     static OUTPUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Takes what the thread has to lend, if it has it, and is not about to end.
-fn borrow<T: Default>(spare: &'static std::thread::LocalKey<Cell<T>>) -> T {
-    spare.try_with(Cell::take).unwrap_or_default()
-}
-
-fn give_back<T>(spare: &'static std::thread::LocalKey<Cell<T>>, value: T) {
-    // there is none to keep it where the thread is about to end
-    let _ = spare.try_with(|spare| spare.set(value));
-}
-
 /// Calls `work` with a buffer for what comes out of a context.
 fn with_output<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut output = borrow(&OUTPUT);
+    let mut output = spare::borrow(&OUTPUT);
     output.resize(CHUNK, 0);
     let result = work(&mut output);
-    give_back(&OUTPUT, output);
+    spare::give_back(&OUTPUT, output);
     result
 }
 
@@ -70,7 +62,8 @@ impl Inflater {
     /// The thread's, or a new one.
     pub(super) fn borrow() -> Box<Self> {
         // whichever window the peer uses, the largest one holds it
-        borrow(&INFLATER).unwrap_or_else(|| Box::new(Self { stream: Decompress::new(false), fresh: true }))
+        spare::borrow(&INFLATER)
+            .unwrap_or_else(|| Box::new(Self { stream: Decompress::new(false), fresh: true }))
     }
 
     /// Takes the next bytes of the message, and hands what they become to `take`, in pieces. Returns how many it took: all
@@ -96,7 +89,8 @@ impl Inflater {
                 taken += advanced(read, self.stream.total_in());
                 if status == Status::StreamEnd {
                     // it was the last block of a stream, not of the message: others may follow (section 7.2.3.4)
-                    self.restart();
+                    self.stream.reset(false);
+                    self.fresh = true;
                 } else if written < output.len() || *budget == 0 && taken < input.len() {
                     // with room left, only the end of the input stops it
                     return Ok(taken);
@@ -119,13 +113,8 @@ impl Inflater {
             // it ends inside of a block
             return Err(ProtocolError::InvalidDeflate);
         }
-        give_back(&INFLATER, Some(self));
+        spare::give_back(&INFLATER, Some(self));
         Ok(())
-    }
-
-    fn restart(&mut self) {
-        self.stream.reset(false);
-        self.fresh = true;
     }
 }
 
@@ -144,13 +133,18 @@ impl From<Deflate> for Setting {
 
 /// Compresses `message`, if it becomes shorter by that.
 pub(crate) fn compress(message: &Message, setting: Setting) -> Option<Frame> {
-    let mut compressor = borrow(&COMPRESSOR)
-        .filter(|spare| spare.setting == setting)
-        .unwrap_or_else(|| Box::new(Compressor::new(setting)));
+    let mut compressor =
+        spare::borrow(&COMPRESSOR).filter(|spare| spare.setting == setting).unwrap_or_else(|| {
+            let level = flate2::Compression::new(setting.level.into());
+            Box::new(Compressor {
+                stream: Compress::new_with_window_bits(level, false, setting.window_bits),
+                setting,
+            })
+        });
     let payload = with_output(|output| compressor.run(message.as_bytes(), output));
     compressor.stream.reset();
-    give_back(&COMPRESSOR, Some(compressor));
-    payload.map(|payload| Frame { kind: kind(message), compressed: true, payload: payload.into() })
+    spare::give_back(&COMPRESSOR, Some(compressor));
+    payload.map(|payload| Frame { first: COMPRESSED | first_byte(message), payload: payload.into() })
 }
 
 #[derive(Debug)]
@@ -160,11 +154,6 @@ struct Compressor {
 }
 
 impl Compressor {
-    fn new(setting: Setting) -> Self {
-        let level = flate2::Compression::new(setting.level.into());
-        Self { stream: Compress::new_with_window_bits(level, false, setting.window_bits), setting }
-    }
-
     /// All of `input`, without the tail; nothing if that is not shorter.
     fn run(&mut self, mut input: &[u8], output: &mut [u8]) -> Option<Vec<u8>> {
         let limit = input.len() + TAIL.len();

@@ -23,11 +23,11 @@ use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::Role;
-use super::header::{Control, Kind, MAX_CONTROL, MAX_HEADER, put_control, put_data};
+use super::header::{CLOSE, FINAL, FINAL_BINARY, FINAL_TEXT, MAX_CONTROL, MAX_HEADER, PING, PONG, Role, put};
 use super::mask::Mask;
 use crate::close::CloseFrame;
 use crate::message::Message;
+use crate::spare;
 
 /// From this length on a payload is not copied. Below it a copy (at most some 100 ns) costs less than what
 /// sharing costs: an entry in the queue, a slice more for the kernel, and the payload's memory held until it
@@ -47,21 +47,20 @@ thread_local! {
 /// anew for each connection, and which in one piece with the payload would cost a copy of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
-    pub(super) kind: Kind,
-    /// The payload is that of permessage-deflate.
-    pub(super) compressed: bool,
+    /// Of the header.
+    pub(super) first: u8,
     pub(super) payload: Bytes,
 }
 
 impl From<Message> for Frame {
     fn from(message: Message) -> Self {
-        Self { kind: kind(&message), compressed: false, payload: message.into_bytes() }
+        Self { first: first_byte(&message), payload: message.into_bytes() }
     }
 }
 
-/// Whether the frame says that it is text or binary.
-pub(super) fn kind(message: &Message) -> Kind {
-    if message.is_text() { Kind::Text } else { Kind::Binary }
+/// The first byte of the frame that a message becomes if it is not compressed.
+pub(super) fn first_byte(message: &Message) -> u8 {
+    if message.is_text() { FINAL_TEXT } else { FINAL_BINARY }
 }
 
 /// The outbound buffer of a connection.
@@ -106,16 +105,16 @@ impl Encoder {
         Self { role: self.role, queued: self.queued.take() }
     }
 
-    /// Queues `message` as one frame, and as all of these returns how many bytes that is. What is left of it is for the caller to drop where the code that an owner of the
-    /// bytes runs then does no harm.
+    /// Queues `message` as one frame, and as all of these returns how many bytes that is. What is left of it is for the
+    /// caller to drop where the code that an owner of the bytes runs then does no harm.
     #[inline]
     pub(crate) fn message(&mut self, message: &mut Message) -> usize {
-        let kind = kind(message);
+        let first = first_byte(message);
         if message.len() < LARGE {
-            return self.push_small(kind, false, message.as_bytes());
+            return self.push_small(first, message.as_bytes());
         }
         let payload = mem::replace(message, Message::Binary(Bytes::new())).into_bytes();
-        let (bytes, copied) = self.push_large(kind, false, payload);
+        let (bytes, copied) = self.push_large(first, payload);
         *message = Message::Binary(copied);
         bytes
     }
@@ -124,30 +123,26 @@ impl Encoder {
     /// is touched.
     pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) -> usize {
         if frame.payload.len() < LARGE {
-            return self.push_small(frame.kind, frame.compressed, &frame.payload);
+            return self.push_small(frame.first, &frame.payload);
         }
-        let Frame { kind, compressed, payload } = frame.into_owned();
-        self.push_large(kind, compressed, payload).0
+        self.push_large(frame.first, frame.into_owned().payload).0
     }
 
     /// Queues a ping with a payload of at most 125 bytes.
     pub(crate) fn ping(&mut self, payload: &[u8]) -> usize {
-        self.push_control(Control::Ping, &[], payload)
+        self.push_control(PING, payload)
     }
 
     /// Queues a pong with a payload of at most 125 bytes.
     pub(crate) fn pong(&mut self, payload: &[u8]) -> usize {
-        self.push_control(Control::Pong, &[], payload)
+        self.push_control(PONG, payload)
     }
 
     /// Queues a Close frame, which must be one that may be sent.
     pub(crate) fn close(&mut self, frame: Option<&CloseFrame>) -> usize {
-        match frame {
-            None => self.push_control(Control::Close, &[], &[]),
-            Some(CloseFrame { code, reason }) => {
-                self.push_control(Control::Close, &u16::from(*code).to_be_bytes(), reason.as_bytes())
-            }
-        }
+        let payload = frame
+            .map(|CloseFrame { code, reason }| [&u16::from(*code).to_be_bytes(), reason.as_bytes()].concat());
+        self.push_control(CLOSE, &payload.unwrap_or_default())
     }
 
     /// Moves all that is queued behind what `into` has left.
@@ -186,35 +181,21 @@ impl Encoder {
         })
     }
 
-    fn push_control(&mut self, control: Control, front: &[u8], back: &[u8]) -> usize {
-        let length = front.len() + back.len();
-        debug_assert!(length <= MAX_CONTROL);
-        let mask = self.mask();
-        self.push_run(length, |small| {
-            put_control(small, control, length, mask);
-            let start = small.len();
-            small.extend_from_slice(front);
-            small.extend_from_slice(back);
-            apply(mask, &mut small[start..]);
-        })
+    fn push_control(&mut self, opcode: u8, payload: &[u8]) -> usize {
+        debug_assert!(payload.len() <= MAX_CONTROL);
+        self.push_small(FINAL | opcode, payload)
     }
 
     #[inline]
-    fn push_small(&mut self, kind: Kind, compressed: bool, payload: &[u8]) -> usize {
+    fn push_small(&mut self, first: u8, payload: &[u8]) -> usize {
         let mask = self.mask();
-        self.push_run(payload.len(), |small| {
-            put_data(small, kind, compressed, payload.len(), mask);
-            let start = small.len();
-            small.extend_from_slice(payload);
-            apply(mask, &mut small[start..]);
-        })
+        self.append(first, payload.len(), mask, payload)
     }
 
     /// Returns besides the payload if that was copied, else nothing.
-    fn push_large(&mut self, kind: Kind, compressed: bool, payload: Bytes) -> (usize, Bytes) {
+    fn push_large(&mut self, first: u8, payload: Bytes) -> (usize, Bytes) {
         let mask = self.mask();
-        let bytes =
-            payload.len() + self.push_run(0, |small| put_data(small, kind, compressed, payload.len(), mask));
+        let bytes = payload.len() + self.append(first, payload.len(), mask, &[]);
         let (payload, copied) = match mask {
             None => (payload, Bytes::new()),
             Some(mut mask) => {
@@ -235,21 +216,23 @@ impl Encoder {
 
     #[inline]
     fn mask(&self) -> Option<Mask> {
-        match self.role {
-            Role::Server => None,
-            Role::Client => Some(Mask::random()),
-        }
+        (self.role == Role::Client).then(Mask::random)
     }
 
-    /// Appends to `small`: a header, and a payload of `length` bytes.
+    /// Appends to `small` the header for a payload of that length, and what of the payload is to be copied.
     #[inline]
-    fn push_run(&mut self, length: usize, push: impl FnOnce(&mut Vec<u8>)) -> usize {
-        let queued =
-            self.queued.get_or_insert_with(|| SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default());
-        queued.make_room(MAX_HEADER + length);
-        let start = queued.small.len();
-        push(&mut queued.small);
-        let bytes = queued.small.len() - start;
+    fn append(&mut self, first: u8, length: usize, mask: Option<Mask>, copied: &[u8]) -> usize {
+        let queued = self.queued.get_or_insert_with(|| spare::borrow(&SPARE).unwrap_or_default());
+        queued.make_room(MAX_HEADER + copied.len());
+        let small = &mut queued.small;
+        let before = small.len();
+        put(small, first, length, mask);
+        let start = small.len();
+        small.extend_from_slice(copied);
+        if let Some(mut mask) = mask {
+            mask.apply(&mut small[start..]);
+        }
+        let bytes = small.len() - before;
         queued.behind += bytes;
         bytes
     }
@@ -282,8 +265,7 @@ impl Queued {
         if self.small.capacity() <= MAX_SPARE {
             self.small.clear();
             (self.start, self.behind, self.large_bytes) = (0, 0, 0);
-            // a thread that is about to end keeps nothing
-            let _ = SPARE.try_with(|spare| spare.set(Some(self)));
+            spare::give_back(&SPARE, Some(self));
         }
     }
 
@@ -332,12 +314,6 @@ impl Queued {
         }
         self.start += left;
         self.behind -= left;
-    }
-}
-
-fn apply(mask: Option<Mask>, payload: &mut [u8]) {
-    if let Some(mut mask) = mask {
-        mask.apply(payload);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Frame headers: [`HeaderReader`] collects one that was received, [`Rules`] judges it, and `put_*` write those that are
-//! sent.
+//! Frame headers: [`Header`] reads one that was received, [`Rules`] judge it, [`HeaderReader`] collects one that comes in
+//! pieces, and [`put`] writes those that are sent.
 //!
 //! Differs from tungstenite's `FrameHeader`, which reads a header from a stream and judges nothing, in that a header is
 //! judged while it arrives; to parse it twice would cost a tenth of what a small message takes. Each rule stands with
@@ -11,21 +11,22 @@
 //! 2. the second byte: the mask bit, the length of control frames;
 //! 3. the length, before the mask's key: the limits.
 
-use super::Role;
+use std::sync::Arc;
+
+use super::cursor::{Cursor, charge_frame};
 use super::mask::Mask;
 use crate::config::Limits;
 use crate::error::ProtocolError;
 
 /// The longest header: two bytes, a length of eight, a key of four.
 pub(super) const MAX_HEADER: usize = 14;
-/// What a frame costs besides its bytes, in bytes: small frames take time by their number.
-pub(super) const FRAME_COST: u32 = 64;
 /// The longest payload of a control frame (section 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
 
-const FINAL: u8 = 0x80;
+pub(super) const FINAL: u8 = 0x80;
 const RESERVED: u8 = 0x70;
-const COMPRESSED: u8 = 0x40;
+#[cfg(feature = "deflate")]
+pub(super) const COMPRESSED: u8 = 0x40;
 const OPCODE: u8 = 0x0f;
 const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7f;
@@ -36,27 +37,37 @@ const LENGTH_64: u8 = 127;
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
-const FINAL_TEXT: u8 = FINAL | TEXT;
-const FINAL_BINARY: u8 = FINAL | BINARY;
-const CLOSE: u8 = 0x8;
-const PING: u8 = 0x9;
-const PONG: u8 = 0xa;
+/// What begins a message in one frame that is not compressed.
+pub(super) const FINAL_TEXT: u8 = FINAL | TEXT;
+pub(super) const FINAL_BINARY: u8 = FINAL | BINARY;
+pub(super) const CLOSE: u8 = 0x8;
+pub(super) const PING: u8 = 0x9;
+pub(super) const PONG: u8 = 0xa;
 
-/// The type of a message: its opcode.
+/// Our side of the connection. A client masks what it sends, a server does not (section 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Kind {
-    Text = TEXT,
-    Binary = BINARY,
+pub(crate) enum Role {
+    Server,
+    #[cfg_attr(
+        not(any(test, fuzzing, benchmarking, feature = "client", feature = "testing")),
+        allow(dead_code, reason = "there is no client")
+    )]
+    Client,
 }
 
-/// The type of a control frame: its opcode.
+/// The type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+pub(super) enum Kind {
+    Text,
+    Binary,
+}
+
+/// The type of a control frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
-    Close = CLOSE,
-    Ping = PING,
-    Pong = PONG,
+    Close,
+    Ping,
+    Pong,
 }
 
 /// How the payload of a message is coded.
@@ -88,28 +99,58 @@ pub(super) enum Frame {
     Data(Open),
 }
 
-/// A header that keeps the rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A header as it is on the wire, whatever the rules say.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
-    pub(super) frame: Frame,
-    pub(super) is_final: bool,
-    /// Of the payload, within the limits.
-    pub(super) length: usize,
+    first: u8,
+    second: u8,
+    /// Of the payload.
+    pub(super) length: u64,
     pub(super) mask: Mask,
+    /// Of the header.
+    pub(super) size: usize,
 }
 
-/// What a header is judged by.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules<'a> {
-    pub(super) role: Role,
-    pub(super) limits: &'a Limits,
-    /// The fragmented message that we are in.
-    pub(super) open: Option<Open>,
-    /// Bytes of that message so far, at most `limits.max_message_size`.
-    pub(super) assembled: usize,
-    /// Whether messages may be compressed.
-    #[cfg(feature = "deflate")]
-    pub(super) deflate: bool,
+impl Header {
+    /// The header at the front of `bytes`, or `None` if there is more of it to come.
+    #[inline]
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (&[first, second], rest) = bytes.split_first_chunk()?;
+        let (length, rest) = payload_length(second, rest)?;
+        let (mask, rest) = if second & MASKED == 0 {
+            (Mask::default(), rest)
+        } else {
+            let (key, rest) = rest.split_first_chunk()?;
+            (Mask::new(*key), rest)
+        };
+        Some(Self { first, second, length, mask, size: bytes.len() - rest.len() })
+    }
+
+    /// Of the payload. What no `usize` can tell is over every limit.
+    #[inline]
+    pub(super) fn length(&self) -> usize {
+        usize::try_from(self.length).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn is_final(&self) -> bool {
+        self.first & FINAL != 0
+    }
+
+    pub(super) fn is_close(&self) -> bool {
+        self.first & OPCODE == CLOSE
+    }
+
+    /// The type of a message that is this one frame and not compressed: nearly all frames are such. `None` if it is anything
+    /// else, or is not masked as `role` wants it.
+    #[inline]
+    pub(super) fn whole_message(&self, role: Role) -> Option<Kind> {
+        let kind = match self.first {
+            FINAL_TEXT => Kind::Text,
+            FINAL_BINARY => Kind::Binary,
+            _ => return None,
+        };
+        ((role == Role::Server) == (self.second & MASKED != 0)).then_some(kind)
+    }
 }
 
 /// The bytes of a header that is not complete.
@@ -125,98 +166,99 @@ impl HeaderReader {
         self.len == 0
     }
 
-    /// Takes the next bytes of a header from the front of `input`, and has `judge` look at all that has come of it.
-    /// Returns how many bytes were taken, and the header if it is complete. The reader is empty again then. If the
-    /// header is not complete, all of `input` is taken.
+    /// Takes the next bytes of a header, and has `judge` look at all that has come of it. If it is complete, returns it and
+    /// what `judge` made of it, and is empty again.
     ///
     /// # Errors
     ///
-    /// Those of `judge`. Nothing of `input` is taken then, so that the same bytes can be looked at with other eyes.
-    pub(super) fn read<H, E>(
+    /// Those of `judge`. No bytes are taken then, so that they can be looked at with other eyes.
+    pub(super) fn read<J>(
         &mut self,
-        input: &[u8],
-        judge: impl Fn(&[u8]) -> Result<Option<(usize, H)>, E>,
-    ) -> Result<(usize, Option<H>), E> {
+        cursor: &mut Cursor<'_>,
+        judge: impl Fn(&[u8]) -> Result<Option<(J, Header)>, ProtocolError>,
+    ) -> Result<Option<(J, Header)>, ProtocolError> {
         let held = usize::from(self.len);
         let (_, free) = self.bytes.split_at_mut(held);
         // what is copied beyond the end of the header does no harm
-        let copied = free.len().min(input.len());
-        free[..copied].copy_from_slice(&input[..copied]);
-        match judge(&self.bytes[..held + copied])? {
-            // the longest header fits, so it is incomplete only because `input` ends
-            None => {
-                self.len += u8::try_from(copied).unwrap_or_default();
-                Ok((copied, None))
-            }
+        let copied = free.len().min(cursor.rest.len());
+        free[..copied].copy_from_slice(&cursor.rest[..copied]);
+        let judged = judge(&self.bytes[..held + copied])?;
+        if let Some((_, header)) = &judged {
             // what was held was incomplete, so the header is longer than that
-            Some((size, header)) => {
-                self.len = 0;
-                Ok((size - held, Some(header)))
-            }
+            cursor.take(header.size - held);
+            charge_frame(cursor.budget);
+            self.len = 0;
+        } else {
+            // the longest header fits, so it is incomplete only because the input ends
+            cursor.take(copied);
+            self.len += u8::try_from(copied).unwrap_or_default();
         }
+        Ok(judged)
     }
 }
 
-impl Rules<'_> {
-    /// The header at the front of `bytes` and its size, or `None` if there is more of it to come.
+/// What headers are judged by.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) role: Role,
+    pub(super) limits: Arc<Limits>,
+    /// Whether messages may be compressed.
+    #[cfg(feature = "deflate")]
+    pub(super) deflate: bool,
+}
+
+impl Rules {
+    /// The header at the front of `bytes`, and what its frame is, or `None` if there is more of it to come. `open` is the
+    /// fragmented message that it may belong to, with the bytes of it so far, at most `max_message_size`.
     ///
     /// # Errors
     ///
     /// As soon as no further bytes could make it a header that keeps the rules.
-    pub(super) fn judge(&self, bytes: &[u8]) -> Result<Option<(usize, Header)>, ProtocolError> {
+    pub(super) fn judge(
+        &self,
+        bytes: &[u8],
+        open: Option<(Open, usize)>,
+    ) -> Result<Option<(Frame, Header)>, ProtocolError> {
+        let (message, assembled) = open.unzip();
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
-        let frame = self.judge_first(first)?;
+        let frame = self.judge_first(first, message)?;
         let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
         self.judge_second(frame, second)?;
-
-        let Some((length, rest)) = payload_length(second, rest) else { return Ok(None) };
-        let length = self.judge_length(frame, length)?;
-
-        let (mask, rest) = if second & MASKED == 0 {
-            (Mask::default(), rest)
-        } else {
-            let Some(mask) = mask(rest) else { return Ok(None) };
-            mask
-        };
-        let is_final = first & FINAL != 0;
-        Ok(Some((bytes.len() - rest.len(), Header { frame, is_final, length, mask })))
+        if let Some((length, _)) = payload_length(second, rest) {
+            self.judge_length(frame, length, assembled.unwrap_or(0))?;
+        }
+        Ok(Header::parse(bytes).map(|header| (frame, header)))
     }
 
     #[inline]
-    fn judge_first(&self, first: u8) -> Result<Frame, ProtocolError> {
+    fn judge_first(&self, first: u8, open: Option<Open>) -> Result<Frame, ProtocolError> {
+        let opcode = first & OPCODE;
         let coding = match first & RESERVED {
             0 => Coding::Plain,
+            // only the first frame of a message says whether it is compressed (RFC 7692 section 6)
             #[cfg(feature = "deflate")]
-            COMPRESSED if self.deflate && starts_message(first) => Coding::Deflate,
+            COMPRESSED if self.deflate && matches!(opcode, TEXT | BINARY) => Coding::Deflate,
             // it would need an extension that gives it a meaning
             _ => return Err(ProtocolError::ReservedBit),
         };
-        let is_final = first & FINAL != 0;
-        let control = match first & OPCODE {
-            CONTINUATION => return self.continued().map(Frame::Data),
-            TEXT => return self.started(Kind::Text, coding).map(Frame::Data),
-            BINARY => return self.started(Kind::Binary, coding).map(Frame::Data),
-            CLOSE => Control::Close,
-            PING => Control::Ping,
-            PONG => Control::Pong,
-            reserved => return Err(ProtocolError::ReservedOpcode(reserved)),
-        };
-        if is_final { Ok(Frame::Control(control)) } else { Err(ProtocolError::FragmentedControl) }
-    }
-
-    fn started(&self, kind: Kind, coding: Coding) -> Result<Open, ProtocolError> {
-        match self.open {
-            None => Ok(Open { kind, coding, frames: 1 }),
-            Some(_) => Err(ProtocolError::ExpectedContinuation),
-        }
-    }
-
-    fn continued(&self) -> Result<Open, ProtocolError> {
+        let started = |kind| Frame::Data(Open { kind, coding, frames: 1 });
         let limit = self.limits.max_fragments;
-        match self.open {
-            None => Err(ProtocolError::UnexpectedContinuation),
-            Some(open) if open.frames as usize >= limit => Err(ProtocolError::TooManyFragments { limit }),
-            Some(open) => Ok(Open { frames: open.frames.saturating_add(1), ..open }),
+        match (opcode, open) {
+            (TEXT | BINARY, Some(_)) => Err(ProtocolError::ExpectedContinuation),
+            (TEXT, None) => Ok(started(Kind::Text)),
+            (BINARY, None) => Ok(started(Kind::Binary)),
+            (CONTINUATION, None) => Err(ProtocolError::UnexpectedContinuation),
+            (CONTINUATION, Some(open)) if open.frames as usize >= limit => {
+                Err(ProtocolError::TooManyFragments { limit })
+            }
+            (CONTINUATION, Some(open)) => {
+                Ok(Frame::Data(Open { frames: open.frames.saturating_add(1), ..open }))
+            }
+            (CLOSE | PING | PONG, _) if first & FINAL == 0 => Err(ProtocolError::FragmentedControl),
+            (CLOSE, _) => Ok(Frame::Control(Control::Close)),
+            (PING, _) => Ok(Frame::Control(Control::Ping)),
+            (PONG, _) => Ok(Frame::Control(Control::Pong)),
+            (reserved, _) => Err(ProtocolError::ReservedOpcode(reserved)),
         }
     }
 
@@ -232,81 +274,23 @@ impl Rules<'_> {
         }
     }
 
-    /// The length as a `usize`, which it is where it keeps the limits.
     #[inline]
-    fn judge_length(&self, frame: Frame, length: u64) -> Result<usize, ProtocolError> {
+    fn judge_length(&self, frame: Frame, length: u64, assembled: usize) -> Result<(), ProtocolError> {
         let Limits { max_frame_size, max_message_size, .. } = *self.limits;
-        // what no `usize` can tell is over every limit
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let Frame::Data(Open { coding, .. }) = frame else {
-            // judged with the second byte
-            return Ok(length);
-        };
-        if length > max_frame_size {
-            Err(ProtocolError::FrameTooBig { limit: max_frame_size })
-        // what becomes of compressed data is judged when it has
-        } else if coding == Coding::Plain && length > max_message_size.saturating_sub(self.assembled) {
-            Err(ProtocolError::MessageTooBig { limit: max_message_size })
-        } else {
-            Ok(length)
+        match frame {
+            Frame::Data(_) if length > max_frame_size as u64 => {
+                Err(ProtocolError::FrameTooBig { limit: max_frame_size })
+            }
+            // what becomes of compressed data is judged when it has
+            Frame::Data(Open { coding: Coding::Plain, .. })
+                if length > max_message_size.saturating_sub(assembled) as u64 =>
+            {
+                Err(ProtocolError::MessageTooBig { limit: max_message_size })
+            }
+            // that of a control frame was judged with the second byte
+            _ => Ok(()),
         }
     }
-}
-
-/// The header of a message in one frame that is not compressed: nearly all frames are such, and small, so that the header
-/// is what they cost.
-pub(super) struct Whole {
-    pub(super) kind: Kind,
-    /// Of the header.
-    pub(super) size: usize,
-    /// Of the payload.
-    pub(super) length: usize,
-    pub(super) mask: Mask,
-}
-
-impl Whole {
-    /// The header at the front of `bytes`, if it is complete and no rule is broken by it alone. [`Rules`] judge any other.
-    #[inline]
-    pub(super) fn parse(bytes: &[u8], role: Role) -> Option<Self> {
-        let (&[first, second], rest) = bytes.split_first_chunk()?;
-        let kind = match first {
-            FINAL_TEXT => Kind::Text,
-            FINAL_BINARY => Kind::Binary,
-            _ => return None,
-        };
-        let (length, rest) = payload_length(second, rest)?;
-        let length = usize::try_from(length).ok()?;
-        let (mask, rest) = match (role, second & MASKED != 0) {
-            (Role::Server, true) => mask(rest)?,
-            (Role::Client, false) => (Mask::default(), rest),
-            _ => return None,
-        };
-        Some(Self { kind, size: bytes.len() - rest.len(), length, mask })
-    }
-}
-
-/// A header that nobody judges: only what is needed to find the next one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unjudged {
-    pub(super) is_close: bool,
-    /// Of the payload.
-    pub(super) length: u64,
-}
-
-impl Unjudged {
-    /// The header at the front of `bytes` and its size, or `None` if there is more of it to come.
-    pub(super) fn parse(bytes: &[u8]) -> Option<(usize, Self)> {
-        let (&[first, second], rest) = bytes.split_first_chunk()?;
-        let (length, rest) = payload_length(second, rest)?;
-        let rest = if second & MASKED == 0 { rest } else { mask(rest)?.1 };
-        Some((bytes.len() - rest.len(), Self { is_close: first & OPCODE == CLOSE, length }))
-    }
-}
-
-/// Only the first frame of a message says whether it is compressed (RFC 7692 section 6).
-#[cfg(feature = "deflate")]
-fn starts_message(first: u8) -> bool {
-    matches!(first & OPCODE, TEXT | BINARY)
 }
 
 /// The length of the payload that the second byte of a header begins, and what follows it.
@@ -321,26 +305,9 @@ fn payload_length(second: u8, rest: &[u8]) -> Option<(u64, &[u8])> {
     }
 }
 
+/// Appends a header of ours, with the shortest form of the length, as section 5.2 wants it.
 #[inline]
-fn mask(rest: &[u8]) -> Option<(Mask, &[u8])> {
-    rest.split_first_chunk().map(|(key, rest)| (Mask::new(*key), rest))
-}
-
-/// Appends a header of ours: of a frame that is the whole of a message.
-#[inline]
-pub(super) fn put_data(to: &mut Vec<u8>, kind: Kind, compressed: bool, length: usize, mask: Option<Mask>) {
-    let first = FINAL | kind as u8;
-    put(to, if compressed { COMPRESSED | first } else { first }, length, mask);
-}
-
-/// Appends a header of ours: of a control frame.
-pub(super) fn put_control(to: &mut Vec<u8>, control: Control, length: usize, mask: Option<Mask>) {
-    put(to, FINAL | control as u8, length, mask);
-}
-
-/// With the shortest form of the length, as section 5.2 wants it.
-#[inline]
-fn put(to: &mut Vec<u8>, first: u8, length: usize, mask: Option<Mask>) {
+pub(super) fn put(to: &mut Vec<u8>, first: u8, length: usize, mask: Option<Mask>) {
     let masked = if mask.is_some() { MASKED } else { 0 };
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(length @ ..LENGTH_16), _) => to.extend_from_slice(&[first, masked | length]),

@@ -44,12 +44,10 @@ impl Mask {
         for (byte, key) in tail.iter_mut().zip(self.repeated::<8>()) {
             *byte ^= key;
         }
-        let odd = tail.len() % self.0.len();
-        self.0.rotate_left(odd);
+        self.skip(tail.len());
     }
 
     /// Leaves out the next `n` bytes of the payload.
-    #[cfg(feature = "deflate")]
     pub(super) fn skip(&mut self, n: usize) {
         self.0.rotate_left(n % 4);
     }

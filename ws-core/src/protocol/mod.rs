@@ -22,11 +22,12 @@
 //! - Each limit is enforced in one place: the size of frames and of plain messages and the number of fragments where a
 //!   header is judged, the size of a compressed message where it is inflated.
 //!
-//! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` takes frames apart, `assembly` is the
-//! message that they make up, `encoder` queues; `deflate` does the work of permessage-deflate; `properties` are what tests
+//! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` takes frames apart by a `cursor`,
+//! `assembly` is the message that they make up, `encoder` queues; `deflate` does the work of permessage-deflate; `properties` are what tests
 //! and fuzzers check.
 
 mod assembly;
+mod cursor;
 mod decoder;
 #[cfg(feature = "deflate")]
 mod deflate;
@@ -35,7 +36,6 @@ mod header;
 mod mask;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
-mod role;
 #[cfg(test)]
 mod tests;
 
@@ -43,7 +43,7 @@ pub(crate) use decoder::{Decoder, Event};
 #[cfg(feature = "deflate")]
 pub(crate) use deflate::{Setting, compress};
 pub(crate) use encoder::{Encoder, Frame};
-pub(crate) use role::Role;
+pub(crate) use header::Role;
 
 /// Masks or unmasks a whole payload.
 #[cfg(benchmarking)]

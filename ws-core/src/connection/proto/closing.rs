@@ -18,7 +18,7 @@ use crate::close::{CloseFrame, Closed, Side};
 use crate::error::Error;
 
 /// How far the connection is, and what there is to tell of its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Closing {
     pub(super) step: Step,
     /// `None` while the connection is open.
@@ -26,9 +26,10 @@ pub(super) struct Closing {
 }
 
 /// The steps, in the order in which a connection takes them. It may leave some out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// Messages go both ways.
+    #[default]
     Open,
     /// The end is known, and is answered as soon as what came before it has been taken.
     Ending,
@@ -66,30 +67,19 @@ pub(super) struct End {
 pub(super) enum Deadline {
     /// It counts from when the driver next looks at the time.
     NotStarted,
-    At(Instant),
+    /// `None` is never.
+    At(Option<Instant>),
     /// As `At`, and what the peer does puts it off no more.
     Final(Instant),
-    Never,
 }
 
 impl Deadline {
-    fn after(time: Duration, now: Instant) -> Self {
-        now.checked_add(time).map_or(Self::Never, Self::At)
-    }
-
-    fn at(self) -> Option<Instant> {
+    /// The time, if it is known.
+    pub(super) fn at(self) -> Option<Instant> {
         match self {
-            Self::At(at) | Self::Final(at) => Some(at),
-            Self::NotStarted | Self::Never => None,
-        }
-    }
-
-    /// As it is, but no later than this.
-    pub(super) fn no_later_than(self, other: Option<Instant>) -> Self {
-        match (self, other) {
-            (Self::At(at) | Self::Final(at), Some(other)) if at <= other => self,
-            (_, Some(other)) => Self::At(other),
-            (_, None) => self,
+            Self::NotStarted => None,
+            Self::At(at) => at,
+            Self::Final(at) => Some(at),
         }
     }
 }
@@ -127,10 +117,6 @@ impl End {
 }
 
 impl Closing {
-    pub(super) fn new() -> Self {
-        Self { step: Step::Open, end: None }
-    }
-
     #[inline]
     pub(super) fn is_open(&self) -> bool {
         self.step == Step::Open
@@ -186,6 +172,14 @@ impl Closing {
         *self = Self { step, end: Some(Box::new(end)) };
     }
 
+    /// Goes to another step of this end.
+    pub(super) fn go_on(&mut self, step: Step, deadline: Deadline) {
+        self.step = step;
+        if let Some(end) = &mut self.end {
+            end.deadline = deadline;
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.end.as_ref()?.deadline.at()
     }
@@ -196,7 +190,7 @@ impl Closing {
         if let Some(end) = &mut self.end
             && end.deadline == Deadline::NotStarted
         {
-            end.deadline = Deadline::after(close_timeout, now);
+            end.deadline = Deadline::At(now.checked_add(close_timeout));
         }
     }
 
@@ -206,7 +200,7 @@ impl Closing {
         if let Self { step: Step::AwaitingPeer | Step::Flushing, end: Some(end) } = self
             && !matches!(end.deadline, Deadline::Final(_))
         {
-            end.deadline = Deadline::after(close_timeout, now);
+            end.deadline = Deadline::At(now.checked_add(close_timeout));
         }
     }
 }

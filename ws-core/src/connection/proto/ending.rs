@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::closing::{Deadline, End, Step};
-use super::state::{Connection, Dropped};
+use super::state::Connection;
 use crate::close::{CloseCode, CloseFrame, Side};
 use crate::error::{Error, ProtocolError, Timeout};
 use crate::protocol::Role;
@@ -80,8 +80,7 @@ impl Connection {
         if self.closing.is_open() {
             self.fail(CloseCode::INTERNAL_ERROR, timeout.into());
             self.settle();
-            self.closing.step = Step::Flushing;
-            self.limit_step(Deadline::Final(now));
+            self.closing.go_on(Step::Flushing, Deadline::Final(now));
         } else {
             self.finish(Side::Local, None);
         }
@@ -102,36 +101,29 @@ impl Connection {
             Step::Ending => {
                 self.queue_close();
                 let is_answered = self.closing.end.as_ref().is_some_and(|end| end.is_answered());
-                self.closing.step = if is_answered || self.decoder.is_done() {
-                    Step::Flushing
-                } else {
-                    // it may go on to send before it sees our Close frame, and must not be answered with a reset
-                    Step::AwaitingPeer
-                };
-                self.limit_step(Deadline::NotStarted);
+                // it may go on to send before it sees our Close frame, and must not be answered with a reset
+                let is_awaited = !is_answered && !self.decoder.is_done();
+                let step = if is_awaited { Step::AwaitingPeer } else { Step::Flushing };
+                self.closing.go_on(step, Deadline::NotStarted);
             }
             _ => {}
         }
     }
 
-    fn limit_step(&mut self, deadline: Deadline) {
-        if let Some(end) = &mut self.closing.end {
-            end.deadline = deadline;
-        }
-    }
-
     /// All that the transport took has left.
+    #[inline]
     pub(crate) fn handle_flushed(&mut self, now: Instant) {
         if self.closing.step == Step::Flushing
             && self.outbound.buffered() == 0
-            && let Some(end) = &mut self.closing.end
+            && let Some(end) = &self.closing.end
         {
             // from here on bytes are read to be dropped
             self.input.clear();
-            end.deadline = end.deadline.no_later_than(now.checked_add(LINGER));
+            let deadline = [end.deadline.at(), now.checked_add(LINGER)].into_iter().flatten().min();
             // the server ends the stream first (RFC 6455 section 7.1.1)
-            let is_peers_turn = self.outbound.role() == Role::Client && end.is_answered();
-            self.closing.step = if is_peers_turn { Step::Lingering } else { Step::ShuttingDown };
+            let is_peers_turn = self.outbound.encoder.role() == Role::Client && end.is_answered();
+            let step = if is_peers_turn { Step::Lingering } else { Step::ShuttingDown };
+            self.closing.go_on(step, Deadline::At(deadline));
         }
     }
 
@@ -142,10 +134,25 @@ impl Connection {
         }
     }
 
-    /// The peer's end of the stream has come, or an error in its place.
-    pub(super) fn peer_gone(&mut self, error: Option<io::Error>) {
+    /// The stream has ended, with an error if there is one.
+    pub(super) fn ended(&mut self, error: Option<io::Error>) {
+        if self.is_given_up_by_kernel(error.as_ref()) {
+            // that is keepalive's own verdict
+            self.fail(CloseCode::INTERNAL_ERROR, Timeout::Keepalive.into());
+            return self.finish(Side::Local, None);
+        }
         let is_ending_the_stream = matches!(self.closing.step, Step::ShuttingDown | Step::Lingering);
         self.finish(Side::Remote, (!is_ending_the_stream).then_some(Error::Disconnected(error)));
+    }
+
+    /// Whether the kernel has ended the connection because nothing was acknowledged.
+    pub(super) fn is_given_up_by_kernel(&self, error: Option<&io::Error>) -> bool {
+        use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
+        // it tells the reason if it knows one
+        let is_verdict = |kind| matches!(kind, TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown);
+        self.kernel.is_watching
+            && self.closing.is_open()
+            && error.is_some_and(|error| is_verdict(error.kind()))
     }
 
     /// The deadline of the current step has passed.
@@ -172,14 +179,13 @@ impl Connection {
             Some(end) => end.close_error = end.close_error.take().or(error),
             None => self.closing.begin(Step::Closed, End { error, ..End::new(by, None) }),
         }
-        self.closing.step = Step::Closed;
-        self.limit_step(Deadline::Never);
+        self.closing.go_on(Step::Closed, Deadline::At(None));
         self.input.clear();
         self.input.shrink();
         self.decoder.stop();
         self.keepalive.clear();
         let unsent = self.outbound.clear();
-        self.effects().dropped.push(Dropped::Outbound(unsent));
+        self.drop_later(unsent);
     }
 
     /// The driver has given back what the connection held besides this.

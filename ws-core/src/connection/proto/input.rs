@@ -9,6 +9,8 @@ use std::io;
 use bytes::BufMut as _;
 use bytes::buf::Limit;
 
+use crate::spare;
+
 /// How much is read at once: large enough for many small messages, small enough for the first-level cache.
 pub(super) const READ_SIZE: usize = 16 * 1024;
 
@@ -88,7 +90,7 @@ impl Input {
         debug_assert!(self.is_empty(), "bytes would be lost");
         // what was left when the connection last slept has a buffer of its size
         self.0.take_if(|buffer| buffer.bytes.capacity() < READ_SIZE);
-        let buffer = self.0.get_or_insert_with(|| SPARE.take().unwrap_or_default());
+        let buffer = self.0.get_or_insert_with(|| spare::borrow(&SPARE).unwrap_or_default());
         buffer.bytes.clear();
         buffer.decoded = 0;
         buffer.bytes.reserve_exact(READ_SIZE);
@@ -105,8 +107,7 @@ impl Input {
         }
         if buffer.bytes.capacity() == READ_SIZE {
             buffer.bytes.clear();
-            // a thread that is about to end keeps nothing
-            let _ = SPARE.try_with(|spare| spare.set(Some(buffer)));
+            spare::give_back(&SPARE, Some(buffer));
         }
     }
 }

@@ -22,7 +22,6 @@ mod keepalive;
 mod outbound;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
-mod queue;
 mod state;
 #[cfg(test)]
 mod tests;

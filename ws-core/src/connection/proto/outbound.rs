@@ -7,22 +7,19 @@ use crate::protocol::{Encoder, Role};
 /// The outbound buffer, and the answer to a ping that has no room in it.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    encoder: Encoder,
+    pub(super) encoder: Encoder,
     /// Bytes that were queued, and that the transport took, since the connection opened. The difference is what waits, with
     /// what the driver is writing.
     pub(super) queued: u64,
     pub(super) written: u64,
-    /// The newest ping that could not be answered, because the peer takes nothing.
-    unanswered: Option<Box<Bytes>>,
+    /// The newest ping that could not be answered, because the peer takes nothing. Those before it need no answer (RFC 6455
+    /// section 5.5.3).
+    pub(super) unanswered: Option<Box<Bytes>>,
 }
 
 impl Outbound {
     pub(super) fn new(role: Role) -> Self {
         Self { encoder: Encoder::new(role), queued: 0, written: 0, unanswered: None }
-    }
-
-    pub(super) fn role(&self) -> Role {
-        self.encoder.role()
     }
 
     /// Bytes that were queued and that the transport has not taken.
@@ -37,16 +34,6 @@ impl Outbound {
         self.queued += encode(&mut self.encoder) as u64;
     }
 
-    /// Whether there is something that the driver can take.
-    pub(super) fn has_output(&self) -> bool {
-        self.encoder.has_remaining()
-    }
-
-    /// Takes all that is queued, for the driver to write. It gives back what it could not write.
-    pub(super) fn take(&mut self) -> Encoder {
-        self.encoder.take_all()
-    }
-
     /// The transport took `written` bytes, and `rest` is what it did not take.
     pub(super) fn put_back(&mut self, rest: &mut Encoder, written: usize) {
         self.written += written as u64;
@@ -56,18 +43,9 @@ impl Outbound {
         }
     }
 
-    /// The newest ping that is not answered. Those before it need no answer (RFC 6455 section 5.5.3), so there is one.
-    pub(super) fn set_unanswered(&mut self, payload: Bytes) {
-        self.unanswered = Some(Box::new(payload));
-    }
-
-    pub(super) fn take_unanswered(&mut self) -> Option<Box<Bytes>> {
-        self.unanswered.take()
-    }
-
     /// Nothing more leaves. Returns what was queued.
     pub(super) fn clear(&mut self) -> Encoder {
         self.unanswered = None;
-        self.take()
+        self.encoder.take_all()
     }
 }

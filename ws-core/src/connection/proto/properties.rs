@@ -182,7 +182,7 @@ impl Driven {
         let mut written = self.written.clone();
         let mut rest = written.as_mut_slice();
         while !rest.is_empty() {
-            let (taken, event) = decoder.decode(rest, &mut { u32::MAX });
+            let (taken, event) = decoder.decode(rest, true, &mut { u32::MAX });
             rest = &mut rest[taken..];
             match event {
                 Some(Event::Error(error)) => panic!("the peer sees an error: {error}"),

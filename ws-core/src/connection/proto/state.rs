@@ -1,5 +1,6 @@
 //! What a [`Connection`] consists of.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,6 @@ use super::inbound::Inbound;
 use super::input::Input;
 use super::keepalive::Keepalive;
 use super::outbound::Outbound;
-use super::queue::Queue;
 use super::timers::Timers;
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::message::Message;
@@ -50,6 +50,12 @@ pub(crate) struct Heartbeat {
     pub(super) answer: PreparedMessage,
 }
 
+impl Heartbeat {
+    pub(super) fn is(&self, message: &Message) -> bool {
+        message.as_text() == Some(&*self.text)
+    }
+}
+
 /// Whether the kernel watches over our pings. While reading is paused nobody would see the answer to a ping. What there is
 /// to see is whether the peer's kernel acknowledges it, and only our kernel sees that.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,7 +70,8 @@ pub(super) struct Kernel {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) notices: Vec<Notice>,
-    pub(crate) dropped: Vec<Dropped>,
+    /// What nobody needs any more.
+    pub(crate) dropped: Vec<Box<dyn Debug + Send>>,
 }
 
 /// What an observer is told.
@@ -76,16 +83,6 @@ pub(crate) enum Notice {
     Sent(usize),
     /// A ping was answered after this time.
     Pong(Duration),
-}
-
-/// What nobody needs any more.
-#[derive(Debug)]
-#[expect(dead_code, reason = "it is there to be dropped")]
-pub(crate) enum Dropped {
-    Outbound(Encoder),
-    Heartbeat(Box<Heartbeat>),
-    Inbound(Queue),
-    Messages(Vec<Message>),
 }
 
 impl Connection {
@@ -102,7 +99,7 @@ impl Connection {
             input: Input::new(read),
             inbound: Inbound::default(),
             outbound: Outbound::new(role),
-            closing: Closing::new(),
+            closing: Closing::default(),
             keepalive: Keepalive::default(),
             timers: Timers::new(&config, now),
             kernel: Kernel::default(),
@@ -131,15 +128,15 @@ impl Connection {
         *self.effects.take().unwrap_or_default()
     }
 
-    pub(super) fn effects(&mut self) -> &mut Effects {
-        self.effects.get_or_insert_default()
-    }
-
     #[inline]
     pub(super) fn notice(&mut self, notice: Notice) {
         if self.config.observer.is_some() {
-            self.effects().notices.push(notice);
+            self.effects.get_or_insert_default().notices.push(notice);
         }
+    }
+
+    pub(super) fn drop_later(&mut self, value: impl Debug + Send + 'static) {
+        self.effects.get_or_insert_default().dropped.push(Box::new(value));
     }
 
     /// Queues what `encode` encodes.

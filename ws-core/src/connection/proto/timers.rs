@@ -20,7 +20,7 @@ pub(super) struct Timers {
     /// `ping_interval` in milliseconds, with this connection's share of jitter, so that connections that came together do
     /// not ping together. More than a `u32` can count is endless.
     ping_interval: Option<NonZeroU32>,
-    /// A message has come in or gone out since the driver looked at the time.
+    /// A message has come in or gone out since the driver looked at the time, which tells when that was.
     pub(super) exchanged: bool,
     /// `None` while nothing is waited for but the peer's next word, as most of the time.
     waits: Option<Box<Waits>>,
@@ -88,12 +88,6 @@ impl Timers {
                 message.bytes = message.bytes.saturating_add(bytes as u64);
             }
         }
-    }
-
-    /// A message has come in or gone out. When that was, the driver tells.
-    #[inline]
-    pub(super) fn exchanged(&mut self) {
-        self.exchanged = true;
     }
 
     /// The driver looks at the time.
@@ -296,7 +290,7 @@ mod tests {
         config.idle_timeout = Some(60 * SECOND);
         timers.inbound(1, now + 59 * SECOND);
         assert_eq!(timers.due(&config, now + 60 * SECOND), Some(Due::Idle));
-        timers.exchanged();
+        timers.exchanged = true;
         timers.see(now + 59 * SECOND);
         assert_eq!(timers.due(&config, now + 60 * SECOND), None);
     }

@@ -3,12 +3,12 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use bytes::buf::Limit;
+use bytes::{Buf as _, Bytes};
 
 use super::closing::{End, Step};
 use super::input::{Input, READ_SIZE};
-use super::state::{Connection, Dropped, Kernel, Notice, TURN};
+use super::state::{Connection, Kernel, Notice, TURN};
 use super::timers::Due;
 use crate::close::{CloseCode, CloseFrame, Closed, Side};
 use crate::error::{Error, Timeout};
@@ -95,7 +95,7 @@ impl Connection {
     /// Whether somebody takes messages, if only to answer them.
     #[inline]
     pub(super) fn is_heard(&self) -> bool {
-        self.closing.is_receiving() && (self.inbound.has_receiver || self.heartbeat.is_some())
+        self.closing.is_receiving() && (!self.inbound.is_receiver_gone || self.heartbeat.is_some())
     }
 
     /// Whether there would be something to read for.
@@ -144,42 +144,16 @@ impl Connection {
         if self.input.is_empty() { self.ended(error) } else { self.input.set_end(error) }
     }
 
-    fn ended(&mut self, error: Option<io::Error>) {
-        if !self.is_given_up_by_kernel(error.as_ref()) {
-            self.peer_gone(error);
-        }
-    }
-
     /// The transport takes nothing any more. What it has for us may still be read.
     pub(crate) fn handle_broken(&mut self, error: io::Error) {
-        if self.is_given_up_by_kernel(Some(&error)) {
-            return;
+        if !self.closing.is_open() || self.is_given_up_by_kernel(Some(&error)) {
+            return self.ended(Some(error));
         }
-        if self.closing.is_open() {
-            self.attention = true;
-            let unsent = self.outbound.clear();
-            self.effects().dropped.push(Dropped::Outbound(unsent));
-            let error = Some(Error::Disconnected(Some(error)));
-            self.closing.begin(Step::Broken, End { error, ..End::new(Side::Remote, None) });
-        } else {
-            self.peer_gone(Some(error));
-        }
-    }
-
-    /// Whether the kernel has ended the connection because nothing was acknowledged: that is keepalive's own verdict.
-    fn is_given_up_by_kernel(&mut self, error: Option<&io::Error>) -> bool {
-        use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
-        let is_verdict = self.kernel.is_watching
-            && self.closing.is_open()
-            && error.is_some_and(|error| {
-                // it tells the reason if it knows one
-                matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown)
-            });
-        if is_verdict {
-            self.fail(CloseCode::INTERNAL_ERROR, Timeout::Keepalive.into());
-            self.finish(Side::Local, None);
-        }
-        is_verdict
+        self.attention = true;
+        let unsent = self.outbound.clear();
+        self.drop_later(unsent);
+        let error = Some(Error::Disconnected(Some(error)));
+        self.closing.begin(Step::Broken, End { error, ..End::new(Side::Remote, None) });
     }
 
     /// Decodes what was read until there is no room, or the turn is over.
@@ -213,8 +187,7 @@ impl Connection {
     pub(super) fn decode(&mut self) -> Option<Message> {
         while self.budget > 0 && !self.input.is_empty() && self.closing.is_decoding() {
             let is_heard = self.is_heard();
-            self.decoder.set_heard(is_heard);
-            let (taken, event) = self.decoder.decode(self.input.undecoded(), &mut self.budget);
+            let (taken, event) = self.decoder.decode(self.input.undecoded(), is_heard, &mut self.budget);
             self.input.advance(taken);
             if let Some(message) = self.handle_event(event, is_heard) {
                 return Some(message);
@@ -242,16 +215,13 @@ impl Connection {
     /// A message for the user, which it returns, or a heartbeat.
     #[inline]
     fn handle_message(&mut self, message: Message) -> Option<Message> {
-        self.timers.exchanged();
-        if self.heartbeat.is_none() {
-            return Some(message);
-        }
-        if self.is_heartbeat(&message) {
+        self.timers.exchanged = true;
+        if self.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.is(&message)) {
             self.notice(Notice::Received(message.len()));
             self.answer_heartbeat();
             return None;
         }
-        self.inbound.has_receiver.then_some(message)
+        (!self.inbound.is_receiver_gone).then_some(message)
     }
 
     /// Puts a message where it waits for the receiver.
@@ -266,7 +236,7 @@ impl Connection {
             return;
         }
         if self.timers.is_blocked() || self.outbound_room() == 0 {
-            self.outbound.set_unanswered(payload);
+            self.outbound.unanswered = Some(Box::new(payload));
         } else {
             self.push(|encoder| encoder.pong(&payload));
         }
@@ -281,7 +251,7 @@ impl Connection {
     /// Whether there is something for [`take_output`](Self::take_output) to see, or to take.
     #[inline]
     pub(crate) fn needs_write(&self, is_writable: bool) -> bool {
-        self.attention || self.timers.exchanged || is_writable && self.outbound.has_output()
+        self.attention || self.timers.exchanged || is_writable && self.outbound.encoder.has_remaining()
     }
 
     /// Whether it matters to the next [`take_output`](Self::take_output) what time it is, and to what follows it.
@@ -298,7 +268,8 @@ impl Connection {
     pub(crate) fn take_output(&mut self, is_writable: bool, now: Instant) -> Option<Encoder> {
         self.attention = false;
         self.see(now);
-        (is_writable && self.outbound.has_output()).then(|| self.outbound.take())
+        let encoder = &mut self.outbound.encoder;
+        (is_writable && encoder.has_remaining()).then(|| encoder.take_all())
     }
 
     /// What has begun since the driver last looked has its time from here on.
@@ -330,7 +301,7 @@ impl Connection {
             // before others fill the room that has become free
             if self.outbound_room() > 0
                 && self.closing.is_sendable()
-                && let Some(payload) = self.outbound.take_unanswered()
+                && let Some(payload) = self.outbound.unanswered.take()
             {
                 self.push(|encoder| encoder.pong(&payload));
             }

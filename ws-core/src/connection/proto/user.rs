@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::closing::End;
-use super::state::{Connection, Dropped, Heartbeat, Notice};
+use super::closing::{End, Step};
+use super::state::{Connection, Heartbeat, Notice};
 use crate::close::{CloseCode, CloseFrame, Closed};
 #[cfg(feature = "deflate")]
 use crate::config::Deflate;
@@ -22,9 +22,7 @@ use crate::utf8::Utf8Bytes;
 pub(crate) struct Milestones {
     written: u64,
     pongs: u64,
-    has_end: bool,
-    is_answered: bool,
-    is_over: bool,
+    step: Step,
 }
 
 /// What is sent.
@@ -117,13 +115,13 @@ impl Connection {
     /// connection has to be [sendable](Self::is_sendable).
     #[inline]
     pub(crate) fn send(&mut self, message: &mut Outgoing<'_>) {
-        self.timers.exchanged();
+        self.timers.exchanged = true;
         self.push(|encoder| message.encode(encoder));
     }
 
     /// As [`send`](Self::send), for a message that was compressed.
     pub(crate) fn send_frame(&mut self, frame: Cow<'_, Frame>) {
-        self.timers.exchanged();
+        self.timers.exchanged = true;
         self.push(|encoder| encoder.frame(frame));
     }
 
@@ -134,19 +132,13 @@ impl Connection {
 
     /// Whether the transport took the byte where a flush is over.
     pub(crate) fn poll_flushed(&self, end: u64) -> Poll<Result<(), Error>> {
-        if self.written() >= end {
+        if self.outbound.written >= end {
             Poll::Ready(Ok(()))
         } else if self.is_over() {
             Poll::Ready(Err(Error::Closed))
         } else {
             Poll::Pending
         }
-    }
-
-    /// Bytes that the transport took since the connection opened.
-    #[inline]
-    pub(crate) fn written(&self) -> u64 {
-        self.outbound.written
     }
 
     /// Queues a ping, and returns its number. While one is queued and not sent, another one would tell nothing more.
@@ -185,24 +177,16 @@ impl Connection {
     /// From now on this text is answered in place of being received, those too that wait for the receiver.
     pub(crate) fn set_heartbeat(&mut self, text: Utf8Bytes, answer: PreparedMessage) {
         let heartbeat = Box::new(Heartbeat { text, answer });
-        if let Some(before) = self.heartbeat.replace(heartbeat) {
-            self.effects().dropped.push(Dropped::Heartbeat(before));
-        }
-        let mut queue = std::mem::take(&mut self.inbound.queue);
-        let heartbeats = queue.extract(|message| self.is_heartbeat(message));
-        self.inbound.queue = queue;
+        let heartbeats = self.inbound.queue.extract(|message| heartbeat.is(message));
+        let before = self.heartbeat.replace(heartbeat);
+        self.drop_later(before);
         for _ in &heartbeats {
             self.answer_heartbeat();
         }
-        self.effects().dropped.push(Dropped::Messages(heartbeats));
+        self.drop_later(heartbeats);
         // they may have been all that came before the end
         self.settle_if_taken();
         self.attention = true;
-    }
-
-    pub(super) fn is_heartbeat(&self, message: &Message) -> bool {
-        let text = self.heartbeat.as_ref().map(|heartbeat| heartbeat.text.as_str());
-        text.is_some() && message.as_text() == text
     }
 
     /// Answers a heartbeat. To one who does not read the answers they must not pile up.
@@ -212,7 +196,7 @@ impl Connection {
         }
         if let Some(heartbeat) = self.heartbeat.take() {
             self.push(|encoder| encoder.frame(Cow::Borrowed(heartbeat.answer.frame())));
-            self.timers.exchanged();
+            self.timers.exchanged = true;
             self.notice(Notice::Sent(heartbeat.answer.len()));
             self.heartbeat = Some(heartbeat);
         }
@@ -221,19 +205,20 @@ impl Connection {
     /// Nobody takes messages any more: they are dropped as they come.
     pub(crate) fn receiver_dropped(&mut self) {
         let unread = self.inbound.close();
-        self.effects().dropped.push(Dropped::Inbound(unread));
+        self.drop_later(unread);
         self.attention = true;
-        if self.handler_done {
-            self.close(Some(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "")));
-        } else {
-            self.settle_if_taken();
-        }
+        self.settle_if_taken();
+        self.close_if_unused();
     }
 
     /// The handler has returned, or there was none. The connection goes on for a receiver that has moved elsewhere.
     pub(crate) fn handler_done(&mut self) {
         self.handler_done = true;
-        if !self.inbound.has_receiver {
+        self.close_if_unused();
+    }
+
+    fn close_if_unused(&mut self) {
+        if self.handler_done && self.inbound.is_receiver_gone {
             self.close(Some(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "")));
         }
     }
@@ -267,13 +252,8 @@ impl Connection {
     /// How far the connection is with what others wait for.
     #[inline]
     pub(crate) fn milestones(&self) -> Milestones {
-        Milestones {
-            written: self.outbound.written,
-            pongs: self.keepalive.pongs,
-            has_end: self.closing.has_end(),
-            is_answered: !self.closing.is_open() && self.is_answered(),
-            is_over: self.is_over(),
-        }
+        let Self { outbound, keepalive, closing, .. } = self;
+        Milestones { written: outbound.written, pongs: keepalive.pongs, step: closing.step }
     }
 
     /// Whether the peer's Close frame has come.
@@ -283,7 +263,7 @@ impl Connection {
 
     /// Whether the connection is over, and all that it held is given back.
     pub(crate) fn is_over(&self) -> bool {
-        self.closing.is_closed() && self.closing.has_end()
+        self.closing.step == Step::Released
     }
 
     pub(crate) fn poll_closed(&self) -> Poll<Closed> {

@@ -157,7 +157,7 @@ pub(crate) fn decode_step(
     decoder: &mut Decoder,
     input: &mut [u8],
 ) -> Result<(usize, Option<Event>), ProtocolError> {
-    match decoder.decode(input, &mut { u32::MAX }) {
+    match decoder.decode(input, true, &mut { u32::MAX }) {
         (_, Some(Event::Error(error))) => Err(error),
         result => Ok(result),
     }
