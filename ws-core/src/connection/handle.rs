@@ -67,7 +67,7 @@ macro_rules! connection_methods {
         #[must_use]
         pub fn is_closed(&self) -> bool {
             let $shared = self;
-            !$get.lock().is_sendable()
+            !$get.with(|connection| connection.is_sendable())
         }
 
         /// The Close frame that ended the connection: the peer's if it was first, ours if we were. `None` while the
@@ -76,7 +76,7 @@ macro_rules! connection_methods {
         #[must_use]
         pub fn close_frame(&self) -> Option<$crate::close::CloseFrame> {
             let $shared = self;
-            $get.lock().close_frame()
+            $get.with(|connection| connection.close_frame())
         }
 
         /// Waits until the connection is over. Returns how it ended, and which side ended it.
@@ -94,7 +94,7 @@ macro_rules! connection_methods {
         #[must_use]
         pub fn latency(&self) -> Option<std::time::Duration> {
             let $shared = self;
-            $get.lock().latency()
+            $get.with(|connection| connection.latency())
         }
     };
 }

@@ -78,7 +78,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.shared.lock().receiver_dropped();
+        self.shared.receiver_dropped();
     }
 }
 

@@ -97,7 +97,7 @@ struct PendingPing<'a> {
 
 impl Drop for PendingPing<'_> {
     fn drop(&mut self) {
-        self.shared.lock().forget_ping(self.id);
+        self.shared.with(|connection| connection.forget_ping(self.id));
     }
 }
 
@@ -180,7 +180,7 @@ impl Sender {
     ///
     /// It can be dropped and called again.
     pub async fn flush(&self) -> Result<(), Error> {
-        let end = self.shared.lock().queued();
+        let end = self.shared.with(|connection| connection.queued());
         wait(&self.shared, Event::Written(end), |connection| connection.poll_flushed(end)).await
     }
 
@@ -248,7 +248,8 @@ impl Sender {
     /// ```
     pub fn answer_heartbeat(&self, heartbeat: impl Into<Utf8Bytes>, answer: impl Into<Utf8Bytes>) {
         let answer = PreparedMessage::new(Message::Text(answer.into()));
-        self.shared.lock().set_heartbeat(heartbeat.into(), answer);
+        let heartbeat = heartbeat.into();
+        self.shared.with(|connection| connection.set_heartbeat(heartbeat, answer));
     }
 
     /// Sends a ping, and waits for the pong; returns the round trip time. Keepalive needs no such calls.
@@ -263,7 +264,7 @@ impl Sender {
     ///
     /// If the future is dropped, the ping may still be sent, and its answer is ignored.
     pub async fn ping(&self) -> Result<Duration, Error> {
-        let id = self.shared.lock().ping()?;
+        let id = self.shared.with(Connection::ping)?;
         let _forgotten = PendingPing { shared: &self.shared, id };
         wait(&self.shared, Event::Pong(id), |connection| connection.poll_pong(id)).await
     }
@@ -281,7 +282,7 @@ impl Sender {
     /// Begins the closing handshake, if it has not begun.
     fn start_close(&self, frame: CloseFrame) -> Result<(), Error> {
         frame.check()?;
-        self.shared.lock().close(Some(frame));
+        self.shared.with(|connection| connection.close(Some(frame)));
         Ok(())
     }
 }
@@ -290,7 +291,7 @@ impl Sender {
 impl Sender {
     /// How many messages wait for the receiver, and how many bytes for it and for the transport.
     pub(crate) fn queued(&self) -> (usize, usize, u64) {
-        self.shared.lock().waiting()
+        self.shared.with(|connection| connection.waiting())
     }
 }
 
@@ -323,7 +324,8 @@ impl Sink<Message> for Sender {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        this.flush = this.flush.or_else(|| NonZeroU64::new(this.shared.lock().queued()));
+        this.flush =
+            this.flush.or_else(|| NonZeroU64::new(this.shared.with(|connection| connection.queued())));
         let end = this.flush.map_or(0, NonZeroU64::get);
         let result =
             ready!(this.shared.poll_event(cx, &mut this.waiter, Event::Written(end), |connection| {
