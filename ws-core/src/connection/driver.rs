@@ -15,7 +15,6 @@ use std::task::{Context, Poll};
 use futures_task::{ArcWake, waker_ref};
 use pin_project::pin_project;
 use tokio::time::Instant;
-use tracing::Span;
 
 use super::alarm::Alarm;
 use super::link::{Link, Next, Turn};
@@ -77,15 +76,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        let Link { shared, io, span } = this.link;
-        let _entered = span.as_deref().map(Span::enter);
-        let mut turn = Turn::new(shared, io, cx);
+        let mut turn = Turn::new(this.link, cx);
+        let shared = turn.shared;
         if turn.begin() {
             this.alarm.as_mut().disarm();
         }
         if turn.follow_signal() {
-            drop(turn);
-            this.handler.set(Handler::Done);
+            turn.unlocked(|| this.handler.set(Handler::Done));
             return Poll::Ready(());
         }
         let mut is_due = this.alarm.as_mut().take_fired();
@@ -102,7 +99,7 @@ where
                 Next::Round => {}
                 Next::Yield => break,
                 Next::Sleep(Some(at)) if this.alarm.as_mut().arm(Instant::from_std(at), turn.cx) => {
-                    turn.stay_awake();
+                    turn.state.waiters.is_driver_awake = true;
                     is_due = this.alarm.as_mut().take_fired();
                 }
                 Next::Sleep(_) if turn.is_over() && matches!(*this.handler, Handler::Done) => {
@@ -112,7 +109,7 @@ where
             }
         }
         // a peer that floods does not let the task sleep, and its time is over all the same
-        if let Some(at) = turn.timeout() {
+        if let Some(at) = turn.state.connection.poll_timeout() {
             this.alarm.arm(Instant::from_std(at), turn.cx);
         }
         turn.cx.waker().wake_by_ref();

@@ -25,6 +25,11 @@ struct Task<T> {
     next: Option<u32>,
 }
 
+/// The key of a task in half of its size: futures hold it.
+pub(super) fn key(key: usize) -> u32 {
+    u32::try_from(key).expect("memory for fewer tasks than that")
+}
+
 impl<T> Default for Line<T> {
     fn default() -> Self {
         Self { tasks: Slab::new(), first: None, last: None }
@@ -46,7 +51,7 @@ impl<T: Copy> Line<T> {
     /// A task comes to the end of the line. Returns its key, which is valid until it [leaves](Self::leave).
     pub(super) fn join(&mut self, waker: Waker, wish: T) -> u32 {
         let task = Task { waker: Some(waker), wish, previous: self.last, next: None };
-        let key = u32::try_from(self.tasks.insert(task)).expect("memory for fewer tasks than that");
+        let key = key(self.tasks.insert(task));
         *self.next_of(self.last) = Some(key);
         self.last = Some(key);
         key
@@ -55,7 +60,7 @@ impl<T: Copy> Line<T> {
     /// Whether the task was called. If not, it is to be called by this waker from now on; the one before is put into
     /// `retired`.
     pub(super) fn poll(&mut self, key: u32, waker: &Waker, retired: &mut Vec<Waker>) -> bool {
-        match &mut self.task(key).waker {
+        match &mut self.tasks[key as usize].waker {
             None => true,
             Some(known) => {
                 if !known.will_wake(waker) {
@@ -77,19 +82,11 @@ impl<T: Copy> Line<T> {
 
     /// Calls the first of those that wait. Returns what it waits for, and its waker.
     pub(super) fn call_first(&mut self) -> Option<(T, Waker)> {
-        self.first.and_then(|key| self.call(key))
-    }
-
-    /// Calls those that wait for what `has_come` says, and hands their wakers to `wake`.
-    pub(super) fn call_each(&mut self, has_come: impl Fn(T) -> bool, mut wake: impl FnMut(Waker)) {
-        let mut next = self.first;
-        while let Some(key) = next {
-            let task = self.task(key);
-            next = task.next;
-            if has_come(task.wish) {
-                self.call(key).into_iter().for_each(|(_, waker)| wake(waker));
-            }
-        }
+        let task = &mut self.tasks[self.first? as usize];
+        let (wish, waker) = (task.wish, task.waker.take()?);
+        let (previous, next) = (task.previous, task.next);
+        self.unlink(previous, next);
+        Some((wish, waker))
     }
 
     /// Gives back the memory, if nobody is there.
@@ -99,23 +96,10 @@ impl<T: Copy> Line<T> {
         }
     }
 
-    /// Takes the task out of those that wait, if it is there.
-    fn call(&mut self, key: u32) -> Option<(T, Waker)> {
-        let task = self.task(key);
-        let (wish, waker) = (task.wish, task.waker.take()?);
-        let (previous, next) = (task.previous, task.next);
-        self.unlink(previous, next);
-        Some((wish, waker))
-    }
-
     /// The task between these does not wait any more.
     fn unlink(&mut self, previous: Option<u32>, next: Option<u32>) {
         *self.next_of(previous) = next;
         *self.previous_of(next) = previous;
-    }
-
-    fn task(&mut self, key: u32) -> &mut Task<T> {
-        &mut self.tasks[key as usize]
     }
 
     /// What follows this task, or is first if it is none.
@@ -218,13 +202,5 @@ mod tests {
         }
         line.shrink();
         assert_eq!(line.tasks.capacity(), 0);
-    }
-
-    #[test]
-    fn those_are_called_whose_wish_has_come() {
-        let (mut line, _) = line(5);
-        let mut calls = 0;
-        line.call_each(|number| number % 2 == 0, |_| calls += 1);
-        assert_eq!((calls, call_all(&mut line)), (3, vec![1, 3]));
     }
 }

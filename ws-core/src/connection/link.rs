@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 use tracing::Span;
+use tracing::span::Entered;
 
 use super::proto::Action;
 use super::shared::{MutexGuard, Shared, State, drop_each};
@@ -27,32 +28,29 @@ const SLICES: usize = 64;
 /// A connection and its transport.
 pub(crate) struct Link {
     pub(super) shared: Arc<Shared>,
-    pub(super) io: Io,
-    /// `None` where nobody listens to it.
-    pub(super) span: Option<Box<Span>>,
-}
-
-/// The transport, and what the driver knows of it.
-pub(super) struct Io {
     /// `None` when the connection is over.
     transport: Option<Transport>,
-    /// The transport may have something to read, or may take something: it has not said otherwise since the last wake.
-    readable: bool,
-    writable: bool,
     /// The transport has not been flushed since something was written.
-    unflushed: bool,
+    is_unflushed: bool,
+    /// `None` where nobody listens to it.
+    span: Option<Box<Span>>,
 }
 
-/// A turn of the driver.
+/// A turn of the driver. The connection is locked, but for I/O and the handler.
 pub(super) struct Turn<'a, 'b> {
-    shared: &'a Shared,
-    state: MutexGuard<'a, State>,
-    io: &'a mut Io,
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) state: MutexGuard<'a, State>,
+    transport: &'a mut Option<Transport>,
+    is_unflushed: &'a mut bool,
     pub(super) cx: &'a mut Context<'b>,
     /// The time, as of the beginning of the turn, or of the handler's last.
     now: std::time::Instant,
+    /// The transport may have something to read, or may take something: it has not said otherwise in this turn.
+    is_readable: bool,
+    is_writable: bool,
     /// The handler has woken itself in its turn, to let other tasks have theirs.
     handler_yields: bool,
+    _entered: Option<Entered<'a>>,
 }
 
 /// What the driver does next.
@@ -76,24 +74,30 @@ impl Link {
         span.in_scope(|| tracing::debug!("connection open"));
         shared.config.observe(|observer| observer.on_open(&shared.info));
         shared.lock().registration = registration;
-        Self {
-            shared,
-            io: Io { transport: Some(transport), readable: true, writable: true, unflushed: false },
-            span: (!span.is_disabled()).then(|| Box::new(span)),
-        }
+        let span = (!span.is_disabled()).then(|| Box::new(span));
+        Self { shared, transport: Some(transport), is_unflushed: false, span }
     }
 }
 
 impl<'a, 'b> Turn<'a, 'b> {
-    pub(super) fn new(shared: &'a Shared, io: &'a mut Io, cx: &'a mut Context<'b>) -> Self {
-        let now = Instant::now().into_std();
-        Self { shared, state: shared.lock(), io, cx, now, handler_yields: false }
+    pub(super) fn new(link: &'a mut Link, cx: &'a mut Context<'b>) -> Self {
+        let Link { shared, transport, is_unflushed, span } = link;
+        Self {
+            _entered: span.as_deref().map(Span::enter),
+            state: shared.lock(),
+            shared,
+            transport,
+            is_unflushed,
+            cx,
+            now: Instant::now().into_std(),
+            is_readable: true,
+            is_writable: true,
+            handler_yields: false,
+        }
     }
 
     /// The task was woken. Returns whether it has a new waker.
     pub(super) fn begin(&mut self) -> bool {
-        self.io.readable = true;
-        self.io.writable = true;
         self.state.connection.begin_turn();
         let waker = self.cx.waker();
         let is_new = self.state.waiters.driver_polled(waker);
@@ -125,19 +129,25 @@ impl<'a, 'b> Turn<'a, 'b> {
         self.act();
     }
 
+    /// Does something while the connection is not locked. Those who wait are woken later.
+    #[inline]
+    pub(super) fn unlocked<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        MutexGuard::unlocked(&mut self.state, work)
+    }
+
     fn look_at_clock(&mut self) {
         self.now = Instant::now().into_std();
     }
 
     /// Whether the transport is gone.
     pub(super) fn is_over(&self) -> bool {
-        self.io.transport.is_none()
+        self.transport.is_none()
     }
 
     /// Does something with the registration, if there is one, while the connection is not locked.
     fn with_registration(&mut self, work: impl FnOnce(&mut Registration)) {
         if let Some(mut registration) = self.state.registration.take() {
-            MutexGuard::unlocked(&mut self.state, || work(&mut registration));
+            self.unlocked(|| work(&mut registration));
             self.state.registration = Some(registration);
         }
     }
@@ -153,14 +163,15 @@ impl<'a, 'b> Turn<'a, 'b> {
     #[inline(never)]
     fn notify_others(&mut self) {
         let others = self.state.for_others();
-        MutexGuard::unlocked(&mut self.state, || self.shared.notify(others));
+        let shared = self.shared;
+        self.unlocked(|| shared.notify(others));
     }
 
     /// Reads and decodes until there is nothing more, no room, or the turn has lasted long enough.
     pub(super) fn read(&mut self) {
         while !self.decode_ahead()
-            && self.io.readable
-            && let Some(transport) = &mut self.io.transport
+            && self.is_readable
+            && let Some(transport) = self.transport.as_mut()
             && let Some(mut buffer) = self.state.connection.read_buffer(self.now)
         {
             let (n, next) = MutexGuard::unlocked(&mut self.state, || fill(transport, self.cx, buffer.room()));
@@ -168,7 +179,7 @@ impl<'a, 'b> Turn<'a, 'b> {
             connection.handle_read(buffer, n, self.now);
             match next {
                 Poll::Pending => {
-                    self.io.readable = false;
+                    self.is_readable = false;
                     connection.handle_drained();
                 }
                 Poll::Ready(Ok(0)) => connection.handle_end(None),
@@ -191,7 +202,7 @@ impl<'a, 'b> Turn<'a, 'b> {
 
     /// Does what is due.
     pub(super) fn keep_time(&mut self) {
-        MutexGuard::unlocked(&mut self.state, pool::give_back_old);
+        self.unlocked(pool::give_back_old);
         self.look_at_clock();
         self.state.connection.handle_timeout(self.now);
     }
@@ -204,23 +215,23 @@ impl<'a, 'b> Turn<'a, 'b> {
         waiters.notice_handler(connection);
         self.notify();
         if mem::take(&mut self.state.waiters.handler_turn) {
-            MutexGuard::unlocked(&mut self.state, poll);
+            self.unlocked(poll);
             self.handler_yields = self.state.waiters.handler_turn;
         }
     }
 
     /// Writes all that is queued, in as few calls as it takes, and flushes.
     pub(super) fn write(&mut self) {
-        if !self.state.connection.needs_write(self.io.writable) && !self.io.unflushed {
+        if !self.state.connection.needs_write(self.is_writable) && !*self.is_unflushed {
             return;
         }
         if self.state.connection.is_timing() {
             // the handler may have taken its time
             self.look_at_clock();
         }
-        let output = self.state.connection.take_output(self.io.writable, self.now);
-        let Some(transport) = &mut self.io.transport else { return };
-        let unflushed = &mut self.io.unflushed;
+        let output = self.state.connection.take_output(self.is_writable, self.now);
+        let Some(transport) = self.transport else { return };
+        let unflushed = &mut *self.is_unflushed;
         let mut result = Poll::Ready(Ok(()));
         if let Some(mut output) = output {
             let queued = output.remaining();
@@ -235,13 +246,13 @@ impl<'a, 'b> Turn<'a, 'b> {
             });
             let is_blocked = output.has_remaining();
             if is_blocked {
-                self.io.writable = false;
+                self.is_writable = false;
                 self.look_at_clock();
             }
             let written = queued - output.remaining();
             self.state.connection.handle_written(&mut output, written, is_blocked, self.now);
             if !sent.is_empty() {
-                MutexGuard::unlocked(&mut self.state, || drop_each(sent));
+                self.unlocked(|| drop_each(sent));
             }
         } else if *unflushed {
             result = MutexGuard::unlocked(&mut self.state, || flush(transport, self.cx, unflushed));
@@ -249,11 +260,11 @@ impl<'a, 'b> Turn<'a, 'b> {
         match result {
             Poll::Ready(Err(error)) => {
                 // what the transport has for us is still read
-                self.io.readable = true;
-                self.io.unflushed = false;
+                self.is_readable = true;
+                *self.is_unflushed = false;
                 self.state.connection.handle_broken(error);
             }
-            _ if self.io.unflushed => {}
+            _ if *self.is_unflushed => {}
             _ => self.state.connection.handle_flushed(self.now),
         }
     }
@@ -261,7 +272,7 @@ impl<'a, 'b> Turn<'a, 'b> {
     /// Does what is to be done besides reading and writing.
     pub(super) fn act(&mut self) {
         while let Some(action) = self.state.connection.poll_action()
-            && let Some(transport) = &mut self.io.transport
+            && let Some(transport) = self.transport.as_mut()
         {
             match action {
                 Action::WatchKernel(limit) => {
@@ -285,14 +296,15 @@ impl<'a, 'b> Turn<'a, 'b> {
 
     /// The connection is over: its transport and its slot are given back, then it is told.
     fn release(&mut self) {
-        MutexGuard::unlocked(&mut self.state, || self.io.transport = None);
+        MutexGuard::unlocked(&mut self.state, || *self.transport = None);
         self.with_registration(Registration::release_slot);
         self.state.connection.handle_released();
         if let Some(closed) = self.state.connection.outcome().cloned() {
-            MutexGuard::unlocked(&mut self.state, || {
+            let shared = self.shared;
+            self.unlocked(|| {
                 let (code, reason) = (closed.code(), closed.reason());
                 tracing::debug!(by = ?closed.by, %code, reason, "connection over");
-                self.shared.config.observe(|observer| observer.on_close(&self.shared.info, &closed));
+                shared.config.observe(|observer| observer.on_close(&shared.info, &closed));
             });
         }
     }
@@ -300,7 +312,7 @@ impl<'a, 'b> Turn<'a, 'b> {
     /// What to do next. Before the driver sleeps, buffers are given back, and from then on the others wake the task.
     pub(super) fn next(&mut self) -> Next {
         let connection = &self.state.connection;
-        let wants_read = self.io.readable && connection.wants_read() || connection.wants_decoding();
+        let wants_read = self.is_readable && connection.wants_read() || connection.wants_decoding();
         if wants_read && connection.is_turn_over() || self.handler_yields {
             return Next::Yield;
         }
@@ -313,16 +325,6 @@ impl<'a, 'b> Turn<'a, 'b> {
         connection.shrink();
         waiters.driver_sleeps();
         Next::Sleep(connection.poll_timeout())
-    }
-
-    /// The driver was about to sleep, and does not.
-    pub(super) fn stay_awake(&mut self) {
-        self.state.waiters.is_driver_awake = true;
-    }
-
-    /// When the driver is to be woken at the latest.
-    pub(super) fn timeout(&self) -> Option<std::time::Instant> {
-        self.state.connection.poll_timeout()
     }
 }
 
@@ -394,13 +396,11 @@ fn flush(transport: &mut Transport, cx: &mut Context<'_>, unflushed: &mut bool) 
 impl Drop for Link {
     /// If the task was dropped before its time, as when its runtime shuts down, those who wait in other tasks learn it.
     fn drop(&mut self) {
-        let _entered = self.span.as_deref().map(Span::enter);
         let mut cx = Context::from_waker(Waker::noop());
-        let mut turn = Turn::new(&self.shared, &mut self.io, &mut cx);
+        let mut turn = Turn::new(self, &mut cx);
         turn.abort("the task of the connection was dropped");
         turn.state.waiters.driver_gone();
         let registration = turn.state.registration.take();
-        drop(turn);
-        drop(registration);
+        turn.unlocked(|| drop(registration));
     }
 }

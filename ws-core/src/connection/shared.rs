@@ -98,8 +98,9 @@ impl Shared {
     }
 
     /// Wakes those who have what they wait for, and does what else concerns others. The lock must be free.
-    pub(super) fn notify(&self, (wakes, effects): (Wakes, Effects)) {
+    pub(super) fn notify(&self, (wakes, effects): (Wakes, Option<Effects>)) {
         wakes.run();
+        let Some(effects) = effects else { return };
         for notice in effects.notices {
             self.observe(notice);
         }
@@ -301,8 +302,8 @@ impl State {
     }
 
     /// Takes what there is to do outside of the lock.
-    pub(super) fn for_others(&mut self) -> (Wakes, Effects) {
+    pub(super) fn for_others(&mut self) -> (Wakes, Option<Effects>) {
         let Self { connection, waiters, .. } = self;
-        (waiters.collect(connection), connection.take_effects())
+        (waiters.collect(connection), connection.has_effects().then(|| connection.take_effects()))
     }
 }

@@ -6,7 +6,9 @@
 
 use std::task::Waker;
 
-use super::line::Line;
+use slab::Slab;
+
+use super::line::{Line, key};
 use super::proto::{Connection, Milestones};
 
 /// The wakers of those who wait.
@@ -28,11 +30,14 @@ pub(super) struct Waiters {
 struct Others {
     /// Those who wait for room in the outbound buffer, and how much each needs. They are called when it is reserved for them.
     senders: Line<u64>,
-    events: Line<Event>,
+    /// What others wait for, and by which waker; without one that was called.
+    events: Slab<(Event, Option<Waker>)>,
     /// Room that is reserved for senders that were called.
     reserved: u64,
     /// How far the connection was when those who wait for events were last looked at.
     seen: Milestones,
+    /// The first byte for which somebody waits, or who waited has left. Nearly every turn writes, and few wait for that.
+    flush: Option<u64>,
     /// Wakers of those who do not wait any more, to be dropped when the lock is free: that may run code of their owners.
     retired: Vec<Waker>,
 }
@@ -100,7 +105,9 @@ impl Waiters {
         self.is_driver_awake = false;
         if let Some(others) = &mut self.others {
             others.senders.shrink();
-            others.events.shrink();
+            if others.events.is_empty() {
+                others.events = Slab::new();
+            }
         }
         self.others.take_if(|others| others.is_empty());
     }
@@ -183,7 +190,8 @@ impl Waiters {
     pub(super) fn wait_for(&mut self, event: Event, place: &mut Option<Place>, waker: &Waker) {
         let others = self.others.get_or_insert_default();
         others.leave(place);
-        *place = Some(Place::Event(others.events.join(waker.clone(), event)));
+        *place = Some(Place::Event(key(others.events.insert((event, Some(waker.clone()))))));
+        event.note_end(&mut others.flush);
     }
 
     /// One who waited does not any more.
@@ -243,7 +251,12 @@ impl Others {
     fn is_anyone_ready(&self, connection: &Connection) -> bool {
         !self.retired.is_empty()
             || self.senders.is_anyone_waiting() && self.lets_more_in(connection)
-            || !self.events.is_empty() && self.seen != connection.milestones()
+            || !self.events.is_empty() && self.has_news(connection)
+    }
+
+    /// Whether those who wait for events are to be looked at.
+    fn has_news(&self, connection: &Connection) -> bool {
+        self.seen != connection.milestones() || self.flush.is_some_and(|end| end <= connection.written())
     }
 
     /// Whether one more sender has its turn: there is room, or nothing can be sent any more.
@@ -258,7 +271,7 @@ impl Others {
                 self.reserved -= if waker.is_none() { size } else { 0 };
                 waker
             }
-            Some(Place::Event(key)) => self.events.leave(key).1,
+            Some(Place::Event(key)) => self.events.remove(key as usize).1,
             None => None,
         };
         self.retired.extend(waker);
@@ -271,15 +284,28 @@ impl Others {
             self.reserved += size;
             wake(waker);
         }
-        let milestones = connection.milestones();
-        if self.seen != milestones {
-            self.seen = milestones;
-            self.events.call_each(|event| event.has_happened(connection), wake);
+        if self.has_news(connection) {
+            self.seen = connection.milestones();
+            self.flush = None;
+            for (_, (event, waker)) in &mut self.events {
+                if event.has_happened(connection) {
+                    waker.take().into_iter().for_each(&mut wake);
+                } else {
+                    event.note_end(&mut self.flush);
+                }
+            }
         }
     }
 }
 
 impl Event {
+    /// Notes the byte that is waited for, if it is the first one.
+    fn note_end(self, first: &mut Option<u64>) {
+        if let Self::Written(end) = self {
+            *first = Some(first.map_or(end, |first| first.min(end)));
+        }
+    }
+
     fn has_happened(self, connection: &Connection) -> bool {
         match self {
             Self::Written(end) => connection.poll_flushed(end).is_ready(),

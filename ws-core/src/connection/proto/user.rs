@@ -17,10 +17,10 @@ use crate::protocol::compress;
 use crate::protocol::{Encoder, Frame};
 use crate::utf8::Utf8Bytes;
 
-/// What others wait for on a connection. While it is the same, nobody has what they wait for who had not before.
+/// What others wait for on a connection, besides [`written`](Connection::written) bytes. While it is the same, nobody has
+/// what they wait for who had not before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Milestones {
-    written: u64,
     pongs: u64,
     has_end: bool,
     is_answered: bool,
@@ -268,7 +268,6 @@ impl Connection {
     #[inline]
     pub(crate) fn milestones(&self) -> Milestones {
         Milestones {
-            written: self.outbound.written,
             pongs: self.keepalive.pongs,
             has_end: self.closing.has_end(),
             is_answered: !self.closing.is_open() && self.is_answered(),
