@@ -102,7 +102,7 @@ where
                     turn.state.waiters.is_driver_awake = true;
                     is_due = this.alarm.as_mut().take_fired();
                 }
-                Next::Sleep(_) if turn.is_over() && matches!(*this.handler, Handler::Done) => {
+                Next::Sleep(_) if turn.transport.is_none() && matches!(*this.handler, Handler::Done) => {
                     return Poll::Ready(());
                 }
                 Next::Sleep(_) => return Poll::Pending,
@@ -174,7 +174,23 @@ fn ended(shared: &Shared, outcome: Result<Result<(), BoxError>, Box<dyn Any + Se
 
 #[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
+    use crate::config::{ConnectionConfig, Negotiated};
+    use crate::observer::{ConnectionId, ConnectionInfo};
+    use crate::protocol::Role;
+
+    #[test]
+    fn a_handler_that_receives_needs_no_memory_for_its_waker() {
+        let info = ConnectionInfo { id: ConnectionId::next(), peer: None, protocol: None };
+        let shared =
+            Shared::new(Role::Server, info, ConnectionConfig::default().into(), Negotiated::default(), &[]);
+        assert!(shared.poll_recv(&mut Context::from_waker(&waker_ref(&shared))).is_pending());
+        assert!(shared.lock().waiters.is_handler_receiving());
+        assert!(shared.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(!shared.lock().waiters.is_handler_receiving());
+    }
 
     #[test]
     fn what_an_idle_connection_holds_is_small() {

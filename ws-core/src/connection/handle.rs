@@ -13,19 +13,13 @@ pub(super) struct Waiter<'a> {
     pub(super) place: Option<Place>,
 }
 
-impl<'a> Waiter<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
-        Self { shared, place: None }
-    }
-}
-
 /// Waits until `poll` is ready, which `event` tells.
 pub(super) async fn wait<T>(
     shared: &Shared,
     event: Event,
     mut poll: impl FnMut(&mut Connection) -> Poll<T>,
 ) -> T {
-    let mut waiter = Waiter::new(shared);
+    let mut waiter = Waiter { shared, place: None };
     poll_fn(|cx| shared.poll_event(cx, &mut waiter.place, event, &mut poll)).await
 }
 

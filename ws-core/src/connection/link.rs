@@ -28,7 +28,6 @@ const SLICES: usize = 64;
 /// A connection and its transport.
 pub(crate) struct Link {
     pub(super) shared: Arc<Shared>,
-    /// `None` when the connection is over.
     transport: Option<Transport>,
     /// The transport has not been flushed since something was written.
     is_unflushed: bool,
@@ -40,7 +39,8 @@ pub(crate) struct Link {
 pub(super) struct Turn<'a, 'b> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) state: MutexGuard<'a, State>,
-    transport: &'a mut Option<Transport>,
+    /// `None` when the connection is over.
+    pub(super) transport: &'a mut Option<Transport>,
     is_unflushed: &'a mut bool,
     pub(super) cx: &'a mut Context<'b>,
     /// The time, as of the beginning of the turn, or of the handler's last.
@@ -137,11 +137,6 @@ impl<'a, 'b> Turn<'a, 'b> {
 
     fn look_at_clock(&mut self) {
         self.now = Instant::now().into_std();
-    }
-
-    /// Whether the transport is gone.
-    pub(super) fn is_over(&self) -> bool {
-        self.transport.is_none()
     }
 
     /// Does something with the registration, if there is one, while the connection is not locked.
@@ -401,6 +396,7 @@ impl Drop for Link {
         turn.abort("the task of the connection was dropped");
         turn.state.waiters.driver_gone();
         let registration = turn.state.registration.take();
-        turn.unlocked(|| drop(registration));
+        drop(turn);
+        drop(registration);
     }
 }

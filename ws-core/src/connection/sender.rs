@@ -44,7 +44,7 @@ use crate::utf8::Utf8Bytes;
 /// }
 /// ```
 pub struct Sender {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// The place in the queue of those who wait, when used as a `Sink`.
     waiter: Option<Place>,
     /// Where the flush that the `Sink` has begun is over.
@@ -70,7 +70,7 @@ pub struct Sending<'a> {
 
 impl<'a> Sending<'a> {
     fn new(shared: &'a Shared, message: Outgoing<'a>) -> Self {
-        Self { waiter: Waiter::new(shared), message: Some(message) }
+        Self { waiter: Waiter { shared, place: None }, message: Some(message) }
     }
 }
 
@@ -135,11 +135,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`send`](Self::send): if the future is dropped before it is ready, nothing was queued.
+    /// As [`send`](Self::send), which tells of cancel safety, too.
     pub fn send_prepared<'a>(&'a self, message: &'a PreparedMessage) -> Sending<'a> {
         Sending::new(&self.shared, Outgoing::Prepared(message))
     }
@@ -159,11 +155,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); [`Error::Json`] if the value cannot be JSON.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`send`](Self::send).
+    /// As [`send`](Self::send), which tells of cancel safety, too; [`Error::Json`] if the value cannot be JSON.
     #[cfg(feature = "json")]
     pub async fn send_json<T: serde::Serialize + ?Sized>(&self, value: &T) -> Result<(), Error> {
         let message = Message::json(value)?;
@@ -220,11 +212,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As [`close`](Self::close).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`close`](Self::close): if the future is dropped after its first poll, the connection closes all the same.
+    /// As [`close`](Self::close), which tells of cancel safety, too.
     pub async fn close_with(&self, frame: CloseFrame) -> Result<Option<CloseFrame>, Error> {
         self.start_close(frame)?;
         wait(&self.shared, Event::Close, Connection::poll_close).await
@@ -271,10 +259,6 @@ impl Sender {
 }
 
 impl Sender {
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, waiter: None, flush: None }
     }
@@ -312,9 +296,7 @@ impl Sink<Message> for Sender {
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        let result = ready!(this.shared.poll_room(cx, &mut this.waiter));
-        this.shared.forget(&mut this.waiter);
-        Poll::Ready(result)
+        this.shared.poll_room(cx, &mut this.waiter)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
@@ -332,17 +314,13 @@ impl Sink<Message> for Sender {
                 connection.poll_flushed(end)
             }));
         this.flush = None;
-        this.shared.forget(&mut this.waiter);
         Poll::Ready(result)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
         this.start_close(CloseFrame::new(CloseCode::NORMAL_CLOSURE, ""))?;
-        let result =
-            ready!(this.shared.poll_event(cx, &mut this.waiter, Event::Close, Connection::poll_close));
-        this.shared.forget(&mut this.waiter);
-        Poll::Ready(result.map(drop))
+        this.shared.poll_event(cx, &mut this.waiter, Event::Close, Connection::poll_close).map_ok(drop)
     }
 }
 

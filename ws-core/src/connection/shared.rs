@@ -126,16 +126,15 @@ impl Shared {
 
     #[inline]
     pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
-        let (is_new, received) = self.change(|State { connection, waiters, .. }| {
-            // those that waited were observed when they came
-            let is_new = !connection.has_message();
-            let received = connection.recv();
-            if received.is_pending() {
-                let is_handler = std::ptr::eq(cx.waker().data(), std::ptr::from_ref(self).cast());
-                waiters.wait_for_message((!is_handler).then(|| cx.waker()));
-            }
-            (is_new, received)
-        });
+        let mut state = self.lock();
+        // those that waited were observed when they came
+        let is_new = !state.connection.has_message();
+        let received = state.connection.recv();
+        if received.is_pending() {
+            let is_handler = std::ptr::eq(cx.waker().data(), std::ptr::from_ref(self).cast());
+            state.waiters.wait_for_message((!is_handler).then(|| cx.waker()));
+        }
+        self.unlock(state);
         if is_new && let Poll::Ready(Some(Ok(message))) = &received {
             self.observe(Notice::Received(message.len()));
         }
@@ -165,7 +164,7 @@ impl Shared {
         }
         let is_sent = self.send(state, outgoing);
         *message = None;
-        Poll::Ready(is_sent.then_some(()).ok_or(Error::Closed))
+        Poll::Ready(if is_sent { Ok(()) } else { Err(Error::Closed) })
     }
 
     /// Waits until there is room in the outbound buffer.
@@ -176,6 +175,7 @@ impl Shared {
     ) -> Poll<Result<(), Error>> {
         self.change(|state| {
             if !state.connection.is_sendable() {
+                state.waiters.leave(place);
                 Poll::Ready(Err(Error::Closed))
             } else if state.poll_room(place, UNKNOWN_SIZE, cx.waker()) {
                 Poll::Ready(Ok(()))
@@ -187,12 +187,13 @@ impl Shared {
 
     /// Queues a message whether there is room or not.
     pub(super) fn queue(&self, message: Message) -> Result<(), Error> {
-        self.send(self.lock(), &mut Outgoing::Own(message)).then_some(()).ok_or(Error::Closed)
+        let is_sent = self.send(self.lock(), &mut Outgoing::Own(message));
+        if is_sent { Ok(()) } else { Err(Error::Closed) }
     }
 
     pub(super) fn try_send(&self, mut message: Outgoing<'_>) -> Result<(), TrySendError> {
         let state = self.lock();
-        if state.connection.is_sendable() && !state.has_room() {
+        if state.connection.is_sendable() && !state.waiters.has_room(&state.connection) {
             Err(TrySendError::Full(message.into_message()))
         } else if self.send(state, &mut message) {
             Ok(())
@@ -240,6 +241,8 @@ impl Shared {
             let answer = poll(connection);
             if answer.is_pending() {
                 waiters.wait_for(event, place, cx.waker());
+            } else {
+                waiters.leave(place);
             }
             answer
         })
@@ -283,16 +286,12 @@ pub(super) fn drop_each<T>(values: Vec<T>) {
 }
 
 impl State {
-    #[inline]
-    fn has_room(&self) -> bool {
-        self.waiters.has_room(&self.connection)
-    }
-
     /// Whether one who wants to send that many bytes has its turn. If not, it waits for that.
     #[expect(clippy::inline_always, reason = "most often there is room, and nothing else to do")]
     #[inline(always)]
     fn poll_room(&mut self, place: &mut Option<Place>, size: usize, waker: &Waker) -> bool {
-        place.is_none() && self.has_room() || self.waiters.poll_room(place, size as u64, waker)
+        place.is_none() && self.waiters.has_room(&self.connection)
+            || self.waiters.poll_room(place, size as u64, waker)
     }
 
     /// Whether there is something to do outside of the lock.

@@ -29,14 +29,14 @@ pub(super) struct Waiters {
 #[derive(Debug, Default)]
 struct Others {
     /// Those who wait for room in the outbound buffer, and how much each needs. They are called when it is reserved for them.
-    senders: Line<u64>,
+    senders: Line,
     /// What others wait for, and by which waker; without one that was called.
     events: Slab<(Event, Option<Waker>)>,
     /// Room that is reserved for senders that were called.
     reserved: u64,
     /// How far the connection was when those who wait for events were last looked at.
     seen: Milestones,
-    /// The first byte for which somebody waits, or who waited has left. Nearly every turn writes, and few wait for that.
+    /// The first byte for which somebody waits. Nearly every turn writes, and few wait for that.
     flush: Option<u64>,
     /// Wakers of those who do not wait any more, to be dropped when the lock is free: that may run code of their owners.
     retired: Vec<Waker>,
