@@ -1,4 +1,4 @@
-//! The driver: the task of a connection. It does the I/O, polls the handler, and has the timer.
+//! The driver: the task of a connection. It does the I/O, polls the handler when that was woken, and has the timer.
 //!
 //! What the connection is stands in [`proto`](super::proto). The driver goes round until nothing moves, or the turn has
 //! lasted long enough for the others: read what has come, let the handler take it, write all that it said in one call. So
@@ -62,6 +62,7 @@ where
 {
     /// A connection that `handler` serves.
     pub(crate) fn new(link: Link, handler: F) -> Self {
+        // for its first turn
         ArcWake::wake_by_ref(&link.shared);
         Self { handler: Handler::NotStarted(handler), alarm: Alarm::default(), link }
     }

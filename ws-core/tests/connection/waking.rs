@@ -11,6 +11,8 @@ use futures_util::FutureExt as _;
 use futures_util::task::noop_waker;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt as _;
 use ws_core::{Sender, WebSocket, WebSocketLayer, testing};
 
 use crate::support::{Frame, Peer, SECOND, serve, settle, wire};
@@ -250,6 +252,34 @@ async fn a_waker_that_is_kept_keeps_neither_transport_nor_handler() {
     settle().await;
     assert!(handler.upgrade().is_none());
     waker.wake();
+}
+
+/// A subscriber that wakes the handler for each event, as one that sends the log to a handler.
+struct Follower(Arc<Polls>);
+
+impl<S: tracing::Subscriber> Layer<S> for Follower {
+    fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        if self.0.count() > 0 {
+            self.0.wake();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_may_follow_the_log_of_its_own_connection() {
+    let polls = Arc::new(Polls::default());
+    let follower = tracing_subscriber::registry().with(Follower(Arc::clone(&polls)));
+    let _guard = tracing::subscriber::set_default(follower);
+    let peer = serve(&WebSocketLayer::new(), {
+        let polls = Arc::clone(&polls);
+        move |socket: WebSocket| Counting { _socket: socket, polls }
+    });
+    settle().await;
+    let before = polls.count();
+    peer.send_bytes(&Frame::text("not masked").unmasked());
+    assert_eq!(peer.next().await.unwrap().close_code(), 1002);
+    settle().await;
+    assert!(polls.count() > before, "the failure is in the log");
 }
 
 /// On threads of their own: one wakes the handler again and again, while another one sends.
