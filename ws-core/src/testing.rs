@@ -26,7 +26,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
 use tracing::Span;
@@ -107,7 +107,7 @@ where
     let shared = Shared::new(Role::Server, info(), layer.connection_config(), layer.negotiated(), &[]);
     let transport = Transport::Other(Box::new(stream));
     let link = Link::new(shared, transport, Some(slot.register()), span());
-    Task { driver: Box::pin(Driver::new(link, handler)), wakers: None }
+    Task { driver: Box::pin(Driver::new(link, handler)) }
 }
 
 /// Spawns the task of a client's connection over `stream`, and returns its socket. There is no handshake.
@@ -151,30 +151,13 @@ where
 #[must_use = "the connection does nothing unless its task is polled or spawned"]
 pub struct Task {
     driver: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// The waker of the task, and the waker that the driver gets.
-    wakers: Option<(Waker, Waker)>,
-}
-
-/// A waker that only the driver uses. So the driver can tell its handler from other futures in the same task.
-struct DriverWaker(Waker);
-
-impl Wake for DriverWaker {
-    fn wake(self: Arc<Self>) {
-        self.0.wake_by_ref();
-    }
 }
 
 impl Future for Task {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { driver, wakers } = self.get_mut();
-        wakers.take_if(|(task, _)| !task.will_wake(cx.waker()));
-        let (_, own) = wakers.get_or_insert_with(|| {
-            let task = cx.waker();
-            (task.clone(), Arc::new(DriverWaker(task.clone())).into())
-        });
-        driver.as_mut().poll(&mut Context::from_waker(own))
+        self.get_mut().driver.as_mut().poll(cx)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The driver: the task of a connection. It does the I/O, polls the handler, and has the timer.
+//! The driver: the task of a connection. It does the I/O, polls the handler when that was woken, and has the timer.
 //!
 //! What the connection is stands in [`proto`](super::proto). The driver goes round until nothing moves, or the turn has
 //! lasted long enough for the others: read what has come, let the handler take it, write all that it said in one call. So
@@ -12,9 +12,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_task::{ArcWake, waker_ref};
 use pin_project::pin_project;
 use tokio::time::Instant;
-use tracing::Span;
 
 use super::alarm::Alarm;
 use super::link::{Link, Next, Turn};
@@ -22,6 +22,8 @@ use super::proto::Connection;
 use super::shared::Shared;
 use super::socket::WebSocket;
 use crate::outcome::Outcome;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Rounds in one poll, after which the other tasks of the thread have their turn.
 const ROUNDS: usize = 16;
@@ -48,7 +50,7 @@ impl Driver<fn(WebSocket) -> Ready<()>, Ready<()>> {
     /// A connection whose socket is used elsewhere.
     pub(crate) fn without_handler(link: Link) -> (Self, WebSocket) {
         let socket = WebSocket::new(Arc::clone(&link.shared));
-        link.shared.lock().handler_done();
+        link.shared.with(Connection::handler_done);
         (Self { handler: Handler::Done, alarm: Alarm::default(), link }, socket)
     }
 }
@@ -60,6 +62,8 @@ where
 {
     /// A connection that `handler` serves.
     pub(crate) fn new(link: Link, handler: F) -> Self {
+        // for its first turn
+        ArcWake::wake_by_ref(&link.shared);
         Self { handler: Handler::NotStarted(handler), alarm: Alarm::default(), link }
     }
 }
@@ -73,15 +77,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        let Link { shared, io, span } = this.link;
-        let _entered = span.as_deref().map(Span::enter);
-        let mut turn = Turn::new(shared.lock(), io, cx);
+        let mut turn = Turn::new(this.link, cx);
+        let shared = turn.shared;
         if turn.begin() {
             this.alarm.as_mut().disarm();
         }
         if turn.follow_signal() {
-            drop(turn);
-            this.handler.set(Handler::Done);
+            turn.unlocked(|| this.handler.set(Handler::Done));
             return Poll::Ready(());
         }
         let mut is_due = this.alarm.as_mut().take_fired();
@@ -91,26 +93,24 @@ where
             if mem::take(&mut is_due) {
                 turn.keep_time();
             }
-            if turn.connection.take_handler_turn() {
-                turn.connection.unlocked(|| this.handler.as_mut().poll(shared, turn.cx));
-            }
+            turn.poll_handler(|| this.handler.as_mut().poll(shared));
             turn.write();
             turn.act();
             match turn.next() {
                 Next::Round => {}
                 Next::Yield => break,
                 Next::Sleep(Some(at)) if this.alarm.as_mut().arm(Instant::from_std(at), turn.cx) => {
-                    turn.connection.driver_stays_awake();
+                    turn.state.waiters.is_driver_awake = true;
                     is_due = this.alarm.as_mut().take_fired();
                 }
-                Next::Sleep(_) if turn.is_over() && matches!(*this.handler, Handler::Done) => {
+                Next::Sleep(_) if turn.transport.is_none() && matches!(*this.handler, Handler::Done) => {
                     return Poll::Ready(());
                 }
                 Next::Sleep(_) => return Poll::Pending,
             }
         }
         // a peer that floods does not let the task sleep, and its time is over all the same
-        if let Some(at) = turn.connection.poll_timeout() {
+        if let Some(at) = turn.state.connection.poll_timeout() {
             this.alarm.arm(Instant::from_std(at), turn.cx);
         }
         turn.cx.waker().wake_by_ref();
@@ -124,56 +124,74 @@ where
     Fut: Future<Output: Outcome>,
 {
     /// The handler's turn. A panic in it is caught, and ends the connection only.
-    fn poll(mut self: Pin<&mut Self>, shared: &Arc<Shared>, cx: &mut Context<'_>) {
+    fn poll(mut self: Pin<&mut Self>, shared: &Arc<Shared>) {
         if let HandlerProjection::NotStarted(_) = self.as_mut().project()
             && let HandlerReplaced::NotStarted(handler) = self.as_mut().project_replace(Self::Done)
         {
             match catch_unwind(AssertUnwindSafe(|| handler(WebSocket::new(Arc::clone(shared))))) {
                 Ok(future) => self.set(Self::Running(future)),
-                Err(panic) => panicked(&mut shared.lock(), panic.as_ref()),
+                Err(panic) => ended(shared, Err(panic)),
             }
         }
         let HandlerProjection::Running(future) = self.as_mut().project() else { return };
-        let outcome = match catch_unwind(AssertUnwindSafe(|| future.poll(cx).map(Outcome::into_result))) {
+        let waker = waker_ref(shared);
+        let mut cx = Context::from_waker(&waker);
+        let outcome = match catch_unwind(AssertUnwindSafe(|| future.poll(&mut cx).map(Outcome::into_result)))
+        {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(outcome)) => Ok(outcome),
             Err(panic) => Err(panic),
         };
         // what it held of the socket goes first, so that the end finds no receiver
         let dropped = catch_unwind(AssertUnwindSafe(|| self.set(Self::Done)));
-        let mut connection = shared.lock();
-        match outcome.and_then(|outcome| dropped.map(|()| outcome)) {
-            Ok(Ok(())) => connection.handler_done(),
-            Ok(Err(error)) => failed(&mut connection, error.as_ref()),
-            Err(panic) => panicked(&mut connection, panic.as_ref()),
+        ended(shared, outcome.and_then(|outcome| dropped.map(|()| outcome)));
+    }
+}
+
+/// The handler has returned, or panicked.
+fn ended(shared: &Shared, outcome: Result<Result<(), BoxError>, Box<dyn Any + Send>>) {
+    match outcome {
+        Ok(Ok(())) => return shared.with(Connection::handler_done),
+        Ok(Err(error)) => {
+            let error: &(dyn std::error::Error + 'static) = error.as_ref();
+            if shared.with(|connection| connection.is_open()) {
+                tracing::error!(error, "handler failed");
+            } else {
+                // most often what it was told of the end, handed on
+                tracing::debug!(error, "handler failed after the end of the connection");
+            }
+        }
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("a value that is not a string");
+            tracing::error!(message, "handler panicked");
         }
     }
-}
-
-fn failed(connection: &mut Connection, error: &(dyn std::error::Error + Send + Sync + 'static)) {
-    let error = error as &(dyn std::error::Error + 'static);
-    if connection.is_open() {
-        tracing::error!(error, "handler failed");
-    } else {
-        // most often what it was told of the end, handed on
-        tracing::debug!(error, "handler failed after the end of the connection");
-    }
-    connection.handler_failed();
-}
-
-fn panicked(connection: &mut Connection, panic: &(dyn Any + Send)) {
-    let message = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a value that is not a string");
-    tracing::error!(message, "handler panicked");
-    connection.handler_failed();
+    shared.with(Connection::handler_failed);
 }
 
 #[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
+    use crate::config::{ConnectionConfig, Negotiated};
+    use crate::observer::{ConnectionId, ConnectionInfo};
+    use crate::protocol::Role;
+
+    #[test]
+    fn a_handler_that_receives_needs_no_memory_for_its_waker() {
+        let info = ConnectionInfo { id: ConnectionId::next(), peer: None, protocol: None };
+        let shared =
+            Shared::new(Role::Server, info, ConnectionConfig::default().into(), Negotiated::default(), &[]);
+        assert!(shared.poll_recv(&mut Context::from_waker(&waker_ref(&shared))).is_pending());
+        assert!(shared.lock().waiters.is_handler_receiving());
+        assert!(shared.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(!shared.lock().waiters.is_handler_receiving());
+    }
 
     #[test]
     fn what_an_idle_connection_holds_is_small() {

@@ -13,19 +13,13 @@ pub(super) struct Waiter<'a> {
     pub(super) place: Option<Place>,
 }
 
-impl<'a> Waiter<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
-        Self { shared, place: None }
-    }
-}
-
 /// Waits until `poll` is ready, which `event` tells.
 pub(super) async fn wait<T>(
     shared: &Shared,
     event: Event,
     mut poll: impl FnMut(&mut Connection) -> Poll<T>,
 ) -> T {
-    let mut waiter = Waiter::new(shared);
+    let mut waiter = Waiter { shared, place: None };
     poll_fn(|cx| shared.poll_event(cx, &mut waiter.place, event, &mut poll)).await
 }
 
@@ -67,7 +61,7 @@ macro_rules! connection_methods {
         #[must_use]
         pub fn is_closed(&self) -> bool {
             let $shared = self;
-            !$get.lock().is_sendable()
+            !$get.with(|connection| connection.is_sendable())
         }
 
         /// The Close frame that ended the connection: the peer's if it was first, ours if we were. `None` while the
@@ -76,7 +70,7 @@ macro_rules! connection_methods {
         #[must_use]
         pub fn close_frame(&self) -> Option<$crate::close::CloseFrame> {
             let $shared = self;
-            $get.lock().close_frame()
+            $get.with(|connection| connection.close_frame())
         }
 
         /// Waits until the connection is over. Returns how it ended, and which side ended it.
@@ -94,7 +88,7 @@ macro_rules! connection_methods {
         #[must_use]
         pub fn latency(&self) -> Option<std::time::Duration> {
             let $shared = self;
-            $get.lock().latency()
+            $get.with(|connection| connection.latency())
         }
     };
 }

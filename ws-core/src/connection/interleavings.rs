@@ -4,9 +4,12 @@
 //! `scripts/interleavings` runs these tests. shuttle switches threads at the locks and atomics of this crate, and not at
 //! those of tokio.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use shuttle::future::block_on;
+use shuttle::sync::{Mutex, mpsc};
 use shuttle::{check_random, thread};
 use tokio::io::{DuplexStream, duplex};
 use tracing::Span;
@@ -104,6 +107,53 @@ fn a_handler_is_woken_for_what_comes_however_it_is_cut() {
         drop(client);
         serving.join().unwrap();
         using.join().unwrap();
+    });
+}
+
+/// Wakes the handler for each number, as one who has put something where the handler looks for it.
+#[test]
+fn a_handler_is_polled_for_each_wake_however_busy_its_connection_is() {
+    const LAST: usize = 3;
+    in_any_order(|| {
+        let (server, client) = duplex(16);
+        let (mut client, using) = connect(Role::Client, client, None);
+        let mailbox = Arc::new(Mutex::new((0, None::<Waker>)));
+        let (give, given) = mpsc::channel();
+        let driver = Driver::new(link(Role::Server, server, None), {
+            let mailbox = Arc::clone(&mailbox);
+            async move |mut socket: WebSocket| {
+                give.send(socket.sender()).unwrap();
+                for expected in 1..=LAST {
+                    poll_fn(|cx| {
+                        let (number, waker) = &mut *mailbox.lock().unwrap();
+                        *waker = Some(cx.waker().clone());
+                        if *number >= expected { Poll::Ready(()) } else { Poll::Pending }
+                    })
+                    .await;
+                }
+                socket.send(Message::from("last")).await.unwrap();
+            }
+        });
+        let serving = thread::spawn(move || block_on(driver));
+        let sender = given.recv().unwrap();
+        let sending = thread::spawn(move || while block_on(sender.send("news")).is_ok() {});
+        let waking = thread::spawn(move || {
+            for number in 1..=LAST {
+                let waker = {
+                    let (shown, waker) = &mut *mailbox.lock().unwrap();
+                    *shown = number;
+                    waker.take()
+                };
+                waker.into_iter().for_each(Waker::wake);
+            }
+        });
+        while let Some(Ok(message)) = block_on(client.recv()) {
+            assert!(message == Message::from("news") || message == Message::from("last"));
+        }
+        drop(client);
+        for thread in [sending, waking, serving, using] {
+            thread.join().unwrap();
+        }
     });
 }
 

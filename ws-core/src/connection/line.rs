@@ -5,33 +5,32 @@ use std::task::Waker;
 use slab::Slab;
 
 /// Tasks that wait, in the order in which they came, and those that were called and have not left yet.
-#[derive(Debug)]
-pub(super) struct Line<T> {
+#[derive(Debug, Default)]
+pub(super) struct Line {
     /// All of them, by their keys.
-    tasks: Slab<Task<T>>,
+    tasks: Slab<Task>,
     /// The ends of the line of those that wait.
     first: Option<u32>,
     last: Option<u32>,
 }
 
 #[derive(Debug)]
-struct Task<T> {
+struct Task {
     /// `None` when it was called: it does not wait any more.
     waker: Option<Waker>,
-    /// What it waits for.
-    wish: T,
+    /// For how much it waits.
+    size: u64,
     /// Its neighbours among those that wait.
     previous: Option<u32>,
     next: Option<u32>,
 }
 
-impl<T> Default for Line<T> {
-    fn default() -> Self {
-        Self { tasks: Slab::new(), first: None, last: None }
-    }
+/// The key of a task in half of its size: futures hold it.
+pub(super) fn key(key: usize) -> u32 {
+    u32::try_from(key).expect("memory for fewer tasks than that")
 }
 
-impl<T: Copy> Line<T> {
+impl Line {
     /// Whether nobody waits, and all that were called have left.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
@@ -44,9 +43,9 @@ impl<T: Copy> Line<T> {
     }
 
     /// A task comes to the end of the line. Returns its key, which is valid until it [leaves](Self::leave).
-    pub(super) fn join(&mut self, waker: Waker, wish: T) -> u32 {
-        let task = Task { waker: Some(waker), wish, previous: self.last, next: None };
-        let key = u32::try_from(self.tasks.insert(task)).expect("memory for fewer tasks than that");
+    pub(super) fn join(&mut self, waker: Waker, size: u64) -> u32 {
+        let task = Task { waker: Some(waker), size, previous: self.last, next: None };
+        let key = key(self.tasks.insert(task));
         *self.next_of(self.last) = Some(key);
         self.last = Some(key);
         key
@@ -55,7 +54,7 @@ impl<T: Copy> Line<T> {
     /// Whether the task was called. If not, it is to be called by this waker from now on; the one before is put into
     /// `retired`.
     pub(super) fn poll(&mut self, key: u32, waker: &Waker, retired: &mut Vec<Waker>) -> bool {
-        match &mut self.task(key).waker {
+        match &mut self.tasks[key as usize].waker {
             None => true,
             Some(known) => {
                 if !known.will_wake(waker) {
@@ -66,30 +65,22 @@ impl<T: Copy> Line<T> {
         }
     }
 
-    /// The task goes. Returns what it waited for, and its waker if it was not called.
-    pub(super) fn leave(&mut self, key: u32) -> (T, Option<Waker>) {
-        let Task { waker, wish, previous, next } = self.tasks.remove(key as usize);
+    /// The task goes. Returns for how much it waited, and its waker if it was not called.
+    pub(super) fn leave(&mut self, key: u32) -> (u64, Option<Waker>) {
+        let Task { waker, size, previous, next } = self.tasks.remove(key as usize);
         if waker.is_some() {
             self.unlink(previous, next);
         }
-        (wish, waker)
+        (size, waker)
     }
 
-    /// Calls the first of those that wait. Returns what it waits for, and its waker.
-    pub(super) fn call_first(&mut self) -> Option<(T, Waker)> {
-        self.first.and_then(|key| self.call(key))
-    }
-
-    /// Calls those that wait for what `has_come` says, and hands their wakers to `wake`.
-    pub(super) fn call_each(&mut self, has_come: impl Fn(T) -> bool, mut wake: impl FnMut(Waker)) {
-        let mut next = self.first;
-        while let Some(key) = next {
-            let task = self.task(key);
-            next = task.next;
-            if has_come(task.wish) {
-                self.call(key).into_iter().for_each(|(_, waker)| wake(waker));
-            }
-        }
+    /// Calls the first of those that wait. Returns for how much it waits, and its waker.
+    pub(super) fn call_first(&mut self) -> Option<(u64, Waker)> {
+        let task = &mut self.tasks[self.first? as usize];
+        let (size, waker) = (task.size, task.waker.take()?);
+        let (previous, next) = (task.previous, task.next);
+        self.unlink(previous, next);
+        Some((size, waker))
     }
 
     /// Gives back the memory, if nobody is there.
@@ -99,23 +90,10 @@ impl<T: Copy> Line<T> {
         }
     }
 
-    /// Takes the task out of those that wait, if it is there.
-    fn call(&mut self, key: u32) -> Option<(T, Waker)> {
-        let task = self.task(key);
-        let (wish, waker) = (task.wish, task.waker.take()?);
-        let (previous, next) = (task.previous, task.next);
-        self.unlink(previous, next);
-        Some((wish, waker))
-    }
-
     /// The task between these does not wait any more.
     fn unlink(&mut self, previous: Option<u32>, next: Option<u32>) {
         *self.next_of(previous) = next;
         *self.previous_of(next) = previous;
-    }
-
-    fn task(&mut self, key: u32) -> &mut Task<T> {
-        &mut self.tasks[key as usize]
     }
 
     /// What follows this task, or is first if it is none.
@@ -149,13 +127,13 @@ mod tests {
     }
 
     /// A line of that many tasks, each of which waits for its number.
-    fn line(tasks: usize) -> (Line<usize>, Vec<u32>) {
+    fn line(tasks: u64) -> (Line, Vec<u32>) {
         let mut line = Line::default();
         let keys = (0..tasks).map(|number| line.join(Waker::noop().clone(), number)).collect();
         (line, keys)
     }
 
-    fn call_all(line: &mut Line<usize>) -> Vec<usize> {
+    fn call_all(line: &mut Line) -> Vec<u64> {
         std::iter::from_fn(|| line.call_first()).map(|(number, _)| number).collect()
     }
 
@@ -171,9 +149,9 @@ mod tests {
 
     #[test]
     fn a_task_leaves_from_wherever_it_stands() {
-        for gone in 0..3 {
+        for gone in 0..3u64 {
             let (mut line, keys) = line(3);
-            let (number, waker) = line.leave(keys[gone]);
+            let (number, waker) = line.leave(keys[usize::try_from(gone).unwrap()]);
             assert_eq!((number, waker.is_some()), (gone, true));
             line.join(Waker::noop().clone(), 3);
             let others: Vec<_> = (0..4).filter(|number| *number != gone).collect();
@@ -218,13 +196,5 @@ mod tests {
         }
         line.shrink();
         assert_eq!(line.tasks.capacity(), 0);
-    }
-
-    #[test]
-    fn those_are_called_whose_wish_has_come() {
-        let (mut line, _) = line(5);
-        let mut calls = 0;
-        line.call_each(|number| number % 2 == 0, |_| calls += 1);
-        assert_eq!((calls, call_all(&mut line)), (3, vec![1, 3]));
     }
 }

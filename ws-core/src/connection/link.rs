@@ -1,6 +1,7 @@
 //! The driver without its handler: what it does with the transport. It is not generic, so it is compiled once.
 
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -11,9 +12,10 @@ use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 use tracing::Span;
+use tracing::span::Entered;
 
 use super::proto::Action;
-use super::shared::{Locked, Shared, drop_each};
+use super::shared::{MutexGuard, Shared, State, drop_each};
 use super::transport::Transport;
 use crate::error::Error;
 use crate::pool;
@@ -26,29 +28,29 @@ const SLICES: usize = 64;
 /// A connection and its transport.
 pub(crate) struct Link {
     pub(super) shared: Arc<Shared>,
-    pub(super) io: Io,
-    /// `None` where nobody listens to it.
-    pub(super) span: Option<Box<Span>>,
-}
-
-/// The transport, and what the driver knows of it.
-pub(super) struct Io {
-    /// `None` when the connection is over.
     transport: Option<Transport>,
-    /// The transport may have something to read, or may take something: it has not said otherwise since the last wake.
-    readable: bool,
-    writable: bool,
     /// The transport has not been flushed since something was written.
-    unflushed: bool,
+    is_unflushed: bool,
+    /// `None` where nobody listens to it.
+    span: Option<Box<Span>>,
 }
 
-/// A turn of the driver.
+/// A turn of the driver. The connection is locked, but for I/O and the handler.
 pub(super) struct Turn<'a, 'b> {
-    pub(super) connection: Locked<'a>,
-    io: &'a mut Io,
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) state: MutexGuard<'a, State>,
+    /// `None` when the connection is over.
+    pub(super) transport: &'a mut Option<Transport>,
+    is_unflushed: &'a mut bool,
     pub(super) cx: &'a mut Context<'b>,
     /// The time, as of the beginning of the turn, or of the handler's last.
     now: std::time::Instant,
+    /// The transport may have something to read, or may take something: it has not said otherwise in this turn.
+    is_readable: bool,
+    is_writable: bool,
+    /// The handler has woken itself in its turn, to let other tasks have theirs.
+    handler_yields: bool,
+    _entered: Option<Entered<'a>>,
 }
 
 /// What the driver does next.
@@ -71,33 +73,46 @@ impl Link {
     ) -> Self {
         span.in_scope(|| tracing::debug!("connection open"));
         shared.config.observe(|observer| observer.on_open(&shared.info));
-        shared.lock().set_registration(registration);
-        Self {
-            shared,
-            io: Io { transport: Some(transport), readable: true, writable: true, unflushed: false },
-            span: (!span.is_disabled()).then(|| Box::new(span)),
-        }
+        shared.lock().registration = registration;
+        let span = (!span.is_disabled()).then(|| Box::new(span));
+        Self { shared, transport: Some(transport), is_unflushed: false, span }
     }
 }
 
 impl<'a, 'b> Turn<'a, 'b> {
-    pub(super) fn new(connection: Locked<'a>, io: &'a mut Io, cx: &'a mut Context<'b>) -> Self {
-        Self { connection, io, cx, now: Instant::now().into_std() }
+    pub(super) fn new(link: &'a mut Link, cx: &'a mut Context<'b>) -> Self {
+        let Link { shared, transport, is_unflushed, span } = link;
+        Self {
+            _entered: span.as_deref().map(Span::enter),
+            state: shared.lock(),
+            shared,
+            transport,
+            is_unflushed,
+            cx,
+            now: Instant::now().into_std(),
+            is_readable: true,
+            is_writable: true,
+            handler_yields: false,
+        }
     }
 
     /// The task was woken. Returns whether it has a new waker.
     pub(super) fn begin(&mut self) -> bool {
-        self.io.readable = true;
-        self.io.writable = true;
-        self.connection.driver_polled(self.cx.waker())
+        self.state.connection.begin_turn();
+        let waker = self.cx.waker();
+        let is_new = self.state.waiters.driver_polled(waker);
+        if is_new {
+            self.with_registration(|registration| registration.set_waker(waker));
+        }
+        is_new
     }
 
     /// Follows the signal of a drain, if there is one. Returns whether the connection was to end at once. A signal that comes
     /// before the turn has begun may have found no waker to call.
     pub(super) fn follow_signal(&mut self) -> bool {
-        match self.connection.take_signal() {
+        match self.state.registration.as_mut().and_then(Registration::take_signal) {
             Some(Signal::Close(frame)) => {
-                self.connection.close(Some(*frame));
+                self.state.connection.close(Some(*frame));
                 false
             }
             Some(Signal::Abort) => {
@@ -110,70 +125,113 @@ impl<'a, 'b> Turn<'a, 'b> {
 
     /// Ends the connection at once.
     fn abort(&mut self, reason: &'static str) {
-        self.connection.abort(Error::Disconnected(Some(io::Error::other(reason))));
+        self.state.connection.abort(Error::Disconnected(Some(io::Error::other(reason))));
         self.act();
+    }
+
+    /// Does something while the connection is not locked. Those who wait are woken later.
+    #[inline]
+    pub(super) fn unlocked<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        MutexGuard::unlocked(&mut self.state, work)
     }
 
     fn look_at_clock(&mut self) {
         self.now = Instant::now().into_std();
     }
 
-    /// Whether the transport is gone.
-    pub(super) fn is_over(&self) -> bool {
-        self.io.transport.is_none()
+    /// Does something with the registration, if there is one, while the connection is not locked.
+    fn with_registration(&mut self, work: impl FnOnce(&mut Registration)) {
+        if let Some(mut registration) = self.state.registration.take() {
+            self.unlocked(|| work(&mut registration));
+            self.state.registration = Some(registration);
+        }
+    }
+
+    /// Wakes those who have what they wait for, and does what else concerns others.
+    #[inline]
+    fn notify(&mut self) {
+        if self.state.concerns_others() {
+            self.notify_others();
+        }
+    }
+
+    #[inline(never)]
+    fn notify_others(&mut self) {
+        let others = self.state.for_others();
+        let shared = self.shared;
+        self.unlocked(|| shared.notify(others));
     }
 
     /// Reads and decodes until there is nothing more, no room, or the turn has lasted long enough.
     pub(super) fn read(&mut self) {
-        let Self { connection, io, cx, now } = self;
-        if connection.decode_ahead() {
-            return;
-        }
-        while io.readable
-            && let Some(transport) = &mut io.transport
-            && let Some(mut buffer) = connection.read_buffer(*now)
+        while !self.decode_ahead()
+            && self.is_readable
+            && let Some(transport) = self.transport.as_mut()
+            && let Some(mut buffer) = self.state.connection.read_buffer(self.now)
         {
-            let (n, next) = connection.unlocked(|| fill(transport, cx, buffer.room()));
-            connection.handle_read(buffer, n, *now);
+            let (n, next) = MutexGuard::unlocked(&mut self.state, || fill(transport, self.cx, buffer.room()));
+            let connection = &mut self.state.connection;
+            connection.handle_read(buffer, n, self.now);
             match next {
                 Poll::Pending => {
-                    io.readable = false;
+                    self.is_readable = false;
                     connection.handle_drained();
                 }
                 Poll::Ready(Ok(0)) => connection.handle_end(None),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => connection.handle_end(Some(error)),
             }
-            if connection.decode_ahead() {
-                return;
-            }
         }
+    }
+
+    /// Decodes what was read, unless the handler waits for a message and decodes it itself. Says whether it does.
+    #[inline]
+    fn decode_ahead(&mut self) -> bool {
+        let State { connection, waiters, .. } = &mut *self.state;
+        let is_handlers_part = connection.is_between_messages() && waiters.is_handler_receiving();
+        if !is_handlers_part {
+            connection.decode_ahead();
+        }
+        is_handlers_part
     }
 
     /// Does what is due.
     pub(super) fn keep_time(&mut self) {
-        self.connection.unlocked(pool::give_back_old);
+        self.unlocked(pool::give_back_old);
         self.look_at_clock();
-        self.connection.handle_timeout(self.now);
+        self.state.connection.handle_timeout(self.now);
+    }
+
+    /// Polls the handler by `poll`, while the connection is not locked, if it was woken since the last call, or what it
+    /// waits for has come.
+    #[inline]
+    pub(super) fn poll_handler(&mut self, poll: impl FnOnce()) {
+        let State { connection, waiters, .. } = &mut *self.state;
+        waiters.notice_handler(connection);
+        self.notify();
+        if mem::take(&mut self.state.waiters.handler_turn) {
+            self.unlocked(poll);
+            self.handler_yields = self.state.waiters.handler_turn;
+        }
     }
 
     /// Writes all that is queued, in as few calls as it takes, and flushes.
     pub(super) fn write(&mut self) {
-        if !self.connection.needs_write(self.io.writable) && !self.io.unflushed {
+        if !self.state.connection.needs_write(self.is_writable) && !*self.is_unflushed {
             return;
         }
-        if self.connection.is_timing() {
+        if self.state.connection.is_timing() {
             // the handler may have taken its time
             self.look_at_clock();
         }
-        let output = self.connection.take_output(self.io.writable, self.now);
-        let Some(transport) = &mut self.io.transport else { return };
-        let unflushed = &mut self.io.unflushed;
+        let output = self.state.connection.take_output(self.is_writable, self.now);
+        let Some(transport) = self.transport else { return };
+        let unflushed = &mut *self.is_unflushed;
         let mut result = Poll::Ready(Ok(()));
         if let Some(mut output) = output {
             let queued = output.remaining();
             let mut sent = Vec::new();
-            result = self.connection.unlocked(|| {
+            result = MutexGuard::unlocked(&mut self.state, || {
                 let result = write_all(transport, self.cx, &mut output, &mut sent);
                 *unflushed |= output.remaining() < queued;
                 match result {
@@ -183,46 +241,48 @@ impl<'a, 'b> Turn<'a, 'b> {
             });
             let is_blocked = output.has_remaining();
             if is_blocked {
-                self.io.writable = false;
+                self.is_writable = false;
                 self.look_at_clock();
             }
             let written = queued - output.remaining();
-            self.connection.handle_written(&mut output, written, is_blocked, self.now);
+            self.state.connection.handle_written(&mut output, written, is_blocked, self.now);
             if !sent.is_empty() {
-                self.connection.unlocked(|| drop_each(sent));
+                self.unlocked(|| drop_each(sent));
             }
         } else if *unflushed {
-            result = self.connection.unlocked(|| flush(transport, self.cx, unflushed));
+            result = MutexGuard::unlocked(&mut self.state, || flush(transport, self.cx, unflushed));
         }
         match result {
             Poll::Ready(Err(error)) => {
                 // what the transport has for us is still read
-                self.io.readable = true;
-                self.io.unflushed = false;
-                self.connection.handle_broken(error);
+                self.is_readable = true;
+                *self.is_unflushed = false;
+                self.state.connection.handle_broken(error);
             }
-            _ if self.io.unflushed => {}
-            _ => self.connection.handle_flushed(self.now),
+            _ if *self.is_unflushed => {}
+            _ => self.state.connection.handle_flushed(self.now),
         }
     }
 
     /// Does what is to be done besides reading and writing.
     pub(super) fn act(&mut self) {
-        while let Some(action) = self.connection.poll_action()
-            && let Some(transport) = &mut self.io.transport
+        while let Some(action) = self.state.connection.poll_action()
+            && let Some(transport) = self.transport.as_mut()
         {
             match action {
                 Action::WatchKernel(limit) => {
-                    let is_watching = transport.limit_acknowledgement(limit);
-                    self.connection.handle_kernel_watch(is_watching);
+                    let is_watching =
+                        MutexGuard::unlocked(&mut self.state, || transport.limit_acknowledgement(limit));
+                    self.state.connection.handle_kernel_watch(is_watching);
                 }
-                Action::AskKernel => self.connection.handle_kernel_error(transport.take_error()),
+                Action::AskKernel => self.state.connection.handle_kernel_error(transport.take_error()),
                 Action::ShutDown => {
-                    let shutdown = self.connection.unlocked(|| Pin::new(transport).poll_shutdown(self.cx));
+                    let shutdown =
+                        MutexGuard::unlocked(&mut self.state, || Pin::new(transport).poll_shutdown(self.cx));
                     if shutdown.is_pending() {
                         return;
                     }
-                    self.connection.handle_shutdown();
+                    self.state.connection.handle_shutdown();
                 }
                 Action::Release => self.release(),
             }
@@ -231,12 +291,12 @@ impl<'a, 'b> Turn<'a, 'b> {
 
     /// The connection is over: its transport and its slot are given back, then it is told.
     fn release(&mut self) {
-        self.connection.unlocked(|| self.io.transport = None);
-        self.connection.with_registration(Registration::release_slot);
-        self.connection.handle_released();
-        if let Some(closed) = self.connection.outcome().cloned() {
-            let shared = self.connection.shared();
-            self.connection.unlocked(|| {
+        MutexGuard::unlocked(&mut self.state, || *self.transport = None);
+        self.with_registration(Registration::release_slot);
+        self.state.connection.handle_released();
+        if let Some(closed) = self.state.connection.outcome().cloned() {
+            let shared = self.shared;
+            self.unlocked(|| {
                 let (code, reason) = (closed.code(), closed.reason());
                 tracing::debug!(by = ?closed.by, %code, reason, "connection over");
                 shared.config.observe(|observer| observer.on_close(&shared.info, &closed));
@@ -244,18 +304,29 @@ impl<'a, 'b> Turn<'a, 'b> {
         }
     }
 
-    /// Whether another round would do something. If not, buffers are given back, and the others are to wake the task.
+    /// What to do next. Before the driver sleeps, buffers are given back, and from then on the others wake the task.
     pub(super) fn next(&mut self) -> Next {
-        let connection = &mut self.connection;
-        let wants_read = self.io.readable && connection.wants_read() || connection.wants_decoding();
-        if wants_read && connection.is_turn_over() {
+        let connection = &self.state.connection;
+        let wants_read = self.is_readable && connection.wants_read() || connection.wants_decoding();
+        if wants_read && connection.is_turn_over() || self.handler_yields {
             return Next::Yield;
         }
-        if wants_read || connection.driver_has_work() {
+        self.notify();
+        let State { connection, waiters, .. } = &mut *self.state;
+        if wants_read || connection.needs_driver() || waiters.handler_turn {
             return Next::Round;
         }
-        connection.driver_sleeps();
+        connection.begin_turn();
+        connection.shrink();
+        waiters.driver_sleeps();
         Next::Sleep(connection.poll_timeout())
+    }
+}
+
+impl Drop for Turn<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.notify();
     }
 }
 
@@ -320,11 +391,11 @@ fn flush(transport: &mut Transport, cx: &mut Context<'_>, unflushed: &mut bool) 
 impl Drop for Link {
     /// If the task was dropped before its time, as when its runtime shuts down, those who wait in other tasks learn it.
     fn drop(&mut self) {
-        let _entered = self.span.as_deref().map(Span::enter);
         let mut cx = Context::from_waker(Waker::noop());
-        let mut turn = Turn::new(self.shared.lock(), &mut self.io, &mut cx);
+        let mut turn = Turn::new(self, &mut cx);
         turn.abort("the task of the connection was dropped");
-        let registration = turn.connection.driver_gone();
+        turn.state.waiters.driver_gone();
+        let registration = turn.state.registration.take();
         drop(turn);
         drop(registration);
     }

@@ -1,6 +1,5 @@
 //! [`Receiver`]: the half of a connection that receives.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,17 +30,14 @@ use crate::message::Message;
 ///     count
 /// }
 /// ```
+#[derive(Debug)]
 #[must_use = "messages that come in are dropped when nobody can receive them"]
 pub struct Receiver {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Receiver {
     connection_methods!(this => this.shared);
-
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
 
     /// Receives the next message; `None` after an orderly close by either side.
     ///
@@ -66,9 +62,7 @@ impl Receiver {
     /// As [`recv`](Self::recv); [`Error::Json`], which names line and column, if the message is not the JSON of a `T`.
     /// The connection goes on after such an error ([`Error::is_json`]).
     ///
-    /// # Cancel safety
-    ///
-    /// As [`recv`](Self::recv).
+    /// Cancel safety is that of [`recv`](Self::recv).
     #[cfg(feature = "json")]
     pub async fn recv_json<T: serde::de::DeserializeOwned>(&mut self) -> Option<Result<T, Error>> {
         let message = self.recv().await?;
@@ -78,7 +72,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.shared.lock().receiver_dropped();
+        self.shared.receiver_dropped();
     }
 }
 
@@ -87,11 +81,5 @@ impl Stream for Receiver {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.shared.poll_recv(cx)
-    }
-}
-
-impl fmt::Debug for Receiver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Receiver").field(&self.shared).finish()
     }
 }

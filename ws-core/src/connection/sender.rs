@@ -44,7 +44,7 @@ use crate::utf8::Utf8Bytes;
 /// }
 /// ```
 pub struct Sender {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// The place in the queue of those who wait, when used as a `Sink`.
     waiter: Option<Place>,
     /// Where the flush that the `Sink` has begun is over.
@@ -70,7 +70,7 @@ pub struct Sending<'a> {
 
 impl<'a> Sending<'a> {
     fn new(shared: &'a Shared, message: Outgoing<'a>) -> Self {
-        Self { waiter: Waiter::new(shared), message: Some(message) }
+        Self { waiter: Waiter { shared, place: None }, message: Some(message) }
     }
 }
 
@@ -97,7 +97,7 @@ struct PendingPing<'a> {
 
 impl Drop for PendingPing<'_> {
     fn drop(&mut self) {
-        self.shared.lock().forget_ping(self.id);
+        self.shared.with(|connection| connection.forget_ping(self.id));
     }
 }
 
@@ -135,11 +135,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`send`](Self::send): if the future is dropped before it is ready, nothing was queued.
+    /// As [`send`](Self::send), which tells of cancel safety, too.
     pub fn send_prepared<'a>(&'a self, message: &'a PreparedMessage) -> Sending<'a> {
         Sending::new(&self.shared, Outgoing::Prepared(message))
     }
@@ -159,11 +155,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); [`Error::Json`] if the value cannot be JSON.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`send`](Self::send).
+    /// As [`send`](Self::send), which tells of cancel safety, too; [`Error::Json`] if the value cannot be JSON.
     #[cfg(feature = "json")]
     pub async fn send_json<T: serde::Serialize + ?Sized>(&self, value: &T) -> Result<(), Error> {
         let message = Message::json(value)?;
@@ -180,7 +172,7 @@ impl Sender {
     ///
     /// It can be dropped and called again.
     pub async fn flush(&self) -> Result<(), Error> {
-        let end = self.shared.lock().queued();
+        let end = self.shared.with(|connection| connection.queued());
         wait(&self.shared, Event::Written(end), |connection| connection.poll_flushed(end)).await
     }
 
@@ -220,11 +212,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As [`close`](Self::close).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`close`](Self::close): if the future is dropped after its first poll, the connection closes all the same.
+    /// As [`close`](Self::close), which tells of cancel safety, too.
     pub async fn close_with(&self, frame: CloseFrame) -> Result<Option<CloseFrame>, Error> {
         self.start_close(frame)?;
         wait(&self.shared, Event::Close, Connection::poll_close).await
@@ -248,7 +236,8 @@ impl Sender {
     /// ```
     pub fn answer_heartbeat(&self, heartbeat: impl Into<Utf8Bytes>, answer: impl Into<Utf8Bytes>) {
         let answer = PreparedMessage::new(Message::Text(answer.into()));
-        self.shared.lock().set_heartbeat(heartbeat.into(), answer);
+        let heartbeat = heartbeat.into();
+        self.shared.with(|connection| connection.set_heartbeat(heartbeat, answer));
     }
 
     /// Sends a ping, and waits for the pong; returns the round trip time. Keepalive needs no such calls.
@@ -263,17 +252,13 @@ impl Sender {
     ///
     /// If the future is dropped, the ping may still be sent, and its answer is ignored.
     pub async fn ping(&self) -> Result<Duration, Error> {
-        let id = self.shared.lock().ping()?;
+        let id = self.shared.with(Connection::ping)?;
         let _forgotten = PendingPing { shared: &self.shared, id };
         wait(&self.shared, Event::Pong(id), |connection| connection.poll_pong(id)).await
     }
 }
 
 impl Sender {
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, waiter: None, flush: None }
     }
@@ -281,7 +266,7 @@ impl Sender {
     /// Begins the closing handshake, if it has not begun.
     fn start_close(&self, frame: CloseFrame) -> Result<(), Error> {
         frame.check()?;
-        self.shared.lock().close(Some(frame));
+        self.shared.with(|connection| connection.close(Some(frame)));
         Ok(())
     }
 }
@@ -290,7 +275,7 @@ impl Sender {
 impl Sender {
     /// How many messages wait for the receiver, and how many bytes for it and for the transport.
     pub(crate) fn queued(&self) -> (usize, usize, u64) {
-        self.shared.lock().waiting()
+        self.shared.with(|connection| connection.waiting())
     }
 }
 
@@ -311,9 +296,7 @@ impl Sink<Message> for Sender {
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        let result = ready!(this.shared.poll_room(cx, &mut this.waiter));
-        this.shared.forget(&mut this.waiter);
-        Poll::Ready(result)
+        this.shared.poll_room(cx, &mut this.waiter)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
@@ -323,24 +306,21 @@ impl Sink<Message> for Sender {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        this.flush = this.flush.or_else(|| NonZeroU64::new(this.shared.lock().queued()));
+        this.flush =
+            this.flush.or_else(|| NonZeroU64::new(this.shared.with(|connection| connection.queued())));
         let end = this.flush.map_or(0, NonZeroU64::get);
         let result =
             ready!(this.shared.poll_event(cx, &mut this.waiter, Event::Written(end), |connection| {
                 connection.poll_flushed(end)
             }));
         this.flush = None;
-        this.shared.forget(&mut this.waiter);
         Poll::Ready(result)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
         this.start_close(CloseFrame::new(CloseCode::NORMAL_CLOSURE, ""))?;
-        let result =
-            ready!(this.shared.poll_event(cx, &mut this.waiter, Event::Close, Connection::poll_close));
-        this.shared.forget(&mut this.waiter);
-        Poll::Ready(result.map(drop))
+        this.shared.poll_event(cx, &mut this.waiter, Event::Close, Connection::poll_close).map_ok(drop)
     }
 }
 

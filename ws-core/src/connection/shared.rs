@@ -1,19 +1,18 @@
 //! What the driver and the user's halves share: the connection, and who waits for it, under one lock.
 //!
 //! The handler runs inside of the driver's task, so the lock is nearly always free. It is never held over I/O, over a call
-//! of the handler, or while code of others runs: when [`Locked`] lets go of it, wakers are called, payloads are dropped and
-//! the observer is told.
+//! of the handler, or while code of others runs: wakers are called, payloads are dropped, the observer and the log are told
+//! when it is free again. So all of them may use the connection.
 
-use std::mem;
-use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use futures_task::ArcWake;
 #[cfg(not(all(test, shuttle)))]
-use parking_lot::{Mutex, MutexGuard};
+pub(super) use parking_lot::{Mutex, MutexGuard};
 #[cfg(all(test, shuttle))]
-use shuttle_parking_lot::{Mutex, MutexGuard};
+pub(super) use shuttle_parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::proto::{Connection, Effects, Notice, Outgoing};
@@ -25,12 +24,12 @@ use crate::error::{Error, TrySendError};
 use crate::message::Message;
 use crate::observer::ConnectionInfo;
 use crate::protocol::Role;
-use crate::tracker::{Registration, Signal};
+use crate::tracker::Registration;
 
 /// How much room a message is taken to need whose size is not known yet, in bytes.
 const UNKNOWN_SIZE: usize = 1024;
 
-/// A connection, as seen from all sides.
+/// A connection, as seen from all sides. It is the waker of its handler, too: see [`ArcWake`].
 pub(crate) struct Shared {
     /// On the heap, where it fits into the gaps that the aligned allocations of tokio leave.
     pub(crate) info: Box<ConnectionInfo>,
@@ -41,17 +40,19 @@ pub(crate) struct Shared {
     state: Mutex<State>,
 }
 
-struct State {
-    connection: Connection,
-    waiters: Waiters,
+/// What is under the lock.
+pub(super) struct State {
+    pub(super) connection: Connection,
+    pub(super) waiters: Waiters,
     /// That of the driver. It is here because tokio rounds the size of a task up to a multiple of 128 bytes.
-    registration: Option<Registration>,
+    pub(super) registration: Option<Registration>,
 }
 
-/// The connection, locked. It dereferences to [`Connection`].
-pub(super) struct Locked<'a> {
-    shared: &'a Shared,
-    state: MutexGuard<'a, State>,
+/// Wakes the handler: has the driver poll it, in its next round if it is at work, else in a turn of its own.
+impl ArcWake for Shared {
+    fn wake_by_ref(this: &Arc<Self>) {
+        this.change(|state| state.waiters.handler_turn = true);
+    }
 }
 
 impl Shared {
@@ -74,26 +75,78 @@ impl Shared {
         })
     }
 
+    /// Locks. What is locked is to be given to [`unlock`](Self::unlock), for those who wait.
     #[inline]
-    pub(super) fn lock(&self) -> Locked<'_> {
-        Locked { shared: self, state: self.state.lock() }
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Unlocks, then wakes those who have what they wait for, and does what else concerns others.
+    #[expect(clippy::inline_always, reason = "most often there is nothing to do")]
+    #[inline(always)]
+    fn unlock(&self, state: MutexGuard<'_, State>) {
+        if state.concerns_others() {
+            self.unlock_for_others(state);
+        }
+    }
+
+    #[inline(never)]
+    fn unlock_for_others(&self, mut state: MutexGuard<'_, State>) {
+        let others = state.for_others();
+        drop(state);
+        self.notify(others);
+    }
+
+    /// Wakes those who have what they wait for, and does what else concerns others. The lock must be free.
+    pub(super) fn notify(&self, (wakes, effects): (Wakes, Option<Effects>)) {
+        wakes.run();
+        let Some(effects) = effects else { return };
+        for notice in effects.notices {
+            self.observe(notice);
+        }
+        for error in effects.failures {
+            tracing::debug!(%error, "connection failed");
+        }
+        drop_each(effects.dropped);
+    }
+
+    /// Does something with the connection.
+    #[inline]
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Connection) -> T) -> T {
+        self.change(|state| work(&mut state.connection))
+    }
+
+    #[inline]
+    fn change<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = work(&mut state);
+        self.unlock(state);
+        result
     }
 
     #[inline]
     pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
-        let mut state = self.state.lock();
-        let State { connection, waiters, .. } = &mut *state;
+        let mut state = self.lock();
         // those that waited were observed when they came
-        let is_new = !connection.has_message();
-        let received = connection.recv();
+        let is_new = !state.connection.has_message();
+        let received = state.connection.recv();
         if received.is_pending() {
-            waiters.wait_for_message(cx.waker());
+            let is_handler = std::ptr::eq(cx.waker().data(), std::ptr::from_ref(self).cast());
+            state.waiters.wait_for_message((!is_handler).then(|| cx.waker()));
         }
         self.unlock(state);
         if is_new && let Poll::Ready(Some(Ok(message))) = &received {
             self.observe(Notice::Received(message.len()));
         }
         received
+    }
+
+    /// Nobody takes messages any more.
+    pub(super) fn receiver_dropped(&self) {
+        self.change(|state| {
+            state.connection.receiver_dropped();
+            state.waiters.forget_receiver();
+        });
     }
 
     /// Queues the message when it has its turn; `message` is taken in that moment, and not before.
@@ -104,7 +157,7 @@ impl Shared {
         message: &mut Option<Outgoing<'_>>,
     ) -> Poll<Result<(), Error>> {
         let Some(outgoing) = message else { return Poll::Ready(Ok(())) };
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.connection.is_sendable() && !state.poll_room(place, outgoing.len(), cx.waker()) {
             self.unlock(state);
             return Poll::Pending;
@@ -120,25 +173,27 @@ impl Shared {
         cx: &mut Context<'_>,
         place: &mut Option<Place>,
     ) -> Poll<Result<(), Error>> {
-        let mut connection = self.lock();
-        if !connection.is_sendable() {
-            Poll::Ready(Err(Error::Closed))
-        } else if connection.state.poll_room(place, UNKNOWN_SIZE, cx.waker()) {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
+        self.change(|state| {
+            if !state.connection.is_sendable() {
+                state.waiters.leave(place);
+                Poll::Ready(Err(Error::Closed))
+            } else if state.poll_room(place, UNKNOWN_SIZE, cx.waker()) {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
+        })
     }
 
     /// Queues a message whether there is room or not.
     pub(super) fn queue(&self, message: Message) -> Result<(), Error> {
-        let is_sent = self.send(self.state.lock(), &mut Outgoing::Own(message));
+        let is_sent = self.send(self.lock(), &mut Outgoing::Own(message));
         if is_sent { Ok(()) } else { Err(Error::Closed) }
     }
 
     pub(super) fn try_send(&self, mut message: Outgoing<'_>) -> Result<(), TrySendError> {
-        let state = self.state.lock();
-        if state.connection.is_sendable() && !state.has_room() {
+        let state = self.lock();
+        if state.connection.is_sendable() && !state.waiters.has_room(&state.connection) {
             Err(TrySendError::Full(message.into_message()))
         } else if self.send(state, &mut message) {
             Ok(())
@@ -174,31 +229,6 @@ impl Shared {
         is_sent
     }
 
-    /// As when a [`Locked`] is dropped, and the lock is not taken again.
-    #[expect(clippy::inline_always, reason = "most often there is nothing to do")]
-    #[inline(always)]
-    fn unlock(&self, state: MutexGuard<'_, State>) {
-        if state.concerns_others() {
-            self.unlock_for_others(state);
-        }
-    }
-
-    #[inline(never)]
-    fn unlock_for_others(&self, mut state: MutexGuard<'_, State>) {
-        let (wakes, effects) = state.for_others();
-        drop(state);
-        self.notify(wakes, effects);
-    }
-
-    /// Wakes those who have what they wait for, and does what else concerns others. The connection must not be locked.
-    fn notify(&self, wakes: Wakes, effects: Effects) {
-        wakes.run();
-        for notice in effects.notices {
-            self.observe(notice);
-        }
-        drop_each(effects.dropped);
-    }
-
     /// Asks whether something has happened, and if not, waits for the event that tells.
     pub(super) fn poll_event<T>(
         &self,
@@ -207,19 +237,22 @@ impl Shared {
         event: Event,
         poll: impl FnOnce(&mut Connection) -> Poll<T>,
     ) -> Poll<T> {
-        let mut connection = self.lock();
-        let answer = poll(&mut connection);
-        if answer.is_pending() {
-            connection.state.waiters.wait_for(event, place, cx.waker());
-        }
-        answer
+        self.change(|State { connection, waiters, .. }| {
+            let answer = poll(connection);
+            if answer.is_pending() {
+                waiters.wait_for(event, place, cx.waker());
+            } else {
+                waiters.leave(place);
+            }
+            answer
+        })
     }
 
     /// One who waited does not any more.
     #[inline]
     pub(super) fn forget(&self, place: &mut Option<Place>) {
         if place.is_some() {
-            self.lock().state.waiters.leave(place);
+            self.change(|state| state.waiters.leave(place));
         }
     }
 
@@ -238,7 +271,7 @@ impl std::fmt::Debug for Shared {
         f.debug_struct("Connection")
             .field("id", &self.info.id)
             .field("protocol", &self.info.protocol)
-            .field("is_closed", &!self.lock().is_sendable())
+            .field("is_closed", &!self.with(|connection| connection.is_sendable()))
             .finish_non_exhaustive()
     }
 }
@@ -253,158 +286,23 @@ pub(super) fn drop_each<T>(values: Vec<T>) {
 }
 
 impl State {
-    #[inline]
-    fn has_room(&self) -> bool {
-        self.waiters.has_room(&self.connection)
-    }
-
     /// Whether one who wants to send that many bytes has its turn. If not, it waits for that.
     #[expect(clippy::inline_always, reason = "most often there is room, and nothing else to do")]
     #[inline(always)]
     fn poll_room(&mut self, place: &mut Option<Place>, size: usize, waker: &Waker) -> bool {
-        place.is_none() && self.has_room() || self.waiters.poll_room(place, size as u64, waker)
+        place.is_none() && self.waiters.has_room(&self.connection)
+            || self.waiters.poll_room(place, size as u64, waker)
     }
 
     /// Whether there is something to do outside of the lock.
     #[inline]
-    fn concerns_others(&self) -> bool {
+    pub(super) fn concerns_others(&self) -> bool {
         self.waiters.is_anyone_ready(&self.connection) || self.connection.has_effects()
     }
 
     /// Takes what there is to do outside of the lock.
-    fn for_others(&mut self) -> (Wakes, Effects) {
+    pub(super) fn for_others(&mut self) -> (Wakes, Option<Effects>) {
         let Self { connection, waiters, .. } = self;
-        (waiters.collect(connection), connection.take_effects())
-    }
-}
-
-impl<'a> Locked<'a> {
-    #[inline]
-    pub(super) fn shared(&self) -> &'a Shared {
-        self.shared
-    }
-
-    /// Does something while the connection is not locked. Those who wait are woken later, when it is let go of for good.
-    #[inline]
-    pub(super) fn unlocked<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        MutexGuard::unlocked(&mut self.state, work)
-    }
-
-    /// Wakes those who have what they wait for, and does what else concerns others.
-    #[inline]
-    fn notify(&mut self) {
-        if self.state.concerns_others() {
-            self.notify_others();
-        }
-    }
-
-    #[inline(never)]
-    fn notify_others(&mut self) {
-        let (wakes, effects) = self.state.for_others();
-        let shared = self.shared;
-        self.unlocked(|| shared.notify(wakes, effects));
-    }
-
-    /// Decodes what was read, unless the handler waits for a message and decodes it itself. Says whether it does.
-    #[inline]
-    pub(super) fn decode_ahead(&mut self) -> bool {
-        let State { connection, waiters, .. } = &mut *self.state;
-        let is_handlers_part = connection.is_between_messages() && waiters.is_handler_receiving();
-        if !is_handlers_part {
-            connection.decode_ahead();
-        }
-        is_handlers_part
-    }
-
-    /// The driver has its turn. Says whether its waker is a new one.
-    pub(super) fn driver_polled(&mut self, waker: &Waker) -> bool {
-        let State { connection, waiters, .. } = &mut *self.state;
-        connection.begin_turn();
-        let is_new = waiters.driver_polled(waker);
-        if is_new {
-            self.with_registration(|registration| registration.set_waker(waker));
-        }
-        is_new
-    }
-
-    pub(super) fn set_registration(&mut self, registration: Option<Registration>) {
-        self.state.registration = registration;
-    }
-
-    /// Does something with the registration, if there is one, while the connection is not locked.
-    pub(super) fn with_registration(&mut self, work: impl FnOnce(&mut Registration)) {
-        if let Some(mut registration) = self.state.registration.take() {
-            self.unlocked(|| work(&mut registration));
-            self.state.registration = Some(registration);
-        }
-    }
-
-    /// The signal of a drain that has come since the last call.
-    pub(super) fn take_signal(&mut self) -> Option<Signal> {
-        self.state.registration.as_mut()?.take_signal()
-    }
-
-    /// The driver has looked at everything, and sleeps.
-    pub(super) fn driver_sleeps(&mut self) {
-        let State { connection, waiters, .. } = &mut *self.state;
-        connection.begin_turn();
-        connection.shrink();
-        waiters.driver_sleeps();
-    }
-
-    /// There is no driver any more. Returns its registration, to be dropped when the connection is not locked.
-    pub(super) fn driver_gone(&mut self) -> Option<Registration> {
-        self.state.waiters.driver_gone();
-        self.state.registration.take()
-    }
-
-    /// Whether the handler is to be polled, since the last call.
-    #[inline]
-    pub(super) fn take_handler_turn(&mut self) -> bool {
-        let State { connection, waiters, .. } = &mut *self.state;
-        waiters.notice_handler(connection);
-        self.notify();
-        mem::take(&mut self.state.waiters.handler_turn)
-    }
-
-    /// Whether something has happened that the driver or its handler has not seen.
-    #[inline]
-    pub(super) fn driver_has_work(&mut self) -> bool {
-        self.notify();
-        self.needs_driver() || self.state.waiters.handler_turn
-    }
-
-    /// The driver was about to sleep, and does not.
-    pub(super) fn driver_stays_awake(&mut self) {
-        self.state.waiters.is_driver_awake = true;
-    }
-
-    pub(super) fn receiver_dropped(&mut self) {
-        let State { connection, waiters, .. } = &mut *self.state;
-        connection.receiver_dropped();
-        waiters.forget_receiver();
-    }
-}
-
-impl Deref for Locked<'_> {
-    type Target = Connection;
-
-    #[inline]
-    fn deref(&self) -> &Connection {
-        &self.state.connection
-    }
-}
-
-impl DerefMut for Locked<'_> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.state.connection
-    }
-}
-
-impl Drop for Locked<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.notify();
+        (waiters.collect(connection), connection.has_effects().then(|| connection.take_effects()))
     }
 }

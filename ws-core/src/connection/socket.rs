@@ -47,11 +47,11 @@ pub struct WebSocket {
 
 #[expect(clippy::missing_errors_doc, reason = "the halves tell the errors")]
 impl WebSocket {
-    connection_methods!(this => this.sender.shared());
+    connection_methods!(this => this.sender.shared);
 
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let sender = Sender::new(Arc::clone(&shared));
-        Self { sender, receiver: Receiver::new(shared) }
+        Self { sender, receiver: Receiver { shared } }
     }
 
     /// Splits the socket into a half that sends and one that receives; both can move to other tasks.
@@ -161,6 +161,6 @@ impl Sink<Message> for WebSocket {
 
 impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("WebSocket").field(self.sender.shared()).finish()
+        f.debug_tuple("WebSocket").field(&self.sender.shared).finish()
     }
 }

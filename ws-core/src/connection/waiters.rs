@@ -6,7 +6,9 @@
 
 use std::task::Waker;
 
-use super::line::Line;
+use slab::Slab;
+
+use super::line::{Line, key};
 use super::proto::{Connection, Milestones};
 
 /// The wakers of those who wait.
@@ -15,10 +17,10 @@ pub(super) struct Waiters {
     driver: Option<Waker>,
     /// The driver looks at everything before it sleeps: it need not be woken.
     pub(super) is_driver_awake: bool,
-    /// What the handler waits for has happened since it was polled. It runs in the driver's task.
+    /// The handler, which runs in the driver's task, was woken since it was last polled.
     pub(super) handler_turn: bool,
     is_receiver_waiting: bool,
-    /// The receiver's waker, if that is not the driver's: most often the receiver is in the driver's own handler.
+    /// The receiver's waker; `None` if that is the handler's, as most often.
     receiver: Option<Box<Waker>>,
     /// `None` while there are none, as most of the time.
     others: Option<Box<Others>>,
@@ -27,12 +29,15 @@ pub(super) struct Waiters {
 #[derive(Debug, Default)]
 struct Others {
     /// Those who wait for room in the outbound buffer, and how much each needs. They are called when it is reserved for them.
-    senders: Line<u64>,
-    events: Line<Event>,
+    senders: Line,
+    /// What others wait for, and by which waker; without one that was called.
+    events: Slab<(Event, Option<Waker>)>,
     /// Room that is reserved for senders that were called.
     reserved: u64,
     /// How far the connection was when those who wait for events were last looked at.
     seen: Milestones,
+    /// The first byte for which somebody waits. Nearly every turn writes, and few wait for that.
+    flush: Option<u64>,
     /// Wakers of those who do not wait any more, to be dropped when the lock is free: that may run code of their owners.
     retired: Vec<Waker>,
 }
@@ -87,20 +92,12 @@ impl Waiters {
     /// The driver has its turn. Returns whether its waker is a new one.
     pub(super) fn driver_polled(&mut self, waker: &Waker) -> bool {
         self.is_driver_awake = true;
-        // it may have been woken for the handler
-        self.handler_turn = true;
         let is_new = !self.driver.as_ref().is_some_and(|known| known.will_wake(waker));
         if is_new {
             let before = self.driver.replace(waker.clone());
-            self.leave_driver(before);
+            self.retire(before);
         }
         is_new
-    }
-
-    fn retire(&mut self, waker: Option<Waker>) {
-        if let Some(waker) = waker {
-            self.others.get_or_insert_default().retired.push(waker);
-        }
     }
 
     /// The driver has looked at everything, and sleeps.
@@ -108,7 +105,9 @@ impl Waiters {
         self.is_driver_awake = false;
         if let Some(others) = &mut self.others {
             others.senders.shrink();
-            others.events.shrink();
+            if others.events.is_empty() {
+                others.events = Slab::new();
+            }
         }
         self.others.take_if(|others| others.is_empty());
     }
@@ -116,15 +115,13 @@ impl Waiters {
     /// The driver is gone. Its waker is dropped, because it would keep the memory of the task while a `Sender` exists.
     pub(super) fn driver_gone(&mut self) {
         let driver = self.driver.take();
-        self.leave_driver(driver);
+        self.retire(driver);
     }
 
-    /// The driver leaves the task of this waker. A receiver that waits in the same task may stay there.
-    fn leave_driver(&mut self, waker: Option<Waker>) {
-        if self.is_handler_receiving() {
-            self.receiver = waker.map(Box::new);
-        } else {
-            self.retire(waker);
+    /// A waker is not needed any more.
+    fn retire(&mut self, waker: Option<Waker>) {
+        if let Some(waker) = waker {
+            self.others.get_or_insert_default().retired.push(waker);
         }
     }
 
@@ -143,30 +140,28 @@ impl Waiters {
         self.is_receiver_waiting && self.receiver.is_none()
     }
 
-    /// The receiver waits for a message, or the end.
+    /// The receiver waits for a message, or the end. Its waker is `None` if it is the handler's.
     #[inline]
-    pub(super) fn wait_for_message(&mut self, waker: &Waker) {
+    pub(super) fn wait_for_message(&mut self, waker: Option<&Waker>) {
         self.is_receiver_waiting = true;
-        let is_known = |known: &Waker| known.will_wake(waker);
-        if self.driver.as_ref().is_some_and(is_known) {
-            self.retire_receiver();
-        } else if !self.receiver.as_deref().is_some_and(is_known) {
-            self.retire_receiver();
-            self.receiver = Some(Box::new(waker.clone()));
+        let is_known = match (self.receiver.as_deref(), waker) {
+            (Some(known), Some(waker)) => known.will_wake(waker),
+            (known, waker) => known.is_none() && waker.is_none(),
+        };
+        if !is_known {
+            self.set_receiver(waker);
         }
     }
 
     /// The receiver does not wait any more.
     pub(super) fn forget_receiver(&mut self) {
         self.is_receiver_waiting = false;
-        self.retire_receiver();
+        self.set_receiver(None);
     }
 
-    #[inline]
-    fn retire_receiver(&mut self) {
-        if let Some(receiver) = self.receiver.take() {
-            self.retire(Some(*receiver));
-        }
+    fn set_receiver(&mut self, waker: Option<&Waker>) {
+        let before = std::mem::replace(&mut self.receiver, waker.cloned().map(Box::new));
+        self.retire(before.map(|waker| *waker));
     }
 
     /// Whether one who wants to send a message of this size, and has a place or found no [room](Self::has_room), has its
@@ -195,7 +190,8 @@ impl Waiters {
     pub(super) fn wait_for(&mut self, event: Event, place: &mut Option<Place>, waker: &Waker) {
         let others = self.others.get_or_insert_default();
         others.leave(place);
-        *place = Some(Place::Event(others.events.join(waker.clone(), event)));
+        *place = Some(Place::Event(key(others.events.insert((event, Some(waker.clone()))))));
+        event.note_end(&mut others.flush);
     }
 
     /// One who waited does not any more.
@@ -226,27 +222,16 @@ impl Waiters {
     /// Collects the wakers of those who have what they wait for.
     pub(super) fn collect(&mut self, connection: &Connection) -> Wakes {
         let mut wakes = Wakes::default();
-        let is_receiver_ready = self.is_receiver_ready(connection);
-        let Self { driver, handler_turn, receiver, is_receiver_waiting, others, .. } = self;
-        if is_receiver_ready {
-            *is_receiver_waiting = false;
-            match receiver {
-                Some(receiver) if !driver.as_ref().is_some_and(|driver| driver.will_wake(receiver)) => {
-                    wakes.push(Waker::clone(receiver));
-                }
-                _ => *handler_turn = true,
+        if self.is_receiver_ready(connection) {
+            self.is_receiver_waiting = false;
+            match &self.receiver {
+                Some(receiver) => wakes.push(Waker::clone(receiver)),
+                None => self.handler_turn = true,
             }
         }
-        if let Some(others) = others {
+        if let Some(others) = &mut self.others {
             wakes.retired = std::mem::take(&mut others.retired);
-            others.collect(connection, |waker| {
-                if driver.as_ref().is_some_and(|driver| driver.will_wake(&waker)) {
-                    *handler_turn = true;
-                    wakes.retired.push(waker);
-                } else {
-                    wakes.push(waker);
-                }
-            });
+            others.collect(connection, |waker| wakes.push(waker));
         }
         if self.is_driver_ready(connection) {
             // once is enough until it is polled
@@ -266,7 +251,13 @@ impl Others {
     fn is_anyone_ready(&self, connection: &Connection) -> bool {
         !self.retired.is_empty()
             || self.senders.is_anyone_waiting() && self.lets_more_in(connection)
-            || !self.events.is_empty() && self.seen != connection.milestones()
+            || !self.events.is_empty() && self.has_news(connection)
+    }
+
+    /// Whether those who wait for events are to be looked at.
+    fn has_news(&self, connection: &Connection) -> bool {
+        self.seen != connection.milestones()
+            || self.flush.is_some_and(|end| connection.poll_flushed(end).is_ready())
     }
 
     /// Whether one more sender has its turn: there is room, or nothing can be sent any more.
@@ -281,7 +272,7 @@ impl Others {
                 self.reserved -= if waker.is_none() { size } else { 0 };
                 waker
             }
-            Some(Place::Event(key)) => self.events.leave(key).1,
+            Some(Place::Event(key)) => self.events.remove(key as usize).1,
             None => None,
         };
         self.retired.extend(waker);
@@ -294,15 +285,28 @@ impl Others {
             self.reserved += size;
             wake(waker);
         }
-        let milestones = connection.milestones();
-        if self.seen != milestones {
-            self.seen = milestones;
-            self.events.call_each(|event| event.has_happened(connection), wake);
+        if self.has_news(connection) {
+            self.seen = connection.milestones();
+            self.flush = None;
+            for (_, (event, waker)) in &mut self.events {
+                if event.has_happened(connection) {
+                    waker.take().into_iter().for_each(&mut wake);
+                } else {
+                    event.note_end(&mut self.flush);
+                }
+            }
         }
     }
 }
 
 impl Event {
+    /// Notes the byte that is waited for, if it is the first one.
+    fn note_end(self, first: &mut Option<u64>) {
+        if let Self::Written(end) = self {
+            *first = Some(first.map_or(end, |first| first.min(end)));
+        }
+    }
+
     fn has_happened(self, connection: &Connection) -> bool {
         match self {
             Self::Written(end) => connection.poll_flushed(end).is_ready(),
@@ -310,49 +314,5 @@ impl Event {
             Self::Close => connection.is_answered() || connection.is_over(),
             Self::End => connection.is_over(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::task::Wake;
-    use std::time::Instant;
-
-    use super::*;
-    use crate::config::{ConnectionConfig, Negotiated};
-    use crate::protocol::Role;
-
-    #[derive(Default)]
-    struct Task(AtomicBool);
-
-    impl Wake for Task {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, Ordering::SeqCst);
-        }
-    }
-
-    /// Whether a receiver is woken that waits in the task that the driver has left in this way.
-    fn is_woken(leave: impl FnOnce(&mut Waiters)) -> bool {
-        let task = Arc::new(Task::default());
-        let waker = Waker::from(Arc::clone(&task));
-        let mut waiters = Waiters::default();
-        waiters.driver_polled(&waker);
-        waiters.wait_for_message(&waker);
-        leave(&mut waiters);
-        let (config, empty_text) = (Arc::new(ConnectionConfig::default()), [0x81, 0]);
-        let connection =
-            Connection::new(Role::Client, config, Negotiated::default(), &empty_text, Instant::now());
-        waiters.collect(&connection).run();
-        task.0.load(Ordering::SeqCst)
-    }
-
-    #[test]
-    fn a_receiver_in_a_task_that_the_driver_leaves_is_woken() {
-        assert!(is_woken(Waiters::driver_gone));
-        assert!(is_woken(|waiters| {
-            waiters.driver_polled(&Waker::from(Arc::new(Task::default())));
-        }));
     }
 }

@@ -15,3 +15,4 @@ mod sending;
 mod support;
 mod timers;
 mod transport;
+mod waking;

@@ -54,7 +54,7 @@ impl Connection {
 
     /// The peer broke a rule. It is told so when the user has taken what came before.
     pub(super) fn peer_failed(&mut self, error: ProtocolError) {
-        tracing::debug!(%error, "connection failed");
+        self.effects.get_or_insert_default().failures.push(error.into());
         self.attention = true;
         match self.closing.step {
             Step::Open => self.fail(error.close_code(), error.into()),
@@ -75,7 +75,7 @@ impl Connection {
 
     /// The peer is not there, or does not read: it is told what it can be told at once, and nothing is waited for.
     pub(super) fn give_up(&mut self, timeout: Timeout, now: Instant) {
-        tracing::debug!(error = %timeout, "connection given up");
+        self.effects.get_or_insert_default().failures.push(timeout.into());
         self.decode_rest();
         if self.closing.is_open() {
             self.fail(CloseCode::INTERNAL_ERROR, timeout.into());

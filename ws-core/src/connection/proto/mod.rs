@@ -12,7 +12,7 @@
 //!   when the driver next looks, which is at once, as [`needs_driver`](Connection::needs_driver) tells.
 //!
 //! What concerns others is not called from in here. It is left in [`Effects`], for the caller to do when it has let go of
-//! the connection: payloads to drop, whose owners may run code of their own, and what an observer is told.
+//! the connection: payloads to drop, whose owners may run code of their own, and what an observer and the log are told.
 
 mod closing;
 mod ending;

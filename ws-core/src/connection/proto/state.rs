@@ -11,6 +11,7 @@ use super::keepalive::Keepalive;
 use super::outbound::Outbound;
 use super::timers::Timers;
 use crate::config::{ConnectionConfig, Negotiated};
+use crate::error::Error;
 use crate::message::Message;
 use crate::prepared::PreparedMessage;
 use crate::protocol::{Decoder, Encoder, Role};
@@ -70,6 +71,8 @@ pub(super) struct Kernel {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) notices: Vec<Notice>,
+    /// Why the connection fails, for the log.
+    pub(crate) failures: Vec<Error>,
     /// What nobody needs any more.
     pub(crate) dropped: Vec<Box<dyn Debug + Send>>,
 }

@@ -394,7 +394,7 @@ impl Connection {
             }
             Due::GiveUp(Timeout::Message) if self.inbound.is_paused => self.timers.message_excused(now),
             Due::GiveUp(timeout @ Timeout::Message) => {
-                tracing::debug!(error = %timeout, "connection failed");
+                self.effects.get_or_insert_default().failures.push(timeout.into());
                 self.decoder.abandon();
                 self.fail(CloseCode::POLICY_VIOLATION, timeout.into());
             }

@@ -17,10 +17,10 @@ use crate::protocol::compress;
 use crate::protocol::{Encoder, Frame};
 use crate::utf8::Utf8Bytes;
 
-/// What others wait for on a connection. While it is the same, nobody has what they wait for who had not before.
+/// What others wait for on a connection, besides bytes that are written. While it is the same, nobody has
+/// what they wait for who had not before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Milestones {
-    written: u64,
     pongs: u64,
     step: Step,
 }
@@ -252,8 +252,7 @@ impl Connection {
     /// How far the connection is with what others wait for.
     #[inline]
     pub(crate) fn milestones(&self) -> Milestones {
-        let Self { outbound, keepalive, closing, .. } = self;
-        Milestones { written: outbound.written, pongs: keepalive.pongs, step: closing.step }
+        Milestones { pongs: self.keepalive.pongs, step: self.closing.step }
     }
 
     /// Whether the peer's Close frame has come.
