@@ -18,14 +18,14 @@ pub(super) struct Line {
 struct Task {
     /// `None` when it was called: it does not wait any more.
     waker: Option<Waker>,
-    /// For how much it waits.
+    /// How much room it waits for.
     size: u64,
     /// Its neighbours among those that wait.
     previous: Option<u32>,
     next: Option<u32>,
 }
 
-/// The key of a task in half of its size: futures hold it.
+/// The key of an entry of a slab, in half of its size, because futures hold it.
 pub(super) fn key(key: usize) -> u32 {
     u32::try_from(key).expect("memory for fewer tasks than that")
 }
@@ -65,7 +65,7 @@ impl Line {
         }
     }
 
-    /// The task goes. Returns for how much it waited, and its waker if it was not called.
+    /// The task goes. Returns how much room it waited for, and its waker if it was not called.
     pub(super) fn leave(&mut self, key: u32) -> (u64, Option<Waker>) {
         let Task { waker, size, previous, next } = self.tasks.remove(key as usize);
         if waker.is_some() {
@@ -74,7 +74,7 @@ impl Line {
         (size, waker)
     }
 
-    /// Calls the first of those that wait. Returns for how much it waits, and its waker.
+    /// Calls the first of those that wait. Returns how much room it waits for, and its waker.
     pub(super) fn call_first(&mut self) -> Option<(u64, Waker)> {
         let task = &mut self.tasks[self.first? as usize];
         let (size, waker) = (task.size, task.waker.take()?);

@@ -55,8 +55,7 @@ pub(super) enum Event {
     End,
 }
 
-/// A place among those who wait: a key in one of the lines. Futures hold one, so it takes no more than it needs, even where
-/// there is none.
+/// A place among those who wait, by its key. Futures hold one, so it takes no more than it needs, even where there is none.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
     Sender(u32),
