@@ -1,8 +1,9 @@
-//! [`Cursor`]: bytes that are being decoded, and how many more may be in this turn.
+//! [`Cursor`]: bytes that are being decoded, and what is left of the budget.
 
 /// What a frame costs besides its bytes, in bytes: small frames take time by their number.
 const FRAME_COST: u32 = 64;
 
+/// A place in the input, which is unmasked where it is.
 pub(super) struct Cursor<'a> {
     /// What was not taken yet.
     pub(super) rest: &'a mut [u8],

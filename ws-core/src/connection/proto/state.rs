@@ -52,6 +52,7 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
+    /// Whether a message is this text.
     pub(super) fn is(&self, message: &Message) -> bool {
         message.as_text() == Some(&*self.text)
     }
@@ -138,6 +139,7 @@ impl Connection {
         }
     }
 
+    /// Has a value dropped outside of the lock, as its owner may run code of their own then.
     pub(super) fn drop_later(&mut self, value: impl Debug + Send + 'static) {
         self.effects.get_or_insert_default().dropped.push(Box::new(value));
     }
