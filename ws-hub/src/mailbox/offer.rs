@@ -47,7 +47,7 @@ impl Mailbox {
             }
             return Offered::Sent;
         }
-        if !self.load.logged.takes(message.len(), &hands.rules.limits) {
+        if !self.load().0.takes(message.len(), &hands.rules.limits) {
             self.log.source = Source::Log;
             return self.crowded_or(Offered::Logged, wakes);
         }
@@ -67,7 +67,7 @@ impl Mailbox {
     /// Whether a message of the log need not be queued first.
     pub(super) fn can_send_now(&self, hands: &Hands<'_>) -> bool {
         self.phase == Phase::Open
-            && self.queue.is_empty()
+            && self.queue.is_none()
             && (hands.rules.guarantee == Guarantee::AtLeastOnce || hands.is_immediate)
     }
 
@@ -75,7 +75,7 @@ impl Mailbox {
     pub(super) fn crowded_or(&mut self, other: Offered, wakes: &mut Vec<Waker>) -> Offered {
         match self.stuck {
             Stuck::Yes => return other,
-            Stuck::No if self.queue.is_empty() => return other,
+            Stuck::No if self.queue.is_none() => return other,
             Stuck::No => self.stuck = Stuck::Asked,
             Stuck::Asked | Stuck::Tried => {}
         }
@@ -102,7 +102,7 @@ impl Mailbox {
         if message.len() > limits.bytes {
             return Offered::TooLarge;
         }
-        if self.queue.is_empty() {
+        if self.queue.is_none() {
             match self.try_send(message, hands) {
                 Ok(()) => return Offered::Sent,
                 Err(true) => {}
@@ -110,7 +110,7 @@ impl Mailbox {
             }
         }
         let mut dropped = 0;
-        if !self.load.other.takes(message.len(), limits) {
+        if !self.load().1.takes(message.len(), limits) {
             if self.crowded_or(Offered::Dropped, wakes) == Offered::Crowded {
                 return Offered::Crowded;
             }
@@ -118,12 +118,12 @@ impl Mailbox {
                 Overflow::Disconnect => {
                     let frame =
                         CloseFrame::new(close_code::OVERFLOW, "messages come faster than they are read");
-                    self.end(Phase::Closing(frame), wakes);
+                    self.end(Phase::Closing(Box::new(frame)), wakes);
                     return Offered::Overflowed;
                 }
                 Overflow::DropNewest => return Offered::Dropped,
                 Overflow::DropOldest => {
-                    while !self.load.other.takes(message.len(), limits) {
+                    while !self.load().1.takes(message.len(), limits) {
                         self.drop_oldest();
                         dropped += 1;
                     }
@@ -137,10 +137,11 @@ impl Mailbox {
 
     /// The oldest message goes that is not of the log.
     pub(super) fn drop_oldest(&mut self) {
-        if let Some(at) = self.queue.iter().position(|item| item.number.is_none())
-            && let Some(item) = self.queue.remove(at)
+        if let Some(queue) = &mut self.queue
+            && let Some(at) = queue.items.iter().position(|item| item.number.is_none())
         {
-            self.load.other.remove(item.message.len());
+            queue.remove(at);
+            self.drop_empty_queue();
         }
     }
 }
