@@ -426,7 +426,9 @@ where
         let frame = CloseFrame::new(close_code::REPLACED, "replaced by a newer connection");
         let replaced = self.change(user, |mailboxes, wakes| {
             let earlier = mailboxes.iter_mut();
-            earlier.filter_map(|it| it.close_upto(login - 1, &frame, wakes).then_some(())).count()
+            earlier
+                .filter_map(|it| it.close_upto(login.saturating_sub(1), &frame, wakes).then_some(()))
+                .count()
         });
         user.moved.notify_waiters();
         self.counters.replaced.add(replaced);

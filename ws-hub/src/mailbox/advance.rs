@@ -60,7 +60,7 @@ impl Mailbox {
                         break Ok(false);
                     }
                     self.log.is_calling = true;
-                    self.log.claimed = self.log.last.min(number + CLAIMED - 1);
+                    self.log.claimed = self.log.last.min(number.saturating_add(CLAIMED - 1));
                     return Err(Next::Acknowledge { start: self.log.start, upto: self.log.claimed });
                 }
             }

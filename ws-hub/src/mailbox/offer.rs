@@ -34,7 +34,7 @@ impl Mailbox {
         if position.number <= self.log.last {
             return Offered::Logged;
         }
-        let follows = position.number == self.log.last + 1
+        let follows = self.log.last.checked_add(1) == Some(position.number)
             && (self.log.last_id == Known::Unknown || self.log.last_id == Known::Id(previous));
         if !follows {
             return self.fall_behind(wakes);

@@ -216,13 +216,13 @@ impl Queue {
 impl Window {
     /// Remembers what was sent since the start: it is not sent once more.
     pub(super) fn keep_sent(&mut self) {
-        let (mut first, mut last) = (self.start + 1, self.sent);
+        let (mut first, mut last) = (self.start.saturating_add(1), self.sent);
         if first > last {
             return;
         }
         let earlier = &mut self.earlier;
         earlier.retain(|range| {
-            let touches = *range.start() <= last + 1 && first <= *range.end() + 1;
+            let touches = *range.start() <= last.saturating_add(1) && first <= range.end().saturating_add(1);
             if touches {
                 first = first.min(*range.start());
                 last = last.max(*range.end());

@@ -2,7 +2,8 @@
 //! so that its tests run one at a time.
 
 use std::alloc::System;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use peakmem_alloc::{PeakMemAlloc, PeakMemAllocTrait as _};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -27,7 +28,7 @@ fn live() -> usize {
     stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
 }
 
-fn append(log: &MemoryLog<u64>, user: u64, bytes: usize) -> u64 {
+fn append<U: Clone + Eq + Hash + Send + Sync + 'static>(log: &MemoryLog<U>, user: U, bytes: usize) -> u64 {
     let message = Message::binary(vec![0; bytes]);
     match log.append_now(&Append::new(&user, MessageId::random(), &message)) {
         Some(Appended::Logged { position, .. }) => position.number,
@@ -36,7 +37,23 @@ fn append(log: &MemoryLog<u64>, user: u64, bytes: usize) -> u64 {
 }
 
 /// What fills a log.
-type Fill = fn(&MemoryLog<u64>, &mut dyn FnMut());
+type Fill<U> = fn(&MemoryLog<U>, &mut dyn FnMut());
+
+/// More users than fit, with long names and one message of one byte.
+fn many_names(log: &MemoryLog<String>, look: &mut dyn FnMut()) {
+    for user in 0..200_000 {
+        append(log, format!("{user:0200}"), 1);
+        look();
+    }
+}
+
+/// The same, with names of which each is its own allocation, and little else.
+fn many_short_names(log: &MemoryLog<Arc<str>>, look: &mut dyn FnMut()) {
+    for user in 0..200_000 {
+        append(log, user.to_string().into(), 1);
+        look();
+    }
+}
 
 /// More users than fit, with one message of one byte.
 fn many_users(log: &MemoryLog<u64>, look: &mut dyn FnMut()) {
@@ -75,36 +92,42 @@ fn few_after_many(log: &MemoryLog<u64>, look: &mut dyn FnMut()) {
 #[test]
 fn a_log_in_memory_takes_at_most_one_and_a_half_times_its_bound() {
     let _alone = alone();
-    let cases: [(&str, Fill); 4] = [
+    let cases: [(&str, Fill<u64>); 4] = [
         ("many users with little", many_users),
         ("few users with much", few_users),
         ("users who read all", readers),
         ("few users after many", few_after_many),
     ];
     for (name, fill) in cases {
-        let before = live();
-        HEAP.reset_peak_memory();
-        let log = MemoryLog::<u64>::new().in_all(BOUND);
-        let mut looks = 0_usize;
-        let mut most = 0;
-        fill(&log, &mut || {
-            looks += 1;
-            if looks.is_multiple_of(64) {
-                most = most.max(live().saturating_sub(before));
-            }
-        });
-        let (end, peak, messages) = (live() - before, HEAP.get_peak_memory(), log.len());
-        let share = |bytes: usize| bytes * 100 / BOUND;
-        let figures = format!(
-            "{name}: {messages} messages; {} % of the bound at the end, {} % at most, {} % within a call",
-            share(end),
-            share(most),
-            share(peak)
-        );
-        println!("{figures}");
-        assert!(share(end) >= 20, "the bound is reached with much less: {figures}");
-        assert!(share(peak) <= 150, "{figures}");
+        assert_within_bound(name, fill);
     }
+    assert_within_bound("many users with long names", many_names);
+    assert_within_bound("many users with short names", many_short_names);
+}
+
+fn assert_within_bound<U: Clone + Eq + Hash>(name: &str, fill: Fill<U>) {
+    let before = live();
+    HEAP.reset_peak_memory();
+    let log = MemoryLog::<U>::new().in_all(BOUND);
+    let mut looks = 0_usize;
+    let mut most = 0;
+    fill(&log, &mut || {
+        looks += 1;
+        if looks.is_multiple_of(64) {
+            most = most.max(live().saturating_sub(before));
+        }
+    });
+    let (end, peak, messages) = (live() - before, HEAP.get_peak_memory(), log.len());
+    let share = |bytes: usize| bytes * 100 / BOUND;
+    let figures = format!(
+        "{name}: {messages} messages; {} % of the bound at the end, {} % at most, {} % within a call",
+        share(end),
+        share(most),
+        share(peak)
+    );
+    println!("{figures}");
+    assert!(share(end) >= 20, "the bound is reached with much less: {figures}");
+    assert!(share(peak) <= 150, "{figures}");
 }
 
 /// What each of many connections takes, when all of them are open.
