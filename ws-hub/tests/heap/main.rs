@@ -2,15 +2,22 @@
 //! so that its tests run one at a time.
 
 use std::alloc::System;
+use std::future::pending;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures_util::future::{BoxFuture, join_all};
 use peakmem_alloc::{PeakMemAlloc, PeakMemAllocTrait as _};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::yield_now;
+use tokio::time::sleep;
 use ws_core::{Message, WebSocket, testing};
-use ws_hub::{Acknowledge, Append, Appended, Hub, Log, MemoryLog, MessageId};
+use ws_hub::{
+    Acknowledge, After, Append, Appended, Delivery, Durability, Guarantee, Hub, Log, LogError, MemoryLog,
+    MessageId, Page, Read,
+};
 
 /// One counts what there is, the other the most there was at once.
 #[global_allocator]
@@ -128,6 +135,110 @@ fn assert_within_bound<U: Clone + Eq + Hash>(name: &str, fill: Fill<U>) {
     println!("{figures}");
     assert!(share(end) >= 20, "the bound is reached with much less: {figures}");
     assert!(share(peak) <= 150, "{figures}");
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Append,
+    Read,
+    Acknowledge,
+    GiveBack,
+}
+
+/// A log in memory that does what one of its calls says, and never answers it.
+struct Hanging(MemoryLog<u64>, Call);
+
+impl Hanging {
+    fn call<'a, T: Send + 'a>(&self, call: Call, work: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
+        if call != self.1 {
+            return work;
+        }
+        Box::pin(async move {
+            work.await;
+            pending().await
+        })
+    }
+}
+
+impl Log<u64> for Hanging {
+    fn durability(&self) -> Durability {
+        self.0.durability()
+    }
+
+    fn append<'a>(&'a self, batch: &'a [Append<'a, u64>]) -> BoxFuture<'a, Vec<Result<Appended, LogError>>> {
+        self.call(Call::Append, self.0.append(batch))
+    }
+
+    fn read<'a>(&'a self, user: &'a u64, after: After, page: Page) -> BoxFuture<'a, Result<Read, LogError>> {
+        self.call(Call::Read, self.0.read(user, after, page))
+    }
+
+    fn acknowledge<'a>(
+        &'a self,
+        batch: &'a [Acknowledge<'a, u64>],
+    ) -> BoxFuture<'a, Vec<Result<(), LogError>>> {
+        self.call(Call::Acknowledge, self.0.acknowledge(batch))
+    }
+
+    fn give_back<'a>(&'a self, user: &'a u64, number: u64) -> BoxFuture<'a, Result<(), LogError>> {
+        self.call(Call::GiveBack, self.0.give_back(user, number))
+    }
+}
+
+/// What a hub holds during and after 100 logins in a row of one user, who is sent 100 messages of 10 KB each time.
+async fn held_over_logins(hanging: Call, guarantee: Guarantee) -> (usize, usize) {
+    let before = live();
+    let hub = Hub::<u64>::builder().log(Hanging(MemoryLog::new(), hanging)).guarantee(guarantee).build();
+    let mut most = 0;
+    for _ in 0..100 {
+        let attaching = hub.clone();
+        let client = testing::connect(async move |socket| attaching.attach(7, socket).await);
+        sleep(Duration::from_millis(1)).await;
+        join_all((0..100).map(|_| hub.send(&7, vec![0; 10_000]))).await;
+        drop(client);
+        most = most.max(live().saturating_sub(before));
+    }
+    sleep(Duration::from_secs(300)).await;
+    (most, live().saturating_sub(before))
+}
+
+fn paused() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+const MIB: usize = 1024 * 1024;
+
+#[test]
+fn at_most_64_mib_are_on_their_way_to_a_log_that_never_answers() {
+    let _alone = alone();
+    paused().block_on(async {
+        let before = live();
+        let hub = Hub::<u64>::builder().log(Hanging(MemoryLog::new(), Call::Append)).build();
+        let deliveries = join_all((0..100).map(|user| {
+            let hub = &hub;
+            async move { join_all((0..100).map(|_| hub.send(&user, vec![0; 10_000]))).await }
+        }));
+        let deliveries = deliveries.await.concat();
+        assert!(deliveries.iter().all(|delivery| *delivery == Delivery::Unknown));
+        let held = live() - before;
+        println!("{held} bytes");
+        assert!((60 * MIB..66 * MIB).contains(&held), "{held} bytes");
+    });
+}
+
+#[test]
+fn a_log_that_never_answers_does_not_let_a_hub_hold_more_than_its_bounds() {
+    let _alone = alone();
+    for hanging in [Call::Append, Call::Read, Call::Acknowledge, Call::GiveBack] {
+        for guarantee in [Guarantee::AtMostOnce, Guarantee::AtLeastOnce] {
+            let (most, end) = paused().block_on(held_over_logins(hanging, guarantee));
+            println!("{hanging:?}, {guarantee:?}: {most} bytes at most, {end} at the end");
+            // a minute of what is on its way to the log; the log of the user, and the queue of a connection
+            let bound = if hanging == Call::Append { 13 * MIB } else { 0 } + 3 * MIB;
+            assert!(most <= bound, "{hanging:?}, {guarantee:?}: {most} bytes");
+            assert!(end <= 2 * MIB, "{hanging:?}, {guarantee:?}: {end} bytes");
+        }
+    }
 }
 
 /// What each of many connections takes, when all of them are open.
