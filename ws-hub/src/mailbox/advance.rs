@@ -65,8 +65,8 @@ impl Mailbox {
                 }
             }
             let (message, number) = (item.message.clone(), item.number);
-            match self.try_send(&message, hands) {
-                Ok(()) => {}
+            match self.try_send(&message) {
+                Ok(()) => hands.sent.set(hands.sent.get() + 1),
                 Err(true) => break Ok(true),
                 Err(false) => break Err(Next::Broken),
             }
@@ -89,8 +89,8 @@ impl Mailbox {
     /// Whether a message has to be acknowledged before it is sent.
     pub(super) fn must_claim(&self, number: u64, hands: &Hands<'_>) -> bool {
         hands.rules.guarantee == Guarantee::AtMostOnce
-            && !hands.is_immediate
             && number > self.log.acknowledged
+            && !(hands.is_immediate)()
     }
 
     /// Those who wait are told whether the client reads, as soon as that is known: when something was sent, or when the

@@ -18,6 +18,7 @@ pub(crate) use state::{Hands, Mailbox, Next, Offered};
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::task::{Context, Waker};
 
     use ws_core::PreparedMessage;
@@ -34,7 +35,12 @@ mod tests {
         let limits = Limits { messages: 10, bytes: 1_000, overflow: Overflow::Disconnect };
         let guarantee = Guarantee::AtMostOnce;
         let rules = Rules { limits, has_log: true, guarantee, confirm: Confirm::ByPing };
-        let hands = Hands { rules: &rules, is_immediate: false, acknowledge: &|_, _, _| None, sent: &|| {} };
+        let hands = Hands {
+            rules: &rules,
+            is_immediate: &|| false,
+            acknowledge: &|_, _, _| None,
+            sent: &Cell::new(0),
+        };
         let (message, mut wakes) = (PreparedMessage::new("hello"), Vec::new());
         let cx = Context::from_waker(Waker::noop());
         let mut mailbox = Mailbox::new(1, server.sender());

@@ -5,7 +5,7 @@ use std::task::Waker;
 use ws_core::{CloseFrame, PreparedMessage};
 
 use crate::close_code;
-use crate::config::{Guarantee, Overflow};
+use crate::config::{Guarantee, Limits, Overflow};
 use crate::position::{MessageId, Position};
 
 use super::state::{Hands, Item, Known, Mailbox, Offered, Phase, Source, Stuck};
@@ -39,7 +39,8 @@ impl Mailbox {
         if !follows {
             return self.fall_behind(wakes);
         }
-        if self.can_send_now(hands) && self.try_send(message, hands) == Ok(()) {
+        if self.can_send_now(hands) && self.try_send(message) == Ok(()) {
+            hands.sent.set(hands.sent.get() + 1);
             self.queued(position);
             self.sent_logged(position.number, hands);
             if hands.rules.pings() || self.log.arrived > self.log.acknowledged {
@@ -68,7 +69,7 @@ impl Mailbox {
     pub(super) fn can_send_now(&self, hands: &Hands<'_>) -> bool {
         self.phase == Phase::Open
             && self.queue.is_none()
-            && (hands.rules.guarantee == Guarantee::AtLeastOnce || hands.is_immediate)
+            && (hands.rules.guarantee == Guarantee::AtLeastOnce || (hands.is_immediate)())
     }
 
     /// `other`, unless the client may be one that reads, and only its task has not run.
@@ -92,18 +93,17 @@ impl Mailbox {
     pub(crate) fn offer(
         &mut self,
         message: &PreparedMessage,
-        hands: &Hands<'_>,
+        limits: &Limits,
         wakes: &mut Vec<Waker>,
     ) -> Offered {
         if self.phase != Phase::Open {
             return Offered::Refused;
         }
-        let limits = &hands.rules.limits;
         if message.len() > limits.bytes {
             return Offered::TooLarge;
         }
         if self.queue.is_none() {
-            match self.try_send(message, hands) {
+            match self.try_send(message) {
                 Ok(()) => return Offered::Sent,
                 Err(true) => {}
                 Err(false) => return Offered::Refused,

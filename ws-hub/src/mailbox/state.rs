@@ -1,5 +1,6 @@
 //! What a [`Mailbox`] consists of, and how far it is.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::task::Waker;
@@ -193,11 +194,11 @@ pub(crate) enum Next {
 pub(crate) struct Hands<'a> {
     pub(crate) rules: &'a Rules,
     /// Whether the log can acknowledge at once.
-    pub(crate) is_immediate: bool,
+    pub(crate) is_immediate: &'a dyn Fn() -> bool,
     /// Acknowledges at once (login, start, upto), where the log can.
     pub(crate) acknowledge: &'a dyn Fn(u64, u64, u64) -> Option<Acked>,
-    /// Counts a message that was handed to the connection.
-    pub(crate) sent: &'a dyn Fn(),
+    /// Counts messages that were handed to connections.
+    pub(crate) sent: &'a Cell<usize>,
 }
 
 impl Queue {
@@ -317,15 +318,10 @@ impl Mailbox {
         wakes.extend(self.waker.take());
     }
 
-    pub(super) fn try_send(&self, message: &PreparedMessage, hands: &Hands<'_>) -> Result<(), bool> {
-        match self.sender.try_send_prepared(message) {
-            Ok(()) => {
-                (hands.sent)();
-                Ok(())
-            }
-            Err(TrySendError::Full(_)) => Err(true),
-            Err(_) => Err(false),
-        }
+    /// Fails with whether that is because the connection is full.
+    pub(super) fn try_send(&self, message: &PreparedMessage) -> Result<(), bool> {
+        let result = self.sender.try_send_prepared(message);
+        result.map_err(|error| matches!(error, TrySendError::Full(_)))
     }
 
     pub(super) fn queued(&mut self, position: Position) {

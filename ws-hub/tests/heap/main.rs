@@ -35,9 +35,9 @@ fn live() -> usize {
     stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
 }
 
-fn append<U: Clone + Eq + Hash + Send + Sync + 'static>(log: &MemoryLog<U>, user: U, bytes: usize) -> u64 {
+fn append<U: Clone + Eq + Hash + Send + Sync + 'static>(log: &MemoryLog<U>, user: &U, bytes: usize) -> u64 {
     let message = Message::binary(vec![0; bytes]);
-    match log.append_now(&Append::new(&user, MessageId::random(), &message)) {
+    match log.append_now(&Append::new(user, MessageId::random(), &message)) {
         Some(Appended::Logged { position, .. }) => position.number,
         other => panic!("{other:?}"),
     }
@@ -49,7 +49,7 @@ type Fill<U> = fn(&MemoryLog<U>, &mut dyn FnMut());
 /// More users than fit, with long names and one message of one byte.
 fn many_names(log: &MemoryLog<String>, look: &mut dyn FnMut()) {
     for user in 0..200_000 {
-        append(log, format!("{user:0200}"), 1);
+        append(log, &format!("{user:0200}"), 1);
         look();
     }
 }
@@ -57,7 +57,7 @@ fn many_names(log: &MemoryLog<String>, look: &mut dyn FnMut()) {
 /// The same, with names of which each is its own allocation, and little else.
 fn many_short_names(log: &MemoryLog<Arc<str>>, look: &mut dyn FnMut()) {
     for user in 0..200_000 {
-        append(log, user.to_string().into(), 1);
+        append(log, &user.to_string().into(), 1);
         look();
     }
 }
@@ -65,7 +65,7 @@ fn many_short_names(log: &MemoryLog<Arc<str>>, look: &mut dyn FnMut()) {
 /// More users than fit, with one message of one byte.
 fn many_users(log: &MemoryLog<u64>, look: &mut dyn FnMut()) {
     for user in 0..250_000 {
-        append(log, user, 1);
+        append(log, &user, 1);
         look();
     }
 }
@@ -73,7 +73,7 @@ fn many_users(log: &MemoryLog<u64>, look: &mut dyn FnMut()) {
 /// Few users, with as many messages as fit.
 fn few_users(log: &MemoryLog<u64>, look: &mut dyn FnMut()) {
     for number in 0..400_000 {
-        append(log, number % 500, 100);
+        append(log, &(number % 500), 100);
         look();
     }
 }
@@ -81,7 +81,7 @@ fn few_users(log: &MemoryLog<u64>, look: &mut dyn FnMut()) {
 /// Users who had much, and were delivered it.
 fn readers(log: &MemoryLog<u64>, look: &mut dyn FnMut()) {
     for user in 0..9_000 {
-        let top = (0..300).map(|_| append(log, user, 1)).max().unwrap();
+        let top = (0..300).map(|_| append(log, &user, 1)).max().unwrap();
         log.acknowledge_now(&Acknowledge { user: &user, upto: top });
         look();
     }
@@ -91,7 +91,7 @@ fn readers(log: &MemoryLog<u64>, look: &mut dyn FnMut()) {
 fn few_after_many(log: &MemoryLog<u64>, look: &mut dyn FnMut()) {
     many_users(log, look);
     for number in 0..200_000 {
-        append(log, 2_000_000 + number % 100, 1_000);
+        append(log, &(2_000_000 + number % 100), 1_000);
         look();
     }
 }

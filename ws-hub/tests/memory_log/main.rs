@@ -109,20 +109,20 @@ fn users_within<U: Clone + Eq + std::hash::Hash + Send + Sync + 'static>(
 #[test]
 fn an_id_counts_with_what_it_takes_of_the_heap() {
     const EACH: usize = 256 + 128 + 1;
-    let long = |number: usize| format!("{number:0500}");
+    let name = |number: usize| format!("{number:0500}");
     let words = |count: usize| 2 * count * size_of::<usize>();
 
     let counted = 2 * (500 + 16);
     let bytes = 10 * (EACH + words(3) + counted);
-    assert_eq!(users_within(MemoryLog::new(), bytes, long), 10);
-    assert_eq!(users_within(MemoryLog::new(), bytes, |number| long(number).into_bytes()), 10);
+    assert_eq!(users_within(MemoryLog::new(), bytes, name), 10);
+    assert_eq!(users_within(MemoryLog::new(), bytes, |number| name(number).into_bytes()), 10);
     let bytes = 10 * (EACH + words(2) + counted);
-    assert_eq!(users_within(MemoryLog::new(), bytes, |number| long(number).into_boxed_str()), 10);
-    assert_eq!(users_within(MemoryLog::new(), bytes, |number| Arc::<str>::from(long(number))), 10);
+    assert_eq!(users_within(MemoryLog::new(), bytes, |number| name(number).into_boxed_str()), 10);
+    assert_eq!(users_within(MemoryLog::new(), bytes, |number| Arc::<str>::from(name(number))), 10);
 
-    let log = MemoryLog::new().heap_of_ids(|(name, _): &(String, u64)| name.len());
+    let log = MemoryLog::new().heap_of_ids(|(id, _): &(String, u64)| id.len());
     let bytes = 10 * (EACH + words(4) + 2 * 500);
-    assert_eq!(users_within(log, bytes, |number| (long(number), 7)), 10);
+    assert_eq!(users_within(log, bytes, |number| (name(number), 7)), 10);
 }
 
 #[tokio::test(start_paused = true)]
