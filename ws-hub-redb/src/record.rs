@@ -30,13 +30,17 @@ pub(crate) struct Meta {
 /// Not in the table.
 pub(crate) const NOT_SCHEDULED: u64 = u64::MAX;
 
+/// A number that no log reaches. A position that is known and says more is of no log.
+const UNREACHED: u64 = u64::MAX / 2;
+
 const META: usize = 9 * 8 + 1;
 
 impl Meta {
     pub(crate) fn new(known: Option<Position>) -> Self {
+        let known = known.filter(|position| position.number < UNREACHED);
         let (number, id) = known.map_or((0, None), |position| (position.number, Some(position.id)));
         Self {
-            first: number.saturating_add(1),
+            first: number + 1,
             top: number,
             cursor: number,
             bytes: 0,

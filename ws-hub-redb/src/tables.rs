@@ -134,7 +134,7 @@ impl<'t> Tables<'t> {
         let Some(mut meta) = self.get(user)? else { return Ok(()) };
         meta.cursor = meta.cursor.max(upto.min(meta.top));
         meta.delivered = self.now;
-        while meta.cursor + 1 > meta.first + self.bounds.history_messages {
+        while meta.cursor + 1 > meta.first.saturating_add(self.bounds.history_messages) {
             self.drop_first(user, &mut meta)?;
         }
         self.schedule(user, &mut meta)?;

@@ -1,10 +1,10 @@
 //! [`Hub::attach`] and its variants: making a connection one of a user's.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::hash::Hash;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
-use tokio::sync::oneshot;
 use ws_core::{Error as ConnectionError, Outcome, Sender, WebSocket};
 
 use crate::error::Error;
@@ -12,6 +12,7 @@ use crate::hub::Hub;
 use crate::log::Continuity;
 use crate::member::Member;
 use crate::position::{Position, Resumed};
+use crate::pump::{End, Pump};
 use crate::session::{NotLetIn, Session};
 
 impl<U> Hub<U>
@@ -30,20 +31,10 @@ where
     /// # Cancel safety
     ///
     /// If the future is dropped, the connection is not the user's any more, and what it has not got waits for the next login.
-    pub async fn attach(&self, user: U, socket: WebSocket) -> Result<(), Error> {
-        self.attach_with(user, socket, async |mut member: Member<U>| {
-            while let Some(message) = member.recv().await {
-                message?;
-            }
-            Ok::<_, ConnectionError>(())
-        })
-        .await
-        .map_err(|error| match error {
-            Error::Handler(error) => match error.downcast() {
-                Ok(error) => Error::Connection(*error),
-                Err(error) => Error::Handler(error),
-            },
-            other => other,
+    pub fn attach(&self, user: U, socket: WebSocket) -> impl Future<Output = Result<(), Error>> {
+        self.attached(user, socket, None, Silent, |error| match error.downcast() {
+            Ok(error) => Error::Connection(*error),
+            Err(error) => Error::Handler(error),
         })
     }
 
@@ -78,12 +69,17 @@ where
     /// # Cancel safety
     ///
     /// As [`attach`](Self::attach).
-    pub async fn attach_with<F, Fut>(&self, user: U, socket: WebSocket, handler: F) -> Result<(), Error>
+    pub fn attach_with<F, Fut>(
+        &self,
+        user: U,
+        socket: WebSocket,
+        handler: F,
+    ) -> impl Future<Output = Result<(), Error>>
     where
         F: FnOnce(Member<U>) -> Fut,
         Fut: Future<Output: Outcome>,
     {
-        self.attach_after(user, socket, None, handler).await
+        self.attached(user, socket, None, handler, Error::Handler)
     }
 
     /// As [`attach_with`](Self::attach_with), for a client that comes back and knows the position of the last message that it
@@ -143,60 +139,105 @@ where
     /// # Cancel safety
     ///
     /// As [`attach`](Self::attach).
-    pub async fn attach_after<F, Fut>(
+    pub fn attach_after<F, Fut>(
         &self,
         user: U,
         socket: WebSocket,
         after: Option<Position>,
         handler: F,
-    ) -> Result<(), Error>
+    ) -> impl Future<Output = Result<(), Error>>
     where
         F: FnOnce(Member<U>) -> Fut,
         Fut: Future<Output: Outcome>,
     {
-        let (sender, receiver) = socket.split();
-        let mut session = Session::new(&self.inner, &user, &sender);
+        self.attached(user, socket, after, handler, Error::Handler)
+    }
+
+    /// Lets a connection in, and runs the handler and the pump until both are over.
+    // not an `async fn`, which would hold what it was called with as long as it runs, once more than what it makes of that
+    fn attached<F, Fut>(
+        &self,
+        user: U,
+        socket: WebSocket,
+        after: Option<Position>,
+        handler: F,
+        failed: fn(Box<dyn std::error::Error + Send + Sync>) -> Error,
+    ) -> impl Future<Output = Result<(), Error>>
+    where
+        F: FnOnce(Member<U>) -> Fut,
+        Fut: Future<Output: Outcome>,
+    {
         // boxed, as all that is done once: a connection that is idle holds no room for it
-        let resumed = match Box::pin(self.let_in(&session, &sender, after)).await {
+        let letting_in = Box::pin(self.let_in(user, socket, after, handler));
+        async move {
+            let (session, sender, serving) = letting_in.await?;
+            let (mut serving, mut closed) = (pin!(Some(serving)), pin!(Some(sender.closed())));
+            let mut pump = Pump::new(&session, &sender);
+            let mut outcome = None;
+            poll_fn(|cx| {
+                if let Some(handler) = serving.as_mut().as_pin_mut()
+                    && let Poll::Ready(result) = handler.poll(cx)
+                {
+                    serving.set(None);
+                    let result = result.into_result();
+                    if result.is_err() {
+                        session.finish();
+                    }
+                    outcome = Some(result);
+                }
+                if closed.as_mut().as_pin_mut().is_some_and(|closed| closed.poll(cx).is_ready()) {
+                    closed.set(None);
+                }
+                let is_over = closed.is_none();
+                let end = pump.poll(is_over, cx);
+                match &outcome {
+                    None => return Poll::Pending,
+                    // it may have gone to another task. Looked at when the pump can be woken for it
+                    Some(Ok(())) if end.is_pending() && session.is_left_open() => session.finish(),
+                    Some(_) => {}
+                }
+                let end = ready!(end);
+                if end == End::Broken && !is_over && matches!(outcome, Some(Ok(()))) {
+                    return Poll::Pending;
+                }
+                outcome.take().map_or(Poll::Pending, Poll::Ready)
+            })
+            .await
+            .map_err(failed)
+        }
+    }
+
+    /// Lets a connection in, and calls the handler.
+    async fn let_in<F, Fut>(
+        &self,
+        user: U,
+        socket: WebSocket,
+        after: Option<Position>,
+        handler: F,
+    ) -> Result<(Session<U>, Sender, Fut), Error>
+    where
+        F: FnOnce(Member<U>) -> Fut,
+    {
+        let (sender, receiver) = socket.split();
+        let session = Session::new(&self.inner, &user, &sender);
+        let resumed = match self.log_in(&session, &sender, after).await {
             Ok(resumed) => resumed,
             Err(NotLetIn { refused, frame }) => {
                 self.inner.counters.refused.add(1);
                 session.leave().await;
-                let _ = Box::pin(sender.close_with(frame)).await;
+                let _ = sender.close_with(frame).await;
                 return Err(refused.into());
             }
         };
         if let Some((heartbeat, answer)) = &self.inner.config.heartbeat {
             sender.answer_heartbeat(heartbeat.clone(), answer.clone());
         }
-        let (alive, gone) = oneshot::channel();
-        let member = Member::new(self.clone(), &session, sender.clone(), receiver, resumed, alive);
-        let (user, connection) = (Arc::clone(&session.user), session.connection);
-        let serving = async {
-            let outcome = handler(member).await.into_result();
-            if outcome.is_ok() {
-                // it may have gone to another task
-                tokio::select! {
-                    _ = gone => {}
-                    _ = sender.closed() => {}
-                }
-            }
-            self.inner.finish(&user, connection);
-            outcome
-        };
-        let pumping = async {
-            let frame = session.pump(&sender).await;
-            // a new login need not wait for the closing handshake
-            session.leave().await;
-            if let Some(frame) = frame {
-                let _ = Box::pin(sender.close_with(frame)).await;
-            }
-        };
-        let (outcome, ()) = tokio::join!(serving, pumping);
-        outcome.map_err(Error::Handler)
+        session.give_member();
+        let member = Member::new(self.clone(), &session, sender.clone(), receiver, resumed);
+        Ok((session, sender, handler(member)))
     }
 
-    async fn let_in(
+    async fn log_in(
         &self,
         session: &Session<U>,
         sender: &Sender,
@@ -217,5 +258,22 @@ where
         }
         session.enter(logged_in)?;
         Ok(resumed)
+    }
+}
+
+/// The handler of a user who only gets messages: drops what the client sends.
+struct Silent<U>(Member<U>);
+
+impl<U> Future for Silent<U>
+where
+    U: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    type Output = Result<(), ConnectionError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        while let Some(message) = ready!(self.0.poll_recv(cx)) {
+            message?;
+        }
+        Poll::Ready(Ok(()))
     }
 }

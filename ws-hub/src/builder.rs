@@ -194,7 +194,8 @@ where
     ///
     /// The messages of such a room are numbered, in one order for all members on all nodes, and have
     /// [positions](Self::framed). They are kept in memory, or where the backplane keeps them; one that keeps none refuses to
-    /// join or to send. A history goes as a whole when its time is over. `rule` is called with the name of a room whenever
+    /// join or to send. A history has no more than 1 MiB of messages, or
+    /// what [`RoomHistory::within`] says, and goes as a whole when its time is over. `rule` is called with the name of a room whenever
     /// something is sent to it, or somebody joins.
     ///
     /// A connection gets the messages of such a room when it has joined itself, by its [`Member`](crate::Member), or when

@@ -41,6 +41,14 @@ impl Tries {
 
 /// What a log or a backplane answers. No answer in time is one more way to fail, and so is a panic.
 pub(crate) async fn ask<T>(call: impl AsyncFnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
+    within(DEADLINE, call).await
+}
+
+/// As [`ask`], with another deadline.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    call: impl AsyncFnOnce() -> Result<T, LogError>,
+) -> Result<T, LogError> {
     let mut call = pin!(async { call().await });
     let mut poll = |cx: &mut Context<'_>| {
         catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)))
@@ -50,5 +58,5 @@ pub(crate) async fn ask<T>(call: impl AsyncFnOnce() -> Result<T, LogError>) -> R
     if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(poll(cx))).await {
         return answer;
     }
-    timeout(DEADLINE, poll_fn(poll)).await.unwrap_or_else(|_| Err(LogError::unknown("no answer")))
+    timeout(deadline, poll_fn(poll)).await.unwrap_or_else(|_| Err(LogError::unknown("no answer")))
 }

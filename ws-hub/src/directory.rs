@@ -224,6 +224,10 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         let is_covered = !entry.logins.is_empty() && entry.is_covered();
         self.last_login += 1;
         let number = self.last_login;
+        if entry.logins.capacity() == 0 {
+            // most users have one login, and a vector that grows by itself has room for four
+            entry.logins.reserve_exact(1);
+        }
         entry.logins.push(Login { number, place, start: None, confirmed: 0 });
         Ok(Begun { number, replaced, is_covered })
     }

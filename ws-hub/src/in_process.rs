@@ -5,15 +5,18 @@ use std::fmt;
 use std::future::{Future, ready};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
+use tokio::sync::Semaphore;
 use ws_core::{CloseFrame, Message};
 
 use crate::backplane::{
     Ack, Acked, Backplane, Held, LoggedIn, LoginError, LoginRequest, Logout, NodeId, Online, Packet, Sent,
     Signal, Standing, Unsent,
 };
+use crate::calls::within;
 use crate::directory::{Asserted, Begun, Directory, First, Over, Place, Restock, Started, TooMany, Verdict};
 use crate::faults::{Call, Faults};
 use crate::inbox::{Inbox, Outbox, inbox};
@@ -30,6 +33,10 @@ use crate::room_log::RoomLogs;
 /// It is for tests of what several nodes do, and for programs with several hubs over the same users. All nodes share a
 /// [`Log`]; by default that is a [`MemoryLog`]. [Histories of rooms](crate::RoomHistory) are in memory, whatever the log is. It
 /// can [be told](Self::faults) to fail as a broker does.
+///
+/// At most 64 MiB of messages are on their way to the log, over all nodes: what else is sent waits. A message counts as its
+/// length and 1 KiB. One for which the log has no answer within a minute is no longer waited for: if it gets into the log
+/// after that, its user gets it with their next message, or at their next login.
 ///
 /// ```
 /// use ws_hub::{Hub, InProcess};
@@ -53,8 +60,17 @@ where
     inbox: Mutex<Option<Inbox<U>>>,
 }
 
+/// How many bytes of messages are on their way to the log at most, and what each counts besides its length.
+const ON_THE_WAY: usize = 64 * 1024 * 1024;
+const MESSAGE: usize = 1024;
+
+/// How long messages are on their way to the log at most.
+const ABANDONED: Duration = Duration::from_secs(60);
+
 struct Shared<U> {
     log: Arc<dyn Log<U>>,
+    /// The bytes of messages that there is room for on the way to the log.
+    room: Arc<Semaphore>,
     directory: Mutex<Directory<U>>,
     nodes: Mutex<Nodes<U>>,
     rooms: Mutex<RoomLogs<U>>,
@@ -92,6 +108,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> InProcess<U> {
         let nodes = Nodes { inboxes: HashMap::new(), created: 0 };
         Self::on(Arc::new(Shared {
             log: Arc::new(log),
+            room: Arc::new(Semaphore::new(ON_THE_WAY)),
             directory: Mutex::new(Directory::new()),
             nodes: Mutex::new(nodes),
             rooms: Mutex::new(RoomLogs::new()),
@@ -392,11 +409,17 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
         });
         let (owned, shared, here) = (owned.collect::<Vec<_>>(), Arc::clone(&self.shared), self.node);
         let count = batch.len();
+        let bytes: usize = batch.iter().map(|append| append.message.len() + MESSAGE).sum();
+        let bytes = u32::try_from(bytes.min(ON_THE_WAY)).unwrap_or(u32::MAX);
         Box::pin(async move {
-            // what has begun is also signalled, even if nobody waits for the answer any more
             let work = async {
-                let task = tokio::spawn(async move { shared.append_all(owned, here).await });
-                task.await.map_err(LogError::unknown)
+                let room = Arc::clone(&shared.room).acquire_many_owned(bytes).await;
+                // what has begun is also signalled, even if nobody waits for the answer any more
+                let task = tokio::spawn(async move {
+                    let _room = room;
+                    within(ABANDONED, async || Ok(shared.append_all(owned, here).await)).await
+                });
+                task.await.unwrap_or_else(|error| Err(LogError::unknown(error)))
             };
             match self.shared.faults.call(self.node, Call::Append, work).await {
                 Ok(sent) => sent,

@@ -115,6 +115,7 @@ mod member;
 mod memory;
 mod outgoing;
 mod position;
+mod pump;
 mod registry;
 mod room;
 mod room_log;

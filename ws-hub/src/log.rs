@@ -162,7 +162,8 @@ pub struct Append<'a, U> {
     /// there, nothing is appended, and the answer tells where it is. `false` by default.
     pub again: bool,
     /// The last position that connections of the user know: a log that has forgotten the user goes on from there, so that
-    /// numbers never come twice on a connection. `None` by default.
+    /// numbers never come twice on a connection. One with a number from `u64::MAX / 2` on is of no log, and is as `None`, which
+    /// is the default.
     pub known: Option<Position>,
 }
 

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use tokio::sync::oneshot;
+use futures_core::Stream as _;
 use ws_core::{Closed, ConnectionId, Error, Message, Receiver, Sender};
 
 use crate::error::JoinError;
@@ -13,7 +15,7 @@ use crate::position::{Position, Resumed};
 use crate::room::Joined;
 use crate::rooms::Joining;
 use crate::session::Session;
-use crate::user::User;
+use crate::user::{User, Wakes, find};
 
 /// A connection that is one of a user's, as the handler of [`Hub::attach_with`] gets it: receives what its client sends,
 /// answers it, and puts the user into rooms.
@@ -32,13 +34,27 @@ use crate::user::User;
 #[must_use = "messages that come in are dropped when nobody can receive them"]
 pub struct Member<U> {
     hub: Hub<U>,
-    user: Arc<User<U>>,
-    connection: u64,
     resumed: Resumed,
     sender: Sender,
     receiver: Receiver,
-    /// Tells the hub that there is no member any more.
-    _alive: oneshot::Sender<()>,
+    /// Last, so that nothing of the member is left when the hub learns that it is gone.
+    of: Of<U>,
+}
+
+/// Whose connection it is. Tells the hub when there is no member any more.
+struct Of<U> {
+    user: Arc<User<U>>,
+    connection: u64,
+}
+
+impl<U> Drop for Of<U> {
+    fn drop(&mut self) {
+        let mut wakes = Wakes::new();
+        if let Some(mailbox) = find(&mut self.user.lock(), self.connection) {
+            mailbox.member_gone(&mut wakes);
+        }
+        wakes.into_iter().for_each(Waker::wake);
+    }
 }
 
 impl<U> Member<U>
@@ -51,10 +67,9 @@ where
         sender: Sender,
         receiver: Receiver,
         resumed: Resumed,
-        alive: oneshot::Sender<()>,
     ) -> Self {
-        let (user, connection) = (Arc::clone(&session.user), session.connection);
-        Self { hub, user, connection, resumed, sender, receiver, _alive: alive }
+        let of = Of { user: Arc::clone(&session.user), connection: session.connection };
+        Self { hub, resumed, sender, receiver, of }
     }
 
     /// The hub.
@@ -66,7 +81,7 @@ where
     /// Whose connection it is.
     #[must_use]
     pub fn user(&self) -> &U {
-        &self.user.id
+        &self.of.user.id
     }
 
     /// Whether the connection goes on where its client had stopped: see [`Hub::attach_after`].
@@ -79,7 +94,7 @@ where
     /// [`confirm`](crate::HubBuilder::confirm) is [`Confirm::ByHandler`](crate::Confirm::ByHandler). Messages that were not
     /// sent on this connection do not count.
     pub fn acknowledge(&self, position: &Position) {
-        self.hub.inner.confirm(&self.user, self.connection, position.number);
+        self.hub.inner.confirm(&self.of.user, self.of.connection, position.number);
     }
 
     /// The number of this connection, unique in the process.
@@ -105,6 +120,10 @@ where
     /// As [`Receiver::recv`]: no message is lost.
     pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
         self.receiver.recv().await
+    }
+
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        Pin::new(&mut self.receiver).poll_next(cx)
     }
 
     /// Receives the next message and reads it as JSON; as [`Receiver::recv_json`].
@@ -150,7 +169,7 @@ where
         if inner.history_of(room).is_none() {
             return self.hub.join(self.user(), room).await;
         }
-        Ok(inner.enter_room(self.user(), room, Joining::One(self.connection)).await?.is_new)
+        Ok(inner.enter_room(self.user(), room, Joining::One(self.of.connection)).await?.is_new)
     }
 
     /// Puts the user into a room with a [history](crate::HubBuilder::room_history), for a client that knows the position of the
@@ -198,7 +217,7 @@ where
             let resumed = after.map_or(Resumed::Fresh, |_| Resumed::Incomplete);
             return Ok(Joined { is_new, resumed, position: None });
         }
-        inner.join_after(&self.user, self.connection, &self.sender, room, after).await
+        inner.join_after(&self.of.user, self.of.connection, &self.sender, room, after).await
     }
 
     /// Takes the user out of a room; as [`Hub::leave`].
@@ -220,7 +239,7 @@ where
 impl<U: fmt::Debug> fmt::Debug for Member<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Member")
-            .field("user", &self.user.id)
+            .field("user", &self.of.user.id)
             .field("sender", &self.sender)
             .finish_non_exhaustive()
     }

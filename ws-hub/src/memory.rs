@@ -1,10 +1,11 @@
 //! [`MemoryLog`]: the log in the memory of the process.
 
+use std::any::Any;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -20,6 +21,12 @@ use crate::position::{MessageId, Position};
 /// What a message takes besides its length, and a user besides their messages and their id: measured, and rounded up.
 const MESSAGE: usize = 128;
 const USER: usize = 256;
+
+/// What an allocation takes besides its length.
+const ALLOCATION: usize = 16;
+
+/// A number that no log reaches. A position that is known and says more is of no log.
+const UNREACHED: u64 = u64::MAX / 2;
 
 /// Among how many messages one is found that is sent again, at least.
 const REMEMBERED: usize = 64;
@@ -42,7 +49,7 @@ const LOOKS: usize = 64;
 /// When a user has too much, their oldest messages are removed. When all users together have too much, messages are removed
 /// in the order in which they expire: first the logs of users who have got everything, which are kept for clients that
 /// resume, then the oldest messages of the others. For the bound of all, a message counts as its length and 128 bytes, and a user as 256 bytes and
-/// twice the size of their id.
+/// twice the size of their id and of [what it takes of the heap](Self::heap_of_ids).
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,9 +60,13 @@ const LOOKS: usize = 64;
 /// ```
 pub struct MemoryLog<U> {
     bounds: Bounds,
+    heap_of_ids: Option<HeapOfIds<U>>,
     epoch: Instant,
     contents: Mutex<Contents<U>>,
 }
+
+/// How many bytes of the heap an id takes.
+type HeapOfIds<U> = Box<dyn Fn(&U) -> usize + Send + Sync>;
 
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
@@ -80,6 +91,8 @@ struct Contents<U> {
 /// The log of one user.
 struct Slot<U> {
     user: U,
+    /// What the user counts, besides their messages.
+    charge: usize,
     entries: VecDeque<Stored>,
     /// The number of the first entry, or of the next one if there is none.
     first: u64,
@@ -101,10 +114,12 @@ struct Stored {
 }
 
 impl<U> Slot<U> {
-    fn new(user: U, known: Option<Position>) -> Self {
+    fn new(user: U, charge: usize, known: Option<Position>) -> Self {
+        let known = known.filter(|position| position.number < UNREACHED);
         let number = known.map_or(0, |position| position.number);
         Self {
             user,
+            charge,
             entries: VecDeque::new(),
             first: number + 1,
             before: known.map(|position| position.id),
@@ -196,17 +211,13 @@ impl<U> Slot<U> {
 }
 
 impl<U: Clone + Eq + Hash> Contents<U> {
-    fn charge_of_user() -> usize {
-        USER + 2 * size_of::<U>()
-    }
-
-    fn slot(&mut self, user: &U, known: Option<Position>) -> usize {
+    fn slot(&mut self, user: &U, charge: usize, known: Option<Position>) -> usize {
         if let Some(&key) = self.index.get(user) {
             return key;
         }
-        let key = self.slots.insert(Slot::new(user.clone(), known));
+        let key = self.slots.insert(Slot::new(user.clone(), charge, known));
         self.index.insert(user.clone(), key);
-        self.bytes += Self::charge_of_user();
+        self.bytes += charge;
         key
     }
 
@@ -214,7 +225,7 @@ impl<U: Clone + Eq + Hash> Contents<U> {
         let slot = self.slots.remove(key);
         self.index.remove(&slot.user);
         self.messages -= slot.entries.len();
-        self.bytes -= Self::charge_of_user() + slot.bytes + MESSAGE * slot.entries.len();
+        self.bytes -= slot.charge + slot.bytes + MESSAGE * slot.entries.len();
         if self.slots.len() < self.slots.capacity() / 4 {
             self.shrink();
         }
@@ -346,12 +357,23 @@ impl<U> Default for MemoryLog<U> {
             bytes: 0,
             messages: 0,
         };
-        Self { bounds, epoch: Instant::now(), contents: Mutex::new(contents) }
+        Self { bounds, heap_of_ids: None, epoch: Instant::now(), contents: Mutex::new(contents) }
     }
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).map_or(FOREVER, |millis| millis.min(FOREVER))
+}
+
+/// How many bytes of the heap the id of a user takes, if its type is one that is known.
+fn heap_of_id(id: &dyn Any) -> usize {
+    let length = id
+        .downcast_ref::<String>()
+        .map(String::len)
+        .or_else(|| id.downcast_ref::<Arc<str>>().map(|it| it.len()))
+        .or_else(|| id.downcast_ref::<Box<str>>().map(|it| it.len()))
+        .or_else(|| id.downcast_ref::<Vec<u8>>().map(Vec::len));
+    length.map_or(0, |length| length + ALLOCATION)
 }
 
 impl<U: Clone + Eq + Hash> MemoryLog<U> {
@@ -411,6 +433,27 @@ impl<U: Clone + Eq + Hash> MemoryLog<U> {
         self
     }
 
+    /// How many bytes of the heap an id takes, for the bound [of all](Self::in_all): the log has it twice. By default that is
+    /// the length of a `String`, a `Vec<u8>`, a `Box<str>` or an `Arc<str>` and 16 bytes, and nothing for other types.
+    ///
+    /// ```
+    /// use ws_hub::MemoryLog;
+    ///
+    /// #[derive(Clone, PartialEq, Eq, Hash)]
+    /// struct Account {
+    ///     tenant: u32,
+    ///     name: String,
+    /// }
+    ///
+    /// let log = MemoryLog::new().heap_of_ids(|id: &Account| id.name.len() + 16);
+    /// # drop(log);
+    /// ```
+    #[must_use]
+    pub fn heap_of_ids(mut self, bytes: impl Fn(&U) -> usize + Send + Sync + 'static) -> Self {
+        self.heap_of_ids = Some(Box::new(bytes));
+        self
+    }
+
     /// How many messages there are, for all users, delivered or not.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -434,15 +477,26 @@ impl<U: Clone + Eq + Hash> MemoryLog<U> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn append_one(&self, append: &Append<'_, U>) -> Appended {
-        let (bounds, len) = (&self.bounds, append.message.len());
-        if len > bounds.user_bytes || Contents::<U>::charge_of_user() + len + MESSAGE > bounds.all_bytes {
+    fn charge_of(&self, user: &U) -> usize
+    where
+        U: 'static,
+    {
+        let heap = self.heap_of_ids.as_ref().map_or_else(|| heap_of_id(user), |heap| heap(user));
+        USER + 2 * (size_of::<U>() + heap)
+    }
+
+    fn append_one(&self, append: &Append<'_, U>) -> Appended
+    where
+        U: 'static,
+    {
+        let (bounds, len, charge) = (&self.bounds, append.message.len(), self.charge_of(append.user));
+        if len > bounds.user_bytes || charge + len + MESSAGE > bounds.all_bytes {
             return Appended::TooLarge;
         }
         let now = self.now();
         let mut contents = self.contents();
         contents.expire(now, LOOKS, bounds);
-        let key = contents.slot(append.user, append.known);
+        let key = contents.slot(append.user, charge, append.known);
         let slot = &mut contents.slots[key];
         if append.again
             && let Some(at) = slot.entries.iter().rposition(|stored| stored.id == append.id)
@@ -469,7 +523,7 @@ impl<U: Clone + Eq + Hash> MemoryLog<U> {
         slot.cursor = slot.cursor.max(upto.min(slot.top()));
         slot.delivered = now;
         let kept = self.bounds.history_messages as u64;
-        while contents.slots[key].cursor + 1 > contents.slots[key].first + kept {
+        while contents.slots[key].cursor + 1 > contents.slots[key].first.saturating_add(kept) {
             contents.drop_first(key);
         }
         contents.schedule(key, &self.bounds);

@@ -52,10 +52,12 @@ struct Joined {
 struct Entry<U> {
     user: Arc<User<U>>,
     /// Of those who need the entry: connections, and those that are being let in.
-    leases: usize,
+    leases: u32,
     /// Connections that take messages.
-    connections: usize,
-    rooms: HashSet<Arc<str>>,
+    connections: u32,
+    /// A set that is empty is none: many users are in no room.
+    #[allow(clippy::box_collection, reason = "a word for those who are in no room, where a set takes six")]
+    rooms: Option<Box<HashSet<Arc<str>>>>,
 }
 
 impl<U: Clone + Eq + Hash> Registry<U> {
@@ -83,7 +85,7 @@ impl<U: Clone + Eq + Hash> Registry<U> {
             user: Arc::new(User::new(id.clone())),
             leases: 0,
             connections: 0,
-            rooms: HashSet::new(),
+            rooms: None,
         });
         entry.leases += 1;
         Arc::clone(&entry.user)
@@ -112,7 +114,8 @@ impl<U: Clone + Eq + Hash> Registry<U> {
     /// The user now has this many connections that take messages.
     pub(crate) fn set_connections(&mut self, id: &U, connections: usize) {
         let Some(entry) = self.users.get_mut(id) else { return };
-        let before = std::mem::replace(&mut entry.connections, connections);
+        let narrow = u32::try_from(connections).expect("less memory than so many connections take");
+        let before = std::mem::replace(&mut entry.connections, narrow) as usize;
         self.connections = self.connections - before + connections;
         if (before == 0) != (connections == 0) {
             self.everyone = OnceLock::new();
@@ -121,7 +124,7 @@ impl<U: Clone + Eq + Hash> Registry<U> {
             self.online += 1;
             self.tell(Event::Online(id.clone()));
         } else if before > 0 && connections == 0 {
-            for room in std::mem::take(&mut entry.rooms) {
+            for room in entry.rooms.take().into_iter().flat_map(|rooms| *rooms) {
                 self.remove_member(id, &room);
             }
             self.online -= 1;
@@ -131,15 +134,16 @@ impl<U: Clone + Eq + Hash> Registry<U> {
 
     pub(crate) fn join(&mut self, id: &U, room: &str, max_rooms: usize) -> Result<bool, JoinError> {
         let entry = self.users.get_mut(id).filter(|entry| entry.connections > 0).ok_or(JoinError::Offline)?;
-        if entry.rooms.contains(room) {
+        let rooms = entry.rooms.get_or_insert_default();
+        if rooms.contains(room) {
             return Ok(false);
         }
-        if entry.rooms.len() >= max_rooms {
+        if rooms.len() >= max_rooms {
             return Err(JoinError::TooManyRooms { limit: max_rooms });
         }
         // the name is in memory once
         let name = self.rooms.get_key_value(room).map_or_else(|| room.into(), |(name, _)| Arc::clone(name));
-        entry.rooms.insert(Arc::clone(&name));
+        rooms.insert(Arc::clone(&name));
         let room_entry = self.rooms.entry(name).or_insert_with(|| Room {
             members: HashSet::new(),
             users: OnceLock::new(),
@@ -153,7 +157,9 @@ impl<U: Clone + Eq + Hash> Registry<U> {
     }
 
     pub(crate) fn leave(&mut self, id: &U, room: &str) -> bool {
-        let was_in = self.users.get_mut(id).is_some_and(|entry| entry.rooms.remove(room));
+        let Some(entry) = self.users.get_mut(id) else { return false };
+        let was_in = entry.rooms.as_mut().is_some_and(|rooms| rooms.remove(room));
+        entry.rooms.take_if(|rooms| rooms.is_empty());
         if was_in {
             self.remove_member(id, room);
         }
@@ -255,7 +261,7 @@ impl<U: Clone + Eq + Hash> Registry<U> {
     }
 
     pub(crate) fn connections_of(&self, id: &U) -> usize {
-        self.users.get(id).map_or(0, |entry| entry.connections)
+        self.users.get(id).map_or(0, |entry| entry.connections as usize)
     }
 
     pub(crate) fn online(&self) -> impl Iterator<Item = &U> {
@@ -275,7 +281,8 @@ impl<U: Clone + Eq + Hash> Registry<U> {
     }
 
     pub(crate) fn rooms_of(&self, id: &U) -> impl Iterator<Item = &str> {
-        self.users.get(id).into_iter().flat_map(|entry| &entry.rooms).map(|name| &**name)
+        let rooms = self.users.get(id).and_then(|entry| entry.rooms.as_deref());
+        rooms.into_iter().flatten().map(|name| &**name)
     }
 
     /// Users online, connections and rooms.

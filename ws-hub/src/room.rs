@@ -7,8 +7,8 @@ use ws_core::Message;
 use crate::log::Continuity;
 use crate::position::{MessageId, Position, Resumed};
 
-/// How many messages of a room are kept, of whatever size, and for how long after the last one: see
-/// [`HubBuilder::room_history`](crate::HubBuilder::room_history).
+/// How many messages of a room are kept, how many bytes of them, and for how long after the last one: see
+/// [`HubBuilder::room_history`](crate::HubBuilder::room_history). The last message is kept whatever its size.
 ///
 /// ```
 /// use std::time::Duration;
@@ -16,15 +16,17 @@ use crate::position::{MessageId, Position, Resumed};
 ///
 /// let history = RoomHistory::new(100, Duration::from_secs(300));
 /// assert_eq!((history.messages(), history.time()), (100, Duration::from_secs(300)));
+/// assert_eq!(history.bytes(), 1024 * 1024);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomHistory {
     messages: usize,
+    bytes: usize,
     time: Duration,
 }
 
 impl RoomHistory {
-    /// So many messages, until this long after the last one.
+    /// So many messages, until this long after the last one, and no more than 1 MiB of them.
     ///
     /// # Panics
     ///
@@ -33,7 +35,25 @@ impl RoomHistory {
     #[track_caller]
     pub fn new(messages: usize, time: Duration) -> Self {
         assert!(messages > 0 && time > Duration::ZERO, "a history that keeps nothing: answer `None`");
-        Self { messages, time }
+        Self { messages, bytes: 1024 * 1024, time }
+    }
+
+    /// The same, with as many bytes of messages at most.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0: the rule answers `None` for a room that keeps nothing.
+    #[must_use]
+    #[track_caller]
+    pub fn within(self, bytes: usize) -> Self {
+        assert!(bytes > 0, "a history that keeps nothing: answer `None`");
+        Self { bytes, ..self }
+    }
+
+    /// How many bytes of messages.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many messages.
@@ -199,5 +219,11 @@ mod tests {
     #[should_panic(expected = "a history that keeps nothing")]
     fn a_history_that_keeps_nothing_is_refused() {
         let _ = RoomHistory::new(100, Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "a history that keeps nothing")]
+    fn a_history_without_bytes_is_refused() {
+        let _ = RoomHistory::new(100, Duration::from_secs(1)).within(0);
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::log::{Continuity, Page};
 use crate::position::{MessageId, Position};
-use crate::room::{RoomAppend, RoomEntry, RoomRead};
+use crate::room::{RoomAppend, RoomEntry, RoomHistory, RoomRead};
 
 /// The longest time that something is kept: what is longer is as long as that.
 const EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -22,6 +22,8 @@ pub(crate) struct RoomLogs<U> {
 
 struct RoomLog<U> {
     entries: VecDeque<RoomEntry<U>>,
+    /// The bytes of their messages.
+    bytes: usize,
     /// The number of the first entry.
     first: u64,
     /// The id of the message before it.
@@ -58,7 +60,7 @@ impl<U: Clone> RoomLogs<U> {
             self.deadlines.push(Reverse((over, Arc::clone(&name))));
             name
         });
-        let new = || RoomLog { entries: VecDeque::new(), first: 1, before: None, over };
+        let new = || RoomLog { entries: VecDeque::new(), bytes: 0, first: 1, before: None, over };
         let room = self.rooms.entry(name).or_insert_with(new);
         room.over = over;
         let (last, previous) = room.top().map_or((0, None), |top| (top.number, Some(top.id)));
@@ -69,12 +71,8 @@ impl<U: Clone> RoomLogs<U> {
             append.message.clone(),
         );
         room.entries.push_back(entry.clone());
-        while room.entries.len() > append.history.messages()
-            && let Some(gone) = room.entries.pop_front()
-        {
-            room.first += 1;
-            room.before = Some(gone.position.id);
-        }
+        room.bytes += entry.message.len();
+        room.fit(append.history);
         entry
     }
 
@@ -88,6 +86,21 @@ impl<U: Clone> RoomLogs<U> {
 }
 
 impl<U: Clone> RoomLog<U> {
+    /// Removes what is too much, but for the last message.
+    fn fit(&mut self, history: RoomHistory) {
+        while self.entries.len() > 1
+            && (self.entries.len() > history.messages() || self.bytes > history.bytes())
+            && let Some(gone) = self.entries.pop_front()
+        {
+            self.bytes -= gone.message.len();
+            self.first += 1;
+            self.before = Some(gone.position.id);
+        }
+        if self.entries.capacity() > 2 * self.entries.len() + 8 {
+            self.entries.shrink_to(self.entries.len());
+        }
+    }
+
     fn top(&self) -> Option<Position> {
         self.entries.back().map(|entry| entry.position)
     }
@@ -123,7 +136,29 @@ mod tests {
     use ws_core::Message;
 
     use super::*;
-    use crate::room::RoomHistory;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_room_keeps_no_more_bytes_than_its_history_says_and_the_last_message() {
+        let mut logs = RoomLogs::<u64>::new();
+        let history = RoomHistory::new(1_000, Duration::from_secs(60)).within(100);
+        let mut append = |length: usize| {
+            let message = Message::text("x".repeat(length));
+            logs.append(&RoomAppend::new("room", MessageId::random(), &[], &message, history));
+            let room = &logs.rooms["room"];
+            let bytes: usize = room.entries.iter().map(|entry| entry.message.len()).sum();
+            assert_eq!(bytes, room.bytes);
+            assert_eq!(room.top().unwrap().number, room.first + room.entries.len() as u64 - 1);
+            (room.entries.len(), bytes)
+        };
+        for count in 1..=10 {
+            assert_eq!(append(10), (count, 10 * count));
+        }
+        assert_eq!(append(10), (10, 100));
+        assert_eq!(append(1), (10, 91));
+        assert_eq!(append(95), (2, 96), "what is larger makes more room");
+        assert_eq!(append(1_000), (1, 1_000), "the last one is kept");
+        assert_eq!(append(0), (1, 0));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn rooms_are_forgotten_when_their_time_is_over() {

@@ -197,7 +197,6 @@ where
             }
         }
         self.offer_again(&message, crowded, &mut tally).await;
-        self.counters.dropped.add(tally.refused);
         tally.taken
     }
 

@@ -1,23 +1,19 @@
-//! A connection of a user: letting it in, sending what it has to get, and its end.
-//!
-//! Both the handler and the pump, which does what the mailbox says, run inside of the connection's own task: what a turn of
-//! either sends leaves in one write, and a message to an idle connection wakes one task once.
+//! A connection of a user: letting it in, what its mailbox asks of the log, and its end.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::hash::Hash;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use futures_sink::Sink as _;
 use tokio::time::sleep;
 use ws_core::{CloseFrame, Sender};
 
 use crate::backplane::{Ack, Acked, LoggedIn, LoginError, LoginRequest, Logout};
-use crate::calls::{BACKOFF, ask};
+use crate::calls::ask;
 use crate::error::Refused;
 use crate::log::{After, LogError, Page, Read};
 use crate::mailbox::{Mailbox, Next};
@@ -30,11 +26,11 @@ pub(crate) struct Session<U>
 where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
-    inner: Arc<Inner<U>>,
+    place: Place<U>,
     pub(crate) user: Arc<User<U>>,
     pub(crate) connection: u64,
-    is_over: bool,
-    _place: Place<U>,
+    /// Whether the connection was taken away from the user.
+    is_over: AtomicBool,
 }
 
 /// One of the connections that a drain waits for.
@@ -67,10 +63,17 @@ impl From<Refused> for NotLetIn {
 }
 
 /// What the log has answered.
-enum Answer {
+pub(crate) enum Answer {
     Read(After, Option<Read>),
     /// Of messages after the first number, up to the second.
     Acknowledged(u64, u64, Result<Acked, ()>),
+}
+
+impl Answer {
+    /// Whether the call has failed.
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self, Self::Read(_, None) | Self::Acknowledged(.., Err(())))
+    }
 }
 
 impl<U> Session<U>
@@ -86,16 +89,35 @@ where
         mailboxes.reserve_exact(1);
         mailboxes.push(Mailbox::new(connection, sender.clone()));
         drop(mailboxes);
-        let place = Place::new(inner);
-        Self { inner: Arc::clone(inner), user, connection, is_over: false, _place: place }
+        Self { place: Place::new(inner), user, connection, is_over: AtomicBool::new(false) }
+    }
+
+    fn inner(&self) -> &Arc<Inner<U>> {
+        &self.place.0
+    }
+
+    /// A handler is given the member of the connection.
+    pub(crate) fn give_member(&self) {
+        self.with_mailbox(|mailbox, _| mailbox.give_member());
+    }
+
+    /// Whether it is open, and nobody has its member.
+    pub(crate) fn is_left_open(&self) -> bool {
+        find(&mut self.user.lock(), self.connection).is_some_and(|mailbox| mailbox.is_left_open())
+    }
+
+    /// The connection takes no more messages; what is queued is sent.
+    pub(crate) fn finish(&self) {
+        self.inner().finish(&self.user, self.connection);
     }
 
     /// Asks for the login, and reads the first messages.
     pub(crate) async fn log_in(&self, after: Option<Position>) -> Result<LoggedIn, NotLetIn> {
         // nobody is let in while the hub drains
-        self.inner.read().check(0, None)?;
-        self.inner.listen();
-        let config = &self.inner.config;
+        let inner = self.inner();
+        inner.read().check(0, None)?;
+        inner.listen();
+        let config = &inner.config;
         let login = LoginRequest {
             user: &self.user.id,
             connection: self.connection,
@@ -113,7 +135,7 @@ where
             LoginError::Gone(None) => Refused::Gone.into(),
             LoginError::Gone(Some(frame)) => NotLetIn { refused: Refused::Gone, frame },
             LoginError::Failed(error) => {
-                self.inner.failed(&error);
+                inner.failed(&error);
                 Refused::Log.into()
             }
         })
@@ -121,7 +143,7 @@ where
 
     /// Lets the connection in, in place of others if the policy says so. From here on it gets messages.
     pub(crate) fn enter(&self, logged_in: LoggedIn) -> Result<(), NotLetIn> {
-        let Self { inner, user, .. } = self;
+        let (inner, user) = (self.inner(), &self.user);
         let login = logged_in.login;
         let logged_in = LoggedIn { read: inner.framed_all(logged_in.read), ..logged_in };
         let frame = CloseFrame::new(Refused::Gone.close_code(), Refused::Gone.to_string());
@@ -156,54 +178,12 @@ where
         result
     }
 
-    /// Sends what there is for the connection, until it is over, or is to be closed with the frame that is returned.
-    pub(crate) async fn pump(&self, sender: &Sender) -> Option<CloseFrame> {
-        let mut over = pin!(sender.closed());
-        let mut room = Room(sender.clone());
-        let mut ping: Option<BoxFuture<'_, (u64, bool)>> = None;
-        let mut call: Option<BoxFuture<'_, Answer>> = None;
-        let mut backoff = BACKOFF.0;
-        poll_fn(|cx| {
-            if over.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            loop {
-                if let Some(answered) = poll_taken(&mut ping, cx) {
-                    let (upto, has_come) = answered;
-                    if !has_come {
-                        return Poll::Ready(None);
-                    }
-                    self.with_mailbox(|mailbox, _| mailbox.ponged(upto));
-                }
-                if let Some(answer) = poll_taken(&mut call, cx) {
-                    self.answered(answer, &mut backoff);
-                }
-                match self.next(cx) {
-                    Next::Wait { wants_room: false } => return Poll::Pending,
-                    Next::Wait { wants_room: true } => match room.poll(cx) {
-                        Poll::Ready(true) => {}
-                        Poll::Ready(false) => return Poll::Ready(None),
-                        Poll::Pending => return Poll::Pending,
-                    },
-                    Next::Read(after) => call = Some(Box::pin(self.read(after, backoff))),
-                    Next::Acknowledge { start, upto } => {
-                        call = Some(Box::pin(self.acknowledge(start, upto, backoff)));
-                    }
-                    Next::Ping(upto) => {
-                        ping = Some(Box::pin(async move { (upto, sender.ping().await.is_ok()) }));
-                    }
-                    Next::Close(frame) => return Poll::Ready(Some(frame)),
-                    Next::Done => return Poll::Ready(None),
-                }
-            }
-        })
-        .await
-    }
-
-    fn next(&self, cx: &Context<'_>) -> Next {
-        let (next, has_moved) = self.inner.with_hands(&self.user.id, |hands| {
-            self.inner.change(&self.user, |mailboxes, _| {
-                let Some(mailbox) = find(mailboxes, self.connection) else { return (Next::Done, false) };
+    /// What is to be done for the connection. Sends what can be sent.
+    pub(crate) fn next(&self, cx: &Context<'_>) -> Next {
+        let inner = self.inner();
+        let (next, has_moved) = inner.with_hands(&self.user.id, |hands| {
+            inner.change(&self.user, |mailboxes, _| {
+                let Some(mailbox) = find(mailboxes, self.connection) else { return (Next::Broken, false) };
                 let was_crowded = mailbox.is_crowded();
                 let next = mailbox.next(hands, cx);
                 (next, was_crowded && !mailbox.is_crowded())
@@ -215,18 +195,20 @@ where
         next
     }
 
-    fn with_mailbox<T>(&self, change: impl FnOnce(&mut Mailbox, &mut Vec<Waker>) -> T) -> Option<T> {
-        self.inner.change(&self.user, |mailboxes, wakes| {
+    pub(crate) fn with_mailbox<T>(
+        &self,
+        change: impl FnOnce(&mut Mailbox, &mut Vec<Waker>) -> T,
+    ) -> Option<T> {
+        self.inner().change(&self.user, |mailboxes, wakes| {
             find(mailboxes, self.connection).map(|mailbox| change(mailbox, wakes))
         })
     }
 
-    fn answered(&self, answer: Answer, backoff: &mut Duration) {
-        let has_failed = matches!(answer, Answer::Read(_, None) | Answer::Acknowledged(.., Err(())));
-        *backoff = if has_failed { (*backoff * 2).min(BACKOFF.1) } else { BACKOFF.0 };
+    /// The log has answered.
+    pub(crate) fn answered(&self, answer: Answer) {
         self.with_mailbox(|mailbox, wakes| match answer {
             Answer::Read(after, read) => {
-                let read = read.map(|read| self.inner.framed_all(read));
+                let read = read.map(|read| self.inner().framed_all(read));
                 mailbox.read(after, read, Page::default(), wakes);
             }
             Answer::Acknowledged(start, upto, answer) => {
@@ -237,13 +219,13 @@ where
     }
 
     /// Reads the log. If that fails, the answer comes after a while, so that it is not tried again at once.
-    async fn read(&self, after: After, backoff: Duration) -> Answer {
-        let engine = &self.inner.config.engine;
+    pub(crate) async fn read(&self, after: After, backoff: Duration) -> Answer {
+        let engine = &self.inner().config.engine;
         let read = ask(async || engine.read(&self.user.id, after, Page::default()).await);
         Answer::Read(after, self.in_time(read, backoff).await)
     }
 
-    async fn acknowledge(&self, start: u64, upto: u64, backoff: Duration) -> Answer {
+    pub(crate) async fn acknowledge(&self, start: u64, upto: u64, backoff: Duration) -> Answer {
         let answer = self.in_time(self.acknowledge_once(start, upto), backoff).await;
         Answer::Acknowledged(start, upto, answer.ok_or(()))
     }
@@ -251,7 +233,7 @@ where
     async fn acknowledge_once(&self, start: u64, upto: u64) -> Result<Acked, LogError> {
         let login = self.with_mailbox(|mailbox, _| mailbox.login).unwrap_or_default();
         let batch = [Ack { user: &self.user.id, login, start, upto }];
-        let engine = &self.inner.config.engine;
+        let engine = &self.inner().config.engine;
         ask(async || {
             let mut answers = engine.acknowledge(&batch).await;
             answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer")))
@@ -268,7 +250,7 @@ where
         match call.await {
             Ok(answer) => Some(answer),
             Err(error) => {
-                self.inner.failed(&error);
+                self.inner().failed(&error);
                 sleep(backoff).await;
                 None
             }
@@ -276,26 +258,28 @@ where
     }
 
     /// The connection is the user's no more. Ready when its login is over. If the future is dropped before, that goes on.
-    pub(crate) async fn leave(&mut self) {
-        if !self.is_over {
-            self.take_away().await;
+    pub(crate) async fn leave(&self) {
+        if let Some(ending) = self.take_away() {
+            ending.await;
         }
     }
 
-    /// Takes the connection away from the user at once; the future ends its login.
-    fn take_away(&mut self) -> Ending {
-        self.is_over = true;
+    /// Takes the connection away from the user at once, if that was not done; the future ends its login.
+    fn take_away(&self) -> Option<Ending> {
+        if self.is_over.swap(true, Ordering::Relaxed) {
+            return None;
+        }
         let connection = self.connection;
-        let left = self.inner.change(&self.user, |mailboxes, _| {
+        let left = self.inner().change(&self.user, |mailboxes, _| {
             let at = mailboxes.iter().position(|mailbox| mailbox.connection == connection)?;
             let mailbox = mailboxes.remove(at);
             Some((mailbox.login, mailbox.unacknowledged(), mailbox.unsent()))
         });
         self.user.moved.notify_waiters();
-        self.inner.write().release(&self.user.id);
-        let (inner, user) = (Arc::clone(&self.inner), Arc::clone(&self.user));
+        self.inner().write().release(&self.user.id);
+        let (inner, user) = (Arc::clone(self.inner()), Arc::clone(&self.user));
         let place = Place::new(&inner);
-        Ending(Some(Box::pin(async move {
+        Some(Ending(Some(Box::pin(async move {
             let _place = place;
             let Some((login, unacknowledged, unsent)) = left else { return };
             let (engine, user) = (&inner.config.engine, &user.id);
@@ -306,7 +290,7 @@ where
             }
             let batch = [Logout { user, connection, unsent }];
             inner.log_out(&batch).await;
-        })))
+        }))))
     }
 }
 
@@ -315,9 +299,7 @@ where
     U: Clone + Eq + Hash + Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        if !self.is_over {
-            drop(self.take_away());
-        }
+        drop(self.take_away());
     }
 }
 
@@ -346,22 +328,5 @@ impl Drop for Ending {
         {
             runtime.spawn(rest);
         }
-    }
-}
-
-/// The output of a future, which is gone then.
-fn poll_taken<T>(future: &mut Option<BoxFuture<'_, T>>, cx: &mut Context<'_>) -> Option<T> {
-    let Poll::Ready(output) = future.as_mut()?.as_mut().poll(cx) else { return None };
-    *future = None;
-    Some(output)
-}
-
-/// Waits for room in the outbound buffer of a connection.
-struct Room(Sender);
-
-impl Room {
-    /// Ready when there is room, or, with `false`, when there never will be.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        Pin::new(&mut self.0).poll_ready(cx).map(|result| result.is_ok())
     }
 }

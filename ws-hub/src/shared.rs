@@ -1,5 +1,6 @@
 //! [`Inner`]: what all handles of a hub share.
 
+use std::cell::Cell;
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -102,6 +103,10 @@ where
     }
 
     pub(crate) fn unwatch(&self, emptied: &[Arc<str>]) {
+        if emptied.is_empty() {
+            // as a rule: no lock is taken for it
+            return;
+        }
         for room in emptied {
             self.config.engine.unwatch(room);
         }
@@ -116,13 +121,15 @@ where
     pub(crate) fn with_hands<T>(&self, user: &U, work: impl FnOnce(&Hands<'_>) -> T) -> T {
         let engine = &*self.config.engine;
         let acknowledge = |login, start, upto| engine.acknowledge_now(&Ack { user, login, start, upto });
-        let sent = || self.counters.sent.add(1);
-        work(&Hands {
+        let sent = Cell::new(0);
+        let result = work(&Hands {
             rules: &self.config.rules,
-            is_immediate: engine.is_immediate(),
+            is_immediate: &|| engine.is_immediate(),
             acknowledge: &acknowledge,
             sent: &sent,
-        })
+        });
+        self.counters.sent.add(sent.get());
+        result
     }
 
     /// What goes to connections for a message of the log.
@@ -290,9 +297,11 @@ where
     ) -> Tally {
         let mut tally = Tally::default();
         let mut waiting = self.offer(user, message, only, &mut tally);
+        self.count_sent(&mut tally);
         while !waiting.is_empty() {
             self.until_clear(user).await;
             waiting = self.offer(user, message, Some(&waiting), &mut tally);
+            self.count_sent(&mut tally);
         }
         tally
     }
@@ -315,30 +324,29 @@ where
     ) -> Vec<u64> {
         let mut crowded = Vec::new();
         let (mut wakes, mut overflowed) = (Wakes::new(), 0);
+        let limits = &self.config.rules.limits;
         let mut mailboxes = user.lock();
-        let before = open(&mailboxes);
-        self.with_hands(&user.id, |hands| {
-            let chosen = mailboxes.iter_mut();
-            for mailbox in chosen.filter(|it| only.is_none_or(|only| only.contains(&it.connection))) {
-                match mailbox.offer(message, hands, &mut wakes) {
-                    Offered::Sent | Offered::Logged => tally.taken += 1,
-                    Offered::Queued { dropped } => {
-                        tally.taken += 1;
-                        self.counters.queued.add(1);
-                        self.counters.evicted.add(dropped);
-                    }
-                    Offered::Crowded => crowded.push(mailbox.connection),
-                    Offered::Dropped => tally.refused += 1,
-                    Offered::TooLarge => (tally.refused, tally.too_large) = (tally.refused + 1, true),
-                    Offered::Overflowed => (tally.refused, overflowed) = (tally.refused + 1, overflowed + 1),
-                    Offered::Refused => {}
+        let chosen = mailboxes.iter_mut();
+        for mailbox in chosen.filter(|it| only.is_none_or(|only| only.contains(&it.connection))) {
+            match mailbox.offer(message, limits, &mut wakes) {
+                Offered::Sent => (tally.taken, tally.sent) = (tally.taken + 1, tally.sent + 1),
+                Offered::Logged => tally.taken += 1,
+                Offered::Queued { dropped } => {
+                    tally.taken += 1;
+                    self.counters.queued.add(1);
+                    self.counters.evicted.add(dropped);
                 }
+                Offered::Crowded => crowded.push(mailbox.connection),
+                Offered::Dropped => tally.refused += 1,
+                Offered::TooLarge => (tally.refused, tally.too_large) = (tally.refused + 1, true),
+                Offered::Overflowed => (tally.refused, overflowed) = (tally.refused + 1, overflowed + 1),
+                Offered::Refused => {}
             }
-        });
+        }
         let mut emptied = Vec::new();
         if overflowed > 0 {
             let mut registry = self.write();
-            registry.set_connections(&user.id, before - overflowed);
+            registry.set_connections(&user.id, open(&mailboxes));
             emptied = registry.take_emptied();
             self.counters.overflowed.add(overflowed);
         }
@@ -346,6 +354,11 @@ where
         wakes.into_iter().for_each(Waker::wake);
         self.unwatch(&emptied);
         crowded
+    }
+
+    /// Counts what was sent since it was counted last.
+    fn count_sent(&self, tally: &mut Tally) {
+        self.counters.sent.add(std::mem::take(&mut tally.sent));
     }
 
     /// Waits until it is known of all mailboxes of a user that are full whether their clients read.
@@ -387,23 +400,25 @@ where
             }
         }
         self.offer_again(message, crowded, &mut tally).await;
-        self.counters.dropped.add(tally.refused);
         tally.taken
     }
 
-    /// Offers a message to connections that were full, when it is known of each whether its client reads.
+    /// Offers a message to connections that were full, when it is known of each whether its client reads. Nobody else is left.
     pub(crate) async fn offer_again(
         &self,
         message: &PreparedMessage,
         crowded: Vec<(&Arc<User<U>>, Vec<u64>)>,
         tally: &mut Tally,
     ) {
+        self.count_sent(tally);
         for (user, mut waiting) in crowded {
             while !waiting.is_empty() {
                 self.until_clear(user).await;
                 waiting = self.offer(user, message, Some(&waiting), tally);
+                self.count_sent(tally);
             }
         }
+        self.counters.dropped.add(tally.refused);
     }
 
     /// Closes the connections of a user that are here. Returns how many there were.
@@ -426,7 +441,9 @@ where
         let frame = CloseFrame::new(close_code::REPLACED, "replaced by a newer connection");
         let replaced = self.change(user, |mailboxes, wakes| {
             let earlier = mailboxes.iter_mut();
-            earlier.filter_map(|it| it.close_upto(login - 1, &frame, wakes).then_some(())).count()
+            earlier
+                .filter_map(|it| it.close_upto(login.saturating_sub(1), &frame, wakes).then_some(()))
+                .count()
         });
         user.moved.notify_waiters();
         self.counters.replaced.add(replaced);
@@ -456,5 +473,7 @@ where
 pub(crate) struct Tally {
     pub(crate) taken: usize,
     pub(crate) refused: usize,
+    /// How many connections have it that are not counted yet: that is done for all at once, as it is one figure for the hub.
+    sent: usize,
     too_large: bool,
 }

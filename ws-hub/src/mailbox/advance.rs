@@ -16,16 +16,18 @@ impl Mailbox {
     /// What the session is to do next. Sends what can be sent.
     pub(crate) fn next(&mut self, hands: &Hands<'_>, cx: &Context<'_>) -> Next {
         if let Phase::Closing(frame) = &self.phase {
-            return Next::Close(frame.clone());
+            return Next::Close((**frame).clone());
         }
         let is_full = match self.send_queued(hands) {
             Ok(is_full) => is_full,
             Err(next) => return next,
         };
         if let Phase::Closing(frame) = &self.phase {
-            return Next::Close(frame.clone());
+            return Next::Close((**frame).clone());
         }
-        self.waker = Some(cx.waker().clone());
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
         self.say_whether_stuck(is_full, cx);
         if let Some(next) = self.next_call(hands.rules) {
             return next;
@@ -34,7 +36,7 @@ impl Mailbox {
             self.log.is_pinging = true;
             return Next::Ping(self.log.sent);
         }
-        if self.phase == Phase::Finishing && self.queue.is_empty() && self.is_settled(hands.rules) {
+        if self.phase == Phase::Finishing && self.queue.is_none() && self.is_settled(hands.rules) {
             return Next::Done;
         }
         Next::Wait { wants_room: is_full }
@@ -44,9 +46,11 @@ impl Mailbox {
     pub(super) fn send_queued(&mut self, hands: &Hands<'_>) -> Result<bool, Next> {
         let mut has_sent = false;
         let result = loop {
-            let Some(item) = self.queue.front() else { break Ok(false) };
+            let Some(item) = self.queue.as_ref().and_then(|queue| queue.items.front()) else {
+                break Ok(false);
+            };
             if let Some(number) = item.number {
-                if self.log.earlier.iter().any(|range| range.contains(&number)) {
+                if self.log.was_sent_earlier(number) {
                     self.pop();
                     self.sent_logged(number, hands);
                     continue;
@@ -56,15 +60,15 @@ impl Mailbox {
                         break Ok(false);
                     }
                     self.log.is_calling = true;
-                    self.log.claimed = self.log.last.min(number + CLAIMED - 1);
+                    self.log.claimed = self.log.last.min(number.saturating_add(CLAIMED - 1));
                     return Err(Next::Acknowledge { start: self.log.start, upto: self.log.claimed });
                 }
             }
             let (message, number) = (item.message.clone(), item.number);
-            match self.try_send(&message, hands) {
-                Ok(()) => {}
+            match self.try_send(&message) {
+                Ok(()) => hands.sent.set(hands.sent.get() + 1),
                 Err(true) => break Ok(true),
-                Err(false) => break Err(Next::Done),
+                Err(false) => break Err(Next::Broken),
             }
             self.pop();
             has_sent = true;
@@ -85,8 +89,8 @@ impl Mailbox {
     /// Whether a message has to be acknowledged before it is sent.
     pub(super) fn must_claim(&self, number: u64, hands: &Hands<'_>) -> bool {
         hands.rules.guarantee == Guarantee::AtMostOnce
-            && !hands.is_immediate
             && number > self.log.acknowledged
+            && !(hands.is_immediate)()
     }
 
     /// Those who wait are told whether the client reads, as soon as that is known: when something was sent, or when the
@@ -114,7 +118,7 @@ impl Mailbox {
         }
         if self.log.source == Source::Log
             && self.phase == Phase::Open
-            && self.load.logged.messages == 0
+            && self.load().0.messages == 0
             && rules.has_log
         {
             self.log.is_calling = true;
@@ -147,7 +151,7 @@ impl Mailbox {
                 if read.continuity == Continuity::Incomplete {
                     let frame =
                         CloseFrame::new(close_code::OVERFLOW, "messages were removed before they were read");
-                    return self.end(Phase::Closing(frame), wakes);
+                    return self.end(Phase::Closing(Box::new(frame)), wakes);
                 }
                 self.take_page(read, page);
             }

@@ -7,16 +7,17 @@ use ws_core::CloseFrame;
 use crate::backplane::LoggedIn;
 use crate::log::Page;
 
-use super::state::{Amount, Known, Mailbox, Phase, Source};
+use super::state::{Amount, Early, Known, Mailbox, Phase, Source};
 
 impl Mailbox {
     /// Its login was answered. Returns whether messages go to it from now on: the login may be over already.
     pub(crate) fn enter(&mut self, logged_in: LoggedIn, page: Page, wakes: &mut Vec<Waker>) -> bool {
         self.login = logged_in.login;
-        if let Some((upto, frame)) = self.over.take()
+        let Early { over, starts } = self.early.take().map(|early| *early).unwrap_or_default();
+        if let Some((upto, frame)) = over
             && self.login <= upto
         {
-            self.end(Phase::Closing(frame), wakes);
+            self.end(Phase::Closing(Box::new(frame)), wakes);
             return false;
         }
         if self.phase == Phase::Entering {
@@ -32,7 +33,7 @@ impl Mailbox {
             Some(_) => Known::Unknown,
         };
         self.take_page(logged_in.read, page);
-        for (login, from) in std::mem::take(&mut self.early) {
+        for (login, from) in starts {
             if login == self.login {
                 self.start_at(from, wakes);
             }
@@ -45,7 +46,7 @@ impl Mailbox {
     pub(crate) fn close(&mut self, frame: CloseFrame, wakes: &mut Vec<Waker>) -> bool {
         let was_open = self.is_open();
         if !self.is_closing() {
-            self.end(Phase::Closing(frame), wakes);
+            self.end(Phase::Closing(Box::new(frame)), wakes);
         }
         was_open
     }
@@ -54,8 +55,9 @@ impl Mailbox {
     pub(crate) fn close_upto(&mut self, upto: u64, frame: &CloseFrame, wakes: &mut Vec<Waker>) -> bool {
         if self.is_entering() {
             // its number is not known yet
-            if self.over.as_ref().is_none_or(|(earlier, _)| *earlier < upto) {
-                self.over = Some((upto, frame.clone()));
+            let over = &mut self.early.get_or_insert_default().over;
+            if over.as_ref().is_none_or(|(earlier, _)| *earlier < upto) {
+                *over = Some((upto, frame.clone()));
             }
             return false;
         }
@@ -71,6 +73,22 @@ impl Mailbox {
         was_open
     }
 
+    /// A handler is given the [`Member`](crate::Member).
+    pub(crate) fn give_member(&mut self) {
+        self.has_member = true;
+    }
+
+    /// Whether messages go to it, and nobody has the member.
+    pub(crate) fn is_left_open(&self) -> bool {
+        self.is_open() && !self.has_member
+    }
+
+    /// Nobody has the member any more.
+    pub(crate) fn member_gone(&mut self, wakes: &mut Vec<Waker>) {
+        self.has_member = false;
+        self.wake(wakes);
+    }
+
     /// Signals may have been missed: it looks into the log.
     pub(crate) fn resync(&mut self, wakes: &mut Vec<Waker>) {
         match &mut self.log.source {
@@ -83,7 +101,7 @@ impl Mailbox {
     /// A login starts after this message now; it may be this one.
     pub(crate) fn restock(&mut self, login: u64, from: u64, wakes: &mut Vec<Waker>) {
         if self.is_entering() {
-            self.early.push((login, from));
+            self.early.get_or_insert_default().starts.push((login, from));
         } else if login == self.login {
             self.start_at(from, wakes);
         }
@@ -118,8 +136,11 @@ impl Mailbox {
         (window.is_claim_doubtful, window.last_id) = (false, Known::Unknown);
         // the ping says nothing of what is sent behind it
         window.is_ping_old = window.is_pinging;
-        self.queue.retain(|item| item.number.is_none());
-        self.load.logged = Amount::default();
+        if let Some(queue) = &mut self.queue {
+            queue.items.retain(|item| item.number.is_none());
+            queue.logged = Amount::default();
+            self.drop_empty_queue();
+        }
         self.resync(wakes);
     }
 }

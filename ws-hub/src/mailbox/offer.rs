@@ -5,7 +5,7 @@ use std::task::Waker;
 use ws_core::{CloseFrame, PreparedMessage};
 
 use crate::close_code;
-use crate::config::{Guarantee, Overflow};
+use crate::config::{Guarantee, Limits, Overflow};
 use crate::position::{MessageId, Position};
 
 use super::state::{Hands, Item, Known, Mailbox, Offered, Phase, Source, Stuck};
@@ -34,12 +34,13 @@ impl Mailbox {
         if position.number <= self.log.last {
             return Offered::Logged;
         }
-        let follows = position.number == self.log.last + 1
+        let follows = self.log.last.checked_add(1) == Some(position.number)
             && (self.log.last_id == Known::Unknown || self.log.last_id == Known::Id(previous));
         if !follows {
             return self.fall_behind(wakes);
         }
-        if self.can_send_now(hands) && self.try_send(message, hands) == Ok(()) {
+        if self.can_send_now(hands) && self.try_send(message) == Ok(()) {
+            hands.sent.set(hands.sent.get() + 1);
             self.queued(position);
             self.sent_logged(position.number, hands);
             if hands.rules.pings() || self.log.arrived > self.log.acknowledged {
@@ -47,7 +48,7 @@ impl Mailbox {
             }
             return Offered::Sent;
         }
-        if !self.load.logged.takes(message.len(), &hands.rules.limits) {
+        if !self.load().0.takes(message.len(), &hands.rules.limits) {
             self.log.source = Source::Log;
             return self.crowded_or(Offered::Logged, wakes);
         }
@@ -67,15 +68,15 @@ impl Mailbox {
     /// Whether a message of the log need not be queued first.
     pub(super) fn can_send_now(&self, hands: &Hands<'_>) -> bool {
         self.phase == Phase::Open
-            && self.queue.is_empty()
-            && (hands.rules.guarantee == Guarantee::AtLeastOnce || hands.is_immediate)
+            && self.queue.is_none()
+            && (hands.rules.guarantee == Guarantee::AtLeastOnce || (hands.is_immediate)())
     }
 
     /// `other`, unless the client may be one that reads, and only its task has not run.
     pub(super) fn crowded_or(&mut self, other: Offered, wakes: &mut Vec<Waker>) -> Offered {
         match self.stuck {
             Stuck::Yes => return other,
-            Stuck::No if self.queue.is_empty() => return other,
+            Stuck::No if self.queue.is_none() => return other,
             Stuck::No => self.stuck = Stuck::Asked,
             Stuck::Asked | Stuck::Tried => {}
         }
@@ -92,25 +93,24 @@ impl Mailbox {
     pub(crate) fn offer(
         &mut self,
         message: &PreparedMessage,
-        hands: &Hands<'_>,
+        limits: &Limits,
         wakes: &mut Vec<Waker>,
     ) -> Offered {
         if self.phase != Phase::Open {
             return Offered::Refused;
         }
-        let limits = &hands.rules.limits;
         if message.len() > limits.bytes {
             return Offered::TooLarge;
         }
-        if self.queue.is_empty() {
-            match self.try_send(message, hands) {
+        if self.queue.is_none() {
+            match self.try_send(message) {
                 Ok(()) => return Offered::Sent,
                 Err(true) => {}
                 Err(false) => return Offered::Refused,
             }
         }
         let mut dropped = 0;
-        if !self.load.other.takes(message.len(), limits) {
+        if !self.load().1.takes(message.len(), limits) {
             if self.crowded_or(Offered::Dropped, wakes) == Offered::Crowded {
                 return Offered::Crowded;
             }
@@ -118,12 +118,12 @@ impl Mailbox {
                 Overflow::Disconnect => {
                     let frame =
                         CloseFrame::new(close_code::OVERFLOW, "messages come faster than they are read");
-                    self.end(Phase::Closing(frame), wakes);
+                    self.end(Phase::Closing(Box::new(frame)), wakes);
                     return Offered::Overflowed;
                 }
                 Overflow::DropNewest => return Offered::Dropped,
                 Overflow::DropOldest => {
-                    while !self.load.other.takes(message.len(), limits) {
+                    while !self.load().1.takes(message.len(), limits) {
                         self.drop_oldest();
                         dropped += 1;
                     }
@@ -137,10 +137,11 @@ impl Mailbox {
 
     /// The oldest message goes that is not of the log.
     pub(super) fn drop_oldest(&mut self) {
-        if let Some(at) = self.queue.iter().position(|item| item.number.is_none())
-            && let Some(item) = self.queue.remove(at)
+        if let Some(queue) = &mut self.queue
+            && let Some(at) = queue.items.iter().position(|item| item.number.is_none())
         {
-            self.load.other.remove(item.message.len());
+            queue.remove(at);
+            self.drop_empty_queue();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a [`Mailbox`] consists of, and how far it is.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::task::Waker;
@@ -27,13 +28,22 @@ pub(crate) struct Mailbox {
     /// The task of the session.
     pub(super) waker: Option<Waker>,
     pub(super) phase: Phase,
-    /// What was said of logins before its own number was known: those up to this one are over; these start there.
-    pub(super) over: Option<(u64, CloseFrame)>,
-    pub(super) early: Vec<(u64, u64)>,
+    /// Whether somebody has the [`Member`](crate::Member).
+    pub(super) has_member: bool,
+    pub(super) early: Option<Box<Early>>,
     pub(super) log: Window,
-    pub(super) queue: VecDeque<Item>,
-    pub(super) load: Load,
+    /// What waits: there is nothing that holds nothing.
+    pub(super) queue: Option<Box<Queue>>,
     pub(super) stuck: Stuck,
+}
+
+/// What was said of logins before its own number was known.
+#[derive(Default)]
+pub(super) struct Early {
+    /// Those up to this one are over.
+    pub(super) over: Option<(u64, CloseFrame)>,
+    /// These start there.
+    pub(super) starts: Vec<(u64, u64)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +54,7 @@ pub(super) enum Phase {
     /// Its handler has returned: what is queued is sent, and nothing more is taken.
     Finishing,
     /// It is to be closed; nothing more is sent.
-    Closing(CloseFrame),
+    Closing(Box<CloseFrame>),
 }
 
 /// How far the messages of the log have come. All are numbers of messages.
@@ -98,9 +108,10 @@ pub(super) struct Item {
     pub(super) number: Option<u64>,
 }
 
-/// How much is queued: of the log, and of the rest.
-#[derive(Debug, Default)]
-pub(super) struct Load {
+/// What waits for the connection, and how much that is: of the log, and of the rest.
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) items: VecDeque<Item>,
     pub(super) logged: Amount,
     pub(super) other: Amount,
 }
@@ -173,41 +184,62 @@ pub(crate) enum Next {
     Ping(u64),
     /// Close.
     Close(CloseFrame),
-    /// Nothing more comes, or can be sent.
+    /// Nothing more comes, and everything is sent.
     Done,
+    /// Nothing more can be sent.
+    Broken,
 }
 
 /// How a mailbox gets at what is outside of it.
 pub(crate) struct Hands<'a> {
     pub(crate) rules: &'a Rules,
     /// Whether the log can acknowledge at once.
-    pub(crate) is_immediate: bool,
+    pub(crate) is_immediate: &'a dyn Fn() -> bool,
     /// Acknowledges at once (login, start, upto), where the log can.
     pub(crate) acknowledge: &'a dyn Fn(u64, u64, u64) -> Option<Acked>,
-    /// Counts a message that was handed to the connection.
-    pub(crate) sent: &'a dyn Fn(),
+    /// Counts messages that were handed to connections.
+    pub(crate) sent: &'a Cell<usize>,
+}
+
+impl Queue {
+    fn load_of(&mut self, item: &Item) -> &mut Amount {
+        if item.number.is_some() { &mut self.logged } else { &mut self.other }
+    }
+
+    /// Removes the message in this place.
+    pub(super) fn remove(&mut self, at: usize) {
+        if let Some(item) = self.items.remove(at) {
+            self.load_of(&item).remove(item.message.len());
+        }
+    }
 }
 
 impl Window {
     /// Remembers what was sent since the start: it is not sent once more.
     pub(super) fn keep_sent(&mut self) {
-        let (mut first, mut last) = (self.start + 1, self.sent);
+        let (mut first, mut last) = (self.start.saturating_add(1), self.sent);
         if first > last {
             return;
         }
-        self.earlier.retain(|range| {
-            let touches = *range.start() <= last + 1 && first <= *range.end() + 1;
+        let earlier = &mut self.earlier;
+        earlier.retain(|range| {
+            let touches = *range.start() <= last.saturating_add(1) && first <= range.end().saturating_add(1);
             if touches {
                 first = first.min(*range.start());
                 last = last.max(*range.end());
             }
             !touches
         });
-        let at = self.earlier.partition_point(|range| *range.start() < first);
-        self.earlier.insert(at, first..=last);
-        if self.earlier.len() > EARLIER {
-            self.earlier.remove(0);
+        let at = earlier.partition_point(|range| *range.start() < first);
+        earlier.insert(at, first..=last);
+        if earlier.len() > EARLIER {
+            earlier.remove(0);
         }
+    }
+
+    /// Whether a message was sent before the login was told to start elsewhere.
+    pub(super) fn was_sent_earlier(&self, number: u64) -> bool {
+        self.earlier.iter().any(|range| range.contains(&number))
     }
 }
 
@@ -219,8 +251,8 @@ impl Mailbox {
             sender,
             waker: None,
             phase: Phase::Entering,
-            over: None,
-            early: Vec::new(),
+            has_member: false,
+            early: None,
             log: Window {
                 start: 0,
                 last: 0,
@@ -236,8 +268,7 @@ impl Mailbox {
                 is_calling: false,
                 earlier: Vec::new(),
             },
-            queue: VecDeque::new(),
-            load: Load::default(),
+            queue: None,
             stuck: Stuck::No,
         }
     }
@@ -259,7 +290,7 @@ impl Mailbox {
 
     /// What it is to be closed with.
     pub(crate) fn close_frame(&self) -> Option<CloseFrame> {
-        if let Phase::Closing(frame) = &self.phase { Some(frame.clone()) } else { None }
+        if let Phase::Closing(frame) = &self.phase { Some((**frame).clone()) } else { None }
     }
 
     /// After which message its login starts.
@@ -287,15 +318,10 @@ impl Mailbox {
         wakes.extend(self.waker.take());
     }
 
-    pub(super) fn try_send(&self, message: &PreparedMessage, hands: &Hands<'_>) -> Result<(), bool> {
-        match self.sender.try_send_prepared(message) {
-            Ok(()) => {
-                (hands.sent)();
-                Ok(())
-            }
-            Err(TrySendError::Full(_)) => Err(true),
-            Err(_) => Err(false),
-        }
+    /// Fails with whether that is because the connection is full.
+    pub(super) fn try_send(&self, message: &PreparedMessage) -> Result<(), bool> {
+        let result = self.sender.try_send_prepared(message);
+        result.map_err(|error| matches!(error, TrySendError::Full(_)))
     }
 
     pub(super) fn queued(&mut self, position: Position) {
@@ -317,29 +343,31 @@ impl Mailbox {
     }
 
     pub(super) fn push(&mut self, item: Item) {
-        self.load_of(&item).add(item.message.len());
-        self.queue.push_back(item);
+        let queue = self.queue.get_or_insert_default();
+        queue.load_of(&item).add(item.message.len());
+        queue.items.push_back(item);
     }
 
     pub(super) fn pop(&mut self) {
-        if let Some(item) = self.queue.pop_front() {
-            self.load_of(&item).remove(item.message.len());
-        }
-        if self.queue.is_empty() {
-            // an idle connection holds no memory for what it once had to send
-            self.queue = VecDeque::new();
-        }
+        let Some(queue) = &mut self.queue else { return };
+        queue.remove(0);
+        self.drop_empty_queue();
     }
 
-    pub(super) fn load_of(&mut self, item: &Item) -> &mut Amount {
-        if item.number.is_some() { &mut self.load.logged } else { &mut self.load.other }
+    /// An idle connection holds no memory for what it once had to send.
+    pub(super) fn drop_empty_queue(&mut self) {
+        self.queue.take_if(|queue| queue.items.is_empty());
+    }
+
+    /// How much waits: of the log, and of the rest.
+    pub(super) fn load(&self) -> (Amount, Amount) {
+        self.queue.as_ref().map_or_else(Default::default, |queue| (queue.logged, queue.other))
     }
 
     /// It takes nothing any more.
     pub(super) fn end(&mut self, phase: Phase, wakes: &mut Vec<Waker>) {
         if phase != Phase::Finishing {
-            self.queue = VecDeque::new();
-            self.load = Load::default();
+            self.queue = None;
         }
         self.phase = phase;
         self.wake(wakes);

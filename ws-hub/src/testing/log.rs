@@ -64,6 +64,7 @@ macro_rules! __log_suite {
             an_id_that_is_not_said_to_come_again_is_appended_again
             a_forgotten_log_goes_on_from_what_is_known
             what_is_known_does_not_change_a_log_that_is_there
+            a_log_goes_on_however_great_the_number_is_that_is_known
             what_is_appended_at_once_is_in_the_log
             appends_at_the_same_time_to_one_user_leave_no_hole
             appends_at_the_same_time_to_many_users_leave_no_hole
@@ -445,6 +446,30 @@ pub async fn an_id_that_is_not_said_to_come_again_is_appended_again(log: impl Ho
     append(&*log, Append::new(&ANNA, id, &message)).await;
     let second = append(&*log, Append::new(&ANNA, id, &message)).await;
     assert_eq!((second.position, second.previous), (Position::new(2, id), Some(id)));
+}
+
+/// A position that is known may be one that no log reaches.
+pub async fn a_log_goes_on_however_great_the_number_is_that_is_known(log: impl Holder) {
+    let numbers = [u64::MAX, u64::MAX - 1, u64::MAX / 2 + 1, u64::MAX / 2, u64::MAX / 2 - 1];
+    for (user, number) in (100..).zip(numbers) {
+        let known = Position::new(number, MessageId::random());
+        let mut last = None;
+        for text in ["first", "second"] {
+            let message = Message::text(text);
+            let append_one = Append::new(&user, MessageId::random(), &message).known(Some(known));
+            let position = append(&*log, append_one).await.position;
+            assert!(last.is_none_or(|last| last + 1 == position.number), "{last:?}, {position:?}");
+            last = Some(position.number);
+        }
+        assert_eq!(texts(&read(&*log, user, After::Cursor, ALL).await), ["first", "second"]);
+        assert_eq!(read(&*log, user, After::Position(known), ALL).await.entries.len(), 2);
+        acknowledge(&*log, user, u64::MAX).await;
+        assert!(read(&*log, user, After::Cursor, ALL).await.entries.is_empty());
+        log.give_back(&user, u64::MAX).await.expect("the log works");
+        assert!(read(&*log, user, After::Cursor, ALL).await.entries.is_empty());
+        append_text(&*log, user, "third").await;
+        assert_eq!(texts(&read(&*log, user, After::Cursor, ALL).await), ["third"]);
+    }
 }
 
 /// Numbers never come twice on a connection, and what it knows is a position of the log.

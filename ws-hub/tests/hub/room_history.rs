@@ -466,6 +466,27 @@ async fn a_backplane_that_fails_refuses_to_send_and_to_join() {
     assert_eq!(framed(&mut client, 1).await.1, ["now"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_if_what_it_has_missed_was_more_than_the_bytes_of_the_history() {
+    let history = RoomHistory::new(1_000, 60 * SECOND).within(50);
+    let hub = Hub::builder().framed(framing::prefix).room_history(move |_| Some(history)).build();
+    let (mut client, _) = join(&hub, ANNA, None).await;
+    // ten bytes each
+    let texts = |range: Range<usize>| numbered("message", range);
+    let (_stays, _) = join(&hub, BOB, None).await;
+    for text in texts(10..16) {
+        assert_eq!(hub.room(ROOM).send(text).await.here, 2);
+    }
+    let (positions, _) = framed(&mut client, 6).await;
+    drop(client);
+    settle().await;
+    let (_, joined) = join(&hub, ANNA, Some(positions[0])).await;
+    assert_eq!(joined.resumed, Resumed::Complete { missed: 5 });
+    hub.room(ROOM).send("message 16").await.others.unwrap();
+    let (_, joined) = join(&hub, ANNA, Some(positions[0])).await;
+    assert_eq!(joined.resumed, Resumed::Incomplete);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn clients_that_are_cut_off_while_many_send_get_each_message_once_and_in_order() {
     const SENT: usize = 2_000;

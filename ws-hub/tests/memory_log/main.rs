@@ -1,5 +1,6 @@
 //! What [`MemoryLog`] keeps, and for how long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::advance;
@@ -89,6 +90,49 @@ async fn the_bound_of_all_holds_for_one_user_too() {
     let log = MemoryLog::<u64>::new().in_all(USER + 10 * (MESSAGE + 1));
     let evicted: usize = (0..100).map(|_| append_text(&log, 1, "x").1).sum();
     assert_eq!((evicted, log.len()), (90, 10));
+}
+
+/// How many users with a message of one byte there are at most.
+fn users_within<U: Clone + Eq + std::hash::Hash + Send + Sync + 'static>(
+    log: MemoryLog<U>,
+    bytes: usize,
+    id: impl Fn(usize) -> U,
+) -> usize {
+    let log = log.in_all(bytes);
+    for number in 0..2 * bytes / USER {
+        let message = Message::text("x");
+        assert!(log.append_now(&Append::new(&id(number), MessageId::random(), &message)).is_some());
+    }
+    log.len()
+}
+
+#[test]
+fn an_id_counts_with_what_it_takes_of_the_heap() {
+    const EACH: usize = 256 + 128 + 1;
+    let name = |number: usize| format!("{number:0500}");
+    let words = |count: usize| 2 * count * size_of::<usize>();
+
+    let counted = 2 * (500 + 16);
+    let bytes = 10 * (EACH + words(3) + counted);
+    assert_eq!(users_within(MemoryLog::new(), bytes, name), 10);
+    assert_eq!(users_within(MemoryLog::new(), bytes, |number| name(number).into_bytes()), 10);
+    let bytes = 10 * (EACH + words(2) + counted);
+    assert_eq!(users_within(MemoryLog::new(), bytes, |number| name(number).into_boxed_str()), 10);
+    assert_eq!(users_within(MemoryLog::new(), bytes, |number| Arc::<str>::from(name(number))), 10);
+
+    let log = MemoryLog::new().heap_of_ids(|(id, _): &(String, u64)| id.len());
+    let bytes = 10 * (EACH + words(4) + 2 * 500);
+    assert_eq!(users_within(log, bytes, |number| (name(number), 7)), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_may_be_as_long_as_a_number_can_be() {
+    let log = MemoryLog::<u64>::new().history(usize::MAX, 60 * SECOND);
+    for upto in 1..=100 {
+        append_text(&log, 1, "x");
+        acknowledge(&log, 1, upto);
+    }
+    assert_eq!(log.len(), 100);
 }
 
 #[tokio::test]

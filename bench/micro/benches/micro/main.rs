@@ -7,6 +7,8 @@ mod encoder;
 #[cfg(benchmarking)]
 mod handshake;
 #[cfg(benchmarking)]
+mod hub;
+#[cfg(benchmarking)]
 mod mask;
 #[cfg(benchmarking)]
 mod utf8;
