@@ -241,7 +241,8 @@ impl Supervisor {
             answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")))?;
             bytes(found)
         });
-        let found = prepared.await.unwrap_or_else(|_| Err(Failure::refused("no answer"))).map_err(unusable)?;
+        let found =
+            prepared.await.unwrap_or_else(|_| Err(Failure::refused("no answer"))).map_err(unusable)?;
         if found != SCHEMA.as_bytes() {
             return Err(ConnectError::OtherVersion {
                 address: address.shown().to_owned(),
@@ -266,8 +267,7 @@ impl Supervisor {
         });
         let probes = ear.probes.subscribe();
         let channels = vec![ear.channel.clone(), shared.keys.everyone_channel()];
-        let link =
-            shared.address.connect(move |channel, payload| ear.hear(&channel, payload)).await?;
+        let link = shared.address.connect(move |channel, payload| ear.hear(&channel, payload)).await?;
         let rooms: Vec<_> = {
             let mut rooms = shared.rooms();
             rooms.retain(|_, room| room.is_wanted);
@@ -297,23 +297,24 @@ impl Supervisor {
         };
         let shared = &self.shared;
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let had_lease = self.leased.as_ref() == Some(&pushes.node);
         let call = shared
             .script_of(Script::Renew, &pushes.node)
             .number(millis(shared.settings.lease))
-            .number(millis(shared.settings.reaped_after()));
+            .number(millis(shared.settings.reaped_after()))
+            .flag(had_lease);
         self.renewed = Instant::now();
         let answers = timeout(PROBE, link.call(&[call])).await;
         let answer = answers.map_or_else(|_| Err(Failure::lost("no answer")), |mut it| it.remove(0))?;
         let mut reply = Reply::new(answer)?;
         let (number, is_late, is_missing) = (reply.number()?, reply.flag()?, reply.flag()?);
         let dead = texts(reply.next()?)?;
-        let had_lease = self.leased.as_ref() == Some(&pushes.node);
-        if is_late || is_missing && had_lease {
+        if is_late || is_missing {
             tracing::warn!("the lease of this node had ended: others believed that it was gone");
             shared.was_late();
             shared.inbox.gap();
         }
-        if is_missing && had_lease {
+        if is_missing {
             shared.rename();
             self.pushes = None;
             return Ok(Renewed::AnotherName);

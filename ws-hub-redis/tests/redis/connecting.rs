@@ -22,7 +22,7 @@ async fn refused(url: String) -> ConnectError {
     error
 }
 
-/// Something that answers each line with the same.
+/// Something that answers each command with the same.
 async fn answering(answer: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -30,8 +30,9 @@ async fn answering(answer: &'static [u8]) -> String {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut bytes = [0; 1024];
-                while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {
-                    if stream.write_all(answer).await.is_err() {
+                while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+                    let commands = bytes[..count].iter().filter(|byte| **byte == b'*').count();
+                    if stream.write_all(&answer.repeat(commands)).await.is_err() {
                         return;
                     }
                 }
@@ -49,7 +50,9 @@ async fn a_server_that_is_there_is_up() {
 
 #[tokio::test]
 async fn what_is_no_address_is_said_without_its_password() {
-    for url in ["https://user:correct-horse@example.com", "redis:/correct-horse@", "rediss://u:correct-horse@host"] {
+    for url in
+        ["https://user:correct-horse@example.com", "redis:/correct-horse@", "rediss://u:correct-horse@host"]
+    {
         let error = refused(url.to_owned()).await;
         assert!(matches!(error, ConnectError::InvalidAddress { .. }), "{error:?}");
     }
@@ -78,7 +81,8 @@ async fn what_is_not_a_redis_server_is_said() {
 
 #[tokio::test]
 async fn a_server_without_resp3_is_too_old() {
-    let error = refused(answering(b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n").await).await;
+    let error =
+        refused(answering(b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n").await).await;
     assert!(matches!(error, ConnectError::TooOld { .. }), "{error:?}");
 }
 

@@ -21,8 +21,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_secs(3);
 
 async fn standing(node: &Node, login: u64) -> Standing {
-    let held =
-        Held { user: &ANNA, connection: 1, login, confirmed: 0, limit: None, replace: false };
+    let held = Held { user: &ANNA, connection: 1, login, confirmed: 0, limit: None, replace: false };
     soon(node.backplane.reassert(&[held])).await.unwrap().remove(0)
 }
 
@@ -71,12 +70,13 @@ async fn a_node_that_others_have_tidied_up_after_has_another_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_node_leaves_behind_goes_to_another_connection() {
     let (keys, [killed, mut other]) = nodes(SHORT).await;
-    let first = killed.login(ANNA, 1).await;
-    killed.login(BOB, 2).await;
-    let second = other.login(ANNA, 1).await;
     for text in ["one", "two", "three"] {
         other.append(ANNA, text).await;
     }
+    let first = killed.login(ANNA, 1).await;
+    killed.login(BOB, 2).await;
+    let second = other.login(ANNA, 1).await;
+    assert_eq!(second.read.after, 3);
     assert_eq!(killed.acknowledge(ANNA, &first, 1).await.unwrap(), Acked::Done);
     let name = killed.name();
     drop(killed);

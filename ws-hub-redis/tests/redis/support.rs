@@ -92,7 +92,12 @@ impl Node {
         soon(self.backplane.login(&login)).await.unwrap()
     }
 
-    pub(crate) async fn acknowledge(&self, user: u64, login: &LoggedIn, upto: u64) -> Result<Acked, LogError> {
+    pub(crate) async fn acknowledge(
+        &self,
+        user: u64,
+        login: &LoggedIn,
+        upto: u64,
+    ) -> Result<Acked, LogError> {
         let ack = Ack { user: &user, login: login.login, start: login.read.after, upto };
         soon(self.backplane.acknowledge(&[ack])).await.remove(0)
     }
