@@ -197,7 +197,7 @@ async fn a_server_that_is_full_refuses_messages_and_lets_the_rest_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_sent_again_is_there_once() {
-    let node = Node::new(shared().builder().prefix(shared().prefix())).await;
+    let node = Node::new(shared().builder().prefix(Server::prefix())).await;
     let (id, message) = (MessageId::random(), Message::text("once"));
     let first = node.try_append(Append::new(&ANNA, id, &message)).await.unwrap();
     assert_eq!(node.try_append(Append::new(&ANNA, id, &message).again(true)).await.unwrap(), first);

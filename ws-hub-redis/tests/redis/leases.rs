@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ws_hub::{Acked, Backplane as _, Held, Logout, Signal, Standing};
 
-use crate::server::shared;
+use crate::server::{Server, shared};
 use crate::support::{ANNA, BOB, Node, soon, until};
 
 async fn nodes<const N: usize>(lease: Duration) -> (String, [Node; N]) {
-    let prefix = shared().prefix();
+    let prefix = Server::prefix();
     let mut nodes = Vec::new();
     for _ in 0..N {
         nodes.push(Node::new(shared().builder().prefix(&prefix).lease(lease)).await);

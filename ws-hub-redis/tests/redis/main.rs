@@ -6,5 +6,7 @@ mod connecting;
 mod failures;
 mod hubs;
 mod leases;
+mod logs;
+mod rooms;
 mod server;
 mod support;
