@@ -9,4 +9,5 @@ mod leases;
 mod logs;
 mod rooms;
 mod server;
+mod storms;
 mod support;
