@@ -42,10 +42,12 @@ async fn the_users_of_a_node_whose_lease_has_ended_are_offline_until_it_is_back(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_at_a_node_whose_lease_has_ended_waits_until_it_is_renewed() {
-    let (keys, [node]) = nodes::<1>(MINUTE).await;
+    let (keys, [mut node]) = nodes::<1>(MINUTE).await;
     shared().run(&["ZADD", &format!("{keys}n"), "1", &node.name()]);
     node.login(ANNA, 1).await;
     assert_eq!(node.count(ANNA).await, 1);
+    // others may have thought that it is gone
+    assert_eq!(node.next_signal().await, Signal::Gap);
 }
 
 #[tokio::test(flavor = "multi_thread")]
