@@ -1,0 +1,13 @@
+//! A [`RedisBackplane`](ws_hub_redis::RedisBackplane) over a server that the tests start, seen from outside.
+
+mod as_log;
+mod conformance;
+mod connecting;
+mod failures;
+mod hubs;
+mod leases;
+mod logs;
+mod rooms;
+mod server;
+mod storms;
+mod support;
