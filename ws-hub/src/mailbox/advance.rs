@@ -49,22 +49,26 @@ impl Mailbox {
             let Some(item) = self.queue.as_ref().and_then(|queue| queue.items.front()) else {
                 break Ok(false);
             };
-            if let Some(number) = item.number {
+            let (message, number) = (item.message.clone(), item.number);
+            if let Some(number) = number {
                 if self.log.was_sent_earlier(number) {
                     self.pop();
                     self.sent_logged(number, hands);
                     continue;
                 }
-                if self.must_claim(number, hands) {
-                    if self.log.is_calling {
-                        break Ok(false);
+                match self.claim(number, hands, &mut Vec::new()) {
+                    Some(true) => {}
+                    // what was queued of the log is gone, or everything is
+                    Some(false) if self.is_closing() => break Ok(false),
+                    Some(false) => continue,
+                    None if self.log.is_calling => break Ok(false),
+                    None => {
+                        self.log.is_calling = true;
+                        self.log.claimed = self.log.last.min(number.saturating_add(CLAIMED - 1));
+                        return Err(Next::Acknowledge { start: self.log.start, upto: self.log.claimed });
                     }
-                    self.log.is_calling = true;
-                    self.log.claimed = self.log.last.min(number.saturating_add(CLAIMED - 1));
-                    return Err(Next::Acknowledge { start: self.log.start, upto: self.log.claimed });
                 }
             }
-            let (message, number) = (item.message.clone(), item.number);
             match self.try_send(&message) {
                 Ok(()) => hands.sent.set(hands.sent.get() + 1),
                 Err(true) => break Ok(true),
@@ -86,11 +90,22 @@ impl Mailbox {
         result
     }
 
-    /// Whether a message has to be acknowledged before it is sent.
-    pub(super) fn must_claim(&self, number: u64, hands: &Hands<'_>) -> bool {
-        hands.rules.guarantee == Guarantee::AtMostOnce
-            && number > self.log.acknowledged
-            && !(hands.is_immediate)()
+    /// Acknowledges a message before it is sent, if it has to be: another login may have begun, which gets it otherwise.
+    /// Returns whether it may be sent; `None` if the log does not acknowledge at once.
+    pub(super) fn claim(&mut self, number: u64, hands: &Hands<'_>, wakes: &mut Vec<Waker>) -> Option<bool> {
+        if hands.rules.guarantee == Guarantee::AtLeastOnce || number <= self.log.acknowledged {
+            return Some(true);
+        }
+        if !(hands.is_immediate)() {
+            return None;
+        }
+        let start = self.log.start;
+        let acked = (hands.acknowledge)(self.login, start, number)?;
+        if acked == Acked::Done {
+            self.log.claimed = self.log.claimed.max(number);
+        }
+        self.acknowledged(start, number, Ok(acked), wakes);
+        Some(self.log.start == start && self.log.acknowledged >= number)
     }
 
     /// Those who wait are told whether the client reads, as soon as that is known: when something was sent, or when the

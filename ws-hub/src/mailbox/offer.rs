@@ -39,7 +39,16 @@ impl Mailbox {
         if !follows {
             return self.fall_behind(wakes);
         }
-        if self.can_send_now(hands) && self.try_send(message) == Ok(()) {
+        let can_send = if self.can_send_now(hands) {
+            match self.claim(position.number, hands, wakes) {
+                // the login starts elsewhere, or is over
+                Some(false) => return Offered::Logged,
+                claimed => claimed.is_some(),
+            }
+        } else {
+            false
+        };
+        if can_send && self.try_send(message) == Ok(()) {
             hands.sent.set(hands.sent.get() + 1);
             self.queued(position);
             self.sent_logged(position.number, hands);
