@@ -56,6 +56,14 @@ impl Mailbox {
                     self.sent_logged(number, hands);
                     continue;
                 }
+                if self.must_claim(number, hands) && (hands.is_immediate)() {
+                    // what is acknowledged and not sent would come later than the next ones, if another login begins
+                    match self.room() {
+                        Ok(()) => {}
+                        Err(true) => break Ok(true),
+                        Err(false) => break Err(Next::Broken),
+                    }
+                }
                 match self.claim(number, hands, &mut Vec::new()) {
                     Some(true) => {}
                     // what was queued of the log is gone, or everything is
@@ -90,10 +98,15 @@ impl Mailbox {
         result
     }
 
+    /// Whether a message has to be acknowledged before it is sent.
+    pub(super) fn must_claim(&self, number: u64, hands: &Hands<'_>) -> bool {
+        hands.rules.guarantee == Guarantee::AtMostOnce && number > self.log.acknowledged
+    }
+
     /// Acknowledges a message before it is sent, if it has to be: another login may have begun, which gets it otherwise.
     /// Returns whether it may be sent; `None` if the log does not acknowledge at once.
     pub(super) fn claim(&mut self, number: u64, hands: &Hands<'_>, wakes: &mut Vec<Waker>) -> Option<bool> {
-        if hands.rules.guarantee == Guarantee::AtLeastOnce || number <= self.log.acknowledged {
+        if !self.must_claim(number, hands) {
             return Some(true);
         }
         if !(hands.is_immediate)() {

@@ -39,7 +39,9 @@ impl Mailbox {
         if !follows {
             return self.fall_behind(wakes);
         }
-        let can_send = if self.can_send_now(hands) {
+        let can_send = if self.can_send_now(hands)
+            && (!self.must_claim(position.number, hands) || self.room().is_ok())
+        {
             match self.claim(position.number, hands, wakes) {
                 // the login starts elsewhere, or is over
                 Some(false) => return Offered::Logged,
