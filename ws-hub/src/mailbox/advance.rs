@@ -1,5 +1,6 @@
 //! What the session of a [`Mailbox`] is to do next, and what came of it.
 
+use std::ops::ControlFlow;
 use std::task::{Context, Waker};
 
 use ws_core::{CloseFrame, PreparedMessage};
@@ -56,25 +57,10 @@ impl Mailbox {
                     self.sent_logged(number, hands);
                     continue;
                 }
-                if self.must_claim(number, hands) && (hands.is_immediate)() {
-                    // what is acknowledged and not sent would come later than the next ones, if another login begins
-                    match self.room() {
-                        Ok(()) => {}
-                        Err(true) => break Ok(true),
-                        Err(false) => break Err(Next::Broken),
-                    }
-                }
-                match self.claim(number, hands, &mut Vec::new()) {
-                    Some(true) => {}
-                    // what was queued of the log is gone, or everything is
-                    Some(false) if self.is_closing() => break Ok(false),
-                    Some(false) => continue,
-                    None if self.log.is_calling => break Ok(false),
-                    None => {
-                        self.log.is_calling = true;
-                        self.log.claimed = self.log.last.min(number.saturating_add(CLAIMED - 1));
-                        return Err(Next::Acknowledge { start: self.log.start, upto: self.log.claimed });
-                    }
+                match self.claim_next(number, hands) {
+                    ControlFlow::Continue(true) => {}
+                    ControlFlow::Continue(false) => continue,
+                    ControlFlow::Break(result) => break result,
                 }
             }
             match self.try_send(&message) {
@@ -96,6 +82,31 @@ impl Mailbox {
             self.stuck = Stuck::No;
         }
         result
+    }
+
+    /// Acknowledges the first message of the queue, if it has to be. Returns whether it may be sent, or that nothing can be
+    /// sent now.
+    fn claim_next(&mut self, number: u64, hands: &Hands<'_>) -> ControlFlow<Result<bool, Next>, bool> {
+        if self.must_claim(number, hands) && (hands.is_immediate)() {
+            // what is acknowledged and not sent would come later than the next ones, if another login begins
+            match self.room() {
+                Ok(()) => {}
+                Err(true) => return ControlFlow::Break(Ok(true)),
+                Err(false) => return ControlFlow::Break(Err(Next::Broken)),
+            }
+        }
+        match self.claim(number, hands, &mut Vec::new()) {
+            // if it may not, what was queued of the log is gone, or everything is
+            Some(false) if self.is_closing() => ControlFlow::Break(Ok(false)),
+            Some(claimed) => ControlFlow::Continue(claimed),
+            None if self.log.is_calling => ControlFlow::Break(Ok(false)),
+            None => {
+                self.log.is_calling = true;
+                self.log.claimed = self.log.last.min(number.saturating_add(CLAIMED - 1));
+                let (start, upto) = (self.log.start, self.log.claimed);
+                ControlFlow::Break(Err(Next::Acknowledge { start, upto }))
+            }
+        }
     }
 
     /// Whether a message has to be acknowledged before it is sent.
