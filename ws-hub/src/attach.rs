@@ -188,8 +188,7 @@ where
                 if closed.as_mut().as_pin_mut().is_some_and(|closed| closed.poll(cx).is_ready()) {
                     closed.set(None);
                 }
-                let is_over = closed.is_none();
-                let end = pump.poll(is_over, cx);
+                let end = pump.poll(closed.is_none(), cx);
                 match &outcome {
                     None => return Poll::Pending,
                     // it may have gone to another task. Looked at when the pump can be woken for it
@@ -197,7 +196,7 @@ where
                     Some(_) => {}
                 }
                 let end = ready!(end);
-                if end == End::Broken && !is_over && matches!(outcome, Some(Ok(()))) {
+                if end == End::Broken && closed.is_some() && matches!(outcome, Some(Ok(()))) {
                     return Poll::Pending;
                 }
                 outcome.take().map_or(Poll::Pending, Poll::Ready)

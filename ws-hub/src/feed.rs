@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+#[cfg(not(all(test, shuttle)))]
 use parking_lot::Mutex;
+#[cfg(all(test, shuttle))]
+use shuttle_parking_lot::Mutex;
 
 use crate::position::Position;
 

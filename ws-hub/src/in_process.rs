@@ -4,11 +4,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, ready};
 use std::hash::Hash;
+#[cfg(not(all(test, shuttle)))]
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(all(test, shuttle))]
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
+#[cfg(all(test, shuttle))]
+use shuttle::sync::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 use ws_core::{CloseFrame, Message};
 

@@ -108,6 +108,8 @@ pub mod framing;
 mod hub;
 mod in_process;
 mod inbox;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 mod key;
 mod log;
 mod mailbox;

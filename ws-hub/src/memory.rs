@@ -5,10 +5,15 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
+#[cfg(not(all(test, shuttle)))]
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(all(test, shuttle))]
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+#[cfg(all(test, shuttle))]
+use shuttle::sync::{Mutex, MutexGuard};
 use slab::Slab;
 use tokio::time::Instant;
 use ws_core::Message;

@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
+#[cfg(not(all(test, shuttle)))]
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+#[cfg(all(test, shuttle))]
+use shuttle_parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use ws_core::{CloseFrame, Message, PreparedMessage};

@@ -4,7 +4,10 @@
 
 use std::task::Waker;
 
+#[cfg(not(all(test, shuttle)))]
 use parking_lot::{Mutex, MutexGuard};
+#[cfg(all(test, shuttle))]
+use shuttle_parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::mailbox::Mailbox;

@@ -1,5 +1,6 @@
 //! What the session of a [`Mailbox`] is to do next, and what came of it.
 
+use std::ops::ControlFlow;
 use std::task::{Context, Waker};
 
 use ws_core::{CloseFrame, PreparedMessage};
@@ -49,22 +50,19 @@ impl Mailbox {
             let Some(item) = self.queue.as_ref().and_then(|queue| queue.items.front()) else {
                 break Ok(false);
             };
-            if let Some(number) = item.number {
+            let (message, number) = (item.message.clone(), item.number);
+            if let Some(number) = number {
                 if self.log.was_sent_earlier(number) {
                     self.pop();
                     self.sent_logged(number, hands);
                     continue;
                 }
-                if self.must_claim(number, hands) {
-                    if self.log.is_calling {
-                        break Ok(false);
-                    }
-                    self.log.is_calling = true;
-                    self.log.claimed = self.log.last.min(number.saturating_add(CLAIMED - 1));
-                    return Err(Next::Acknowledge { start: self.log.start, upto: self.log.claimed });
+                match self.claim_next(number, hands) {
+                    ControlFlow::Continue(true) => {}
+                    ControlFlow::Continue(false) => continue,
+                    ControlFlow::Break(result) => break result,
                 }
             }
-            let (message, number) = (item.message.clone(), item.number);
             match self.try_send(&message) {
                 Ok(()) => hands.sent.set(hands.sent.get() + 1),
                 Err(true) => break Ok(true),
@@ -86,11 +84,52 @@ impl Mailbox {
         result
     }
 
+    /// Acknowledges the first message of the queue, if it has to be. Returns whether it may be sent, or that nothing can be
+    /// sent now.
+    fn claim_next(&mut self, number: u64, hands: &Hands<'_>) -> ControlFlow<Result<bool, Next>, bool> {
+        if self.must_claim(number, hands) && (hands.is_immediate)() {
+            // what is acknowledged and not sent would come later than the next ones, if another login begins
+            match self.room() {
+                Ok(()) => {}
+                Err(true) => return ControlFlow::Break(Ok(true)),
+                Err(false) => return ControlFlow::Break(Err(Next::Broken)),
+            }
+        }
+        match self.claim(number, hands, &mut Vec::new()) {
+            // if it may not, what was queued of the log is gone, or everything is
+            Some(false) if self.is_closing() => ControlFlow::Break(Ok(false)),
+            Some(claimed) => ControlFlow::Continue(claimed),
+            None if self.log.is_calling => ControlFlow::Break(Ok(false)),
+            None => {
+                self.log.is_calling = true;
+                self.log.claimed = self.log.last.min(number.saturating_add(CLAIMED - 1));
+                let (start, upto) = (self.log.start, self.log.claimed);
+                ControlFlow::Break(Err(Next::Acknowledge { start, upto }))
+            }
+        }
+    }
+
     /// Whether a message has to be acknowledged before it is sent.
     pub(super) fn must_claim(&self, number: u64, hands: &Hands<'_>) -> bool {
-        hands.rules.guarantee == Guarantee::AtMostOnce
-            && number > self.log.acknowledged
-            && !(hands.is_immediate)()
+        hands.rules.guarantee == Guarantee::AtMostOnce && number > self.log.acknowledged
+    }
+
+    /// Acknowledges a message before it is sent, if it has to be: another login may have begun, which gets it otherwise.
+    /// Returns whether it may be sent; `None` if the log does not acknowledge at once.
+    pub(super) fn claim(&mut self, number: u64, hands: &Hands<'_>, wakes: &mut Vec<Waker>) -> Option<bool> {
+        if !self.must_claim(number, hands) {
+            return Some(true);
+        }
+        if !(hands.is_immediate)() {
+            return None;
+        }
+        let start = self.log.start;
+        let acked = (hands.acknowledge)(self.login, start, number)?;
+        if acked == Acked::Done {
+            self.log.claimed = self.log.claimed.max(number);
+        }
+        self.acknowledged(start, number, Ok(acked), wakes);
+        Some(self.log.start == start && self.log.acknowledged >= number)
     }
 
     /// Those who wait are told whether the client reads, as soon as that is known: when something was sent, or when the

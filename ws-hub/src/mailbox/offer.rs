@@ -39,14 +39,8 @@ impl Mailbox {
         if !follows {
             return self.fall_behind(wakes);
         }
-        if self.can_send_now(hands) && self.try_send(message) == Ok(()) {
-            hands.sent.set(hands.sent.get() + 1);
-            self.queued(position);
-            self.sent_logged(position.number, hands);
-            if hands.rules.pings() || self.log.arrived > self.log.acknowledged {
-                self.wake(wakes);
-            }
-            return Offered::Sent;
+        if let Some(offered) = self.send_now(position, message, hands, wakes) {
+            return offered;
         }
         if !self.load().0.takes(message.len(), &hands.rules.limits) {
             self.log.source = Source::Log;
@@ -56,6 +50,31 @@ impl Mailbox {
         self.push(Item { message: message.clone(), number: Some(position.number) });
         self.wake(wakes);
         Offered::Queued { dropped: 0 }
+    }
+
+    /// Sends a message of the log at once, unless it has to be queued.
+    fn send_now(
+        &mut self,
+        position: Position,
+        message: &PreparedMessage,
+        hands: &Hands<'_>,
+        wakes: &mut Vec<Waker>,
+    ) -> Option<Offered> {
+        if !self.can_send_now(hands) || self.must_claim(position.number, hands) && self.room().is_err() {
+            return None;
+        }
+        if !self.claim(position.number, hands, wakes)? {
+            // the login starts elsewhere, or is over
+            return Some(Offered::Logged);
+        }
+        self.try_send(message).ok()?;
+        hands.sent.set(hands.sent.get() + 1);
+        self.queued(position);
+        self.sent_logged(position.number, hands);
+        if hands.rules.pings() || self.log.arrived > self.log.acknowledged {
+            self.wake(wakes);
+        }
+        Some(Offered::Sent)
     }
 
     /// What comes has to be read.

@@ -3,8 +3,10 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
-use std::task::Waker;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
+use futures_sink::Sink as _;
 use ws_core::{CloseFrame, PreparedMessage, Sender, TrySendError};
 
 use crate::backplane::{Acked, Unsent};
@@ -322,6 +324,17 @@ impl Mailbox {
     pub(super) fn try_send(&self, message: &PreparedMessage) -> Result<(), bool> {
         let result = self.sender.try_send_prepared(message);
         result.map_err(|error| matches!(error, TrySendError::Full(_)))
+    }
+
+    /// Whether the connection takes a message now; fails as [`try_send`](Self::try_send).
+    pub(super) fn room(&self) -> Result<(), bool> {
+        // a clone, which waits for nothing any more when it is dropped
+        let mut sender = self.sender.clone();
+        match Pin::new(&mut sender).poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(_)) => Err(false),
+            Poll::Pending => Err(true),
+        }
     }
 
     pub(super) fn queued(&mut self, position: Position) {
