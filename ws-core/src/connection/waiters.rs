@@ -189,6 +189,10 @@ impl Waiters {
     pub(super) fn wait_for(&mut self, event: Event, place: &mut Option<Place>, waker: &Waker) {
         let others = self.others.get_or_insert_default();
         others.leave(place);
+        if others.events.capacity() == 0 {
+            // most often one waits, and a slab that grows by itself has room for four
+            others.events.reserve_exact(1);
+        }
         *place = Some(Place::Event(key(others.events.insert((event, Some(waker.clone()))))));
         event.note_end(&mut others.flush);
     }
