@@ -54,7 +54,7 @@ pub(crate) async fn run(plan: &Plan, cpu: Option<usize>) -> Result<Results> {
             // each is first, and after each other, in some round
             let first = round * servers.len() / plan.rounds;
             for &server in servers[first..].iter().chain(&servers[..first]) {
-                if matches!(scenario.load, Load::Broadcast { .. }) && !server.broadcast {
+                if !server.serves(scenario) {
                     continue;
                 }
                 eprintln!("round {} of {}: {}, {}", round + 1, plan.rounds, scenario.title, server.name);

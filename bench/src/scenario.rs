@@ -9,6 +9,9 @@ pub(crate) enum Load {
     Echo { payload: Payload, size: usize, fragments: usize, window: usize },
     /// One connection sends a message, and the next one when all connections have got it.
     Broadcast { size: usize },
+    /// Connections in pairs: what one sends, the server sends on the other, which answers. Their paths are `path/0`, `path/1` …,
+    /// of which 0 and 1 are a pair.
+    Pairs { path: &'static str, size: usize },
     /// Connections are opened and reset, so many at a time.
     Handshake,
     /// Connections are opened and then silent.
@@ -27,13 +30,17 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     pub(crate) fn path(&self) -> &'static str {
-        if matches!(self.load, Load::Broadcast { .. }) { "/broadcast" } else { "/echo" }
+        match self.load {
+            Load::Broadcast { .. } => "/broadcast",
+            Load::Pairs { path, .. } => path,
+            _ => "/echo",
+        }
     }
 
     /// What is counted.
     pub(crate) fn unit(&self) -> &'static str {
         match self.load {
-            Load::Echo { .. } => "message",
+            Load::Echo { .. } | Load::Pairs { .. } => "message",
             Load::Broadcast { .. } => "delivered message",
             Load::Handshake => "handshake",
             Load::Idle => "connection",
@@ -62,6 +69,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         title: "64 B to 1,000 connections",
         connections: 1_000,
         load: Load::Broadcast { size: 64 },
+    },
+    Scenario {
+        name: "to-socket",
+        title: "64 B to the socket of another of 1,000",
+        connections: 1_000,
+        load: Load::Pairs { path: "/socket", size: 64 },
+    },
+    Scenario {
+        name: "to-user",
+        title: "64 B to one of 1,000 users by id",
+        connections: 1_000,
+        load: Load::Pairs { path: "/user", size: 64 },
     },
     Scenario { name: "handshake", title: "handshake", connections: 32, load: Load::Handshake },
     Scenario { name: "idle", title: "10,000 idle connections", connections: 10_000, load: Load::Idle },

@@ -16,7 +16,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{process::Process, results::output};
+use crate::{
+    process::Process,
+    results::output,
+    scenario::{Load, Scenario},
+};
 
 /// How long a server may take to say where it listens, and to end when it is killed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,6 +55,8 @@ pub(crate) struct Server {
     pub(crate) kind: Kind,
     program: Program,
     pub(crate) broadcast: bool,
+    /// Whether it sends what comes on one connection on another one.
+    pub(crate) pairs: bool,
     /// Whether it sends pings to idle connections.
     pub(crate) keepalive: bool,
     /// The libraries in `Cargo.lock` that it stands for.
@@ -62,6 +68,7 @@ pub(crate) const SERVERS: &[Server] = &[
     Server { broadcast: true, keepalive: true, ..rust("floor", Kind::Floor, &["tokio"]) },
     Server {
         broadcast: true,
+        pairs: true,
         keepalive: true,
         ..rust("ws-axum", Kind::Ours, &["ws-axum", "ws-hub", "axum"])
     },
@@ -82,11 +89,11 @@ pub(crate) const SERVERS: &[Server] = &[
 ];
 
 const fn rust(name: &'static str, kind: Kind, packages: &'static [&'static str]) -> Server {
-    Server { name, kind, program: Program::Rust, broadcast: false, keepalive: false, packages }
+    Server { name, kind, program: Program::Rust, broadcast: false, pairs: false, keepalive: false, packages }
 }
 
 const fn other(name: &'static str, program: Program, keepalive: bool) -> Server {
-    Server { name, kind: Kind::Other, program, broadcast: true, keepalive, packages: &[] }
+    Server { name, kind: Kind::Other, program, broadcast: true, pairs: false, keepalive, packages: &[] }
 }
 
 /// The server of this name.
@@ -95,6 +102,15 @@ pub(crate) fn find(name: &str) -> Option<&'static Server> {
 }
 
 impl Server {
+    /// Whether it serves the path of this scenario.
+    pub(crate) fn serves(&self, scenario: &Scenario) -> bool {
+        match scenario.load {
+            Load::Broadcast { .. } => self.broadcast,
+            Load::Pairs { .. } => self.pairs,
+            Load::Echo { .. } | Load::Handshake | Load::Idle => true,
+        }
+    }
+
     /// Whether it is in this repository's workspace, and so has to be there.
     pub(crate) fn is_rust(&self) -> bool {
         self.kind != Kind::Other

@@ -10,6 +10,8 @@ use crate::{
 enum Bound {
     /// So many times what another server takes.
     Times(f64, &'static str),
+    /// So many times what the same server takes for another scenario.
+    TimesScenario(f64, &'static str),
     /// So much.
     Amount(f64),
     /// So much more than another server takes.
@@ -36,6 +38,13 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { best: true, ..times_floor("1 MiB", "1MiB", 1.0) },
     Target { best: true, ..times_floor("16 MiB", "16MiB", 1.0) },
     times_floor("1 KiB in 16 fragments", "fragments", 1.05),
+    times_floor("64 B to 1,000 connections", "broadcast", 1.15),
+    Target {
+        title: "64 B to one of 1,000 users by id",
+        metric: Metric::Cpu("to-user"),
+        bound: Bound::TimesScenario(1.3, "to-socket"),
+        best: false,
+    },
     Target {
         title: "memory of an idle connection with keepalive",
         metric: Metric::Memory,
@@ -73,6 +82,7 @@ impl Target {
     pub(crate) fn judge(&self, results: &Results) -> Verdict {
         let mut target = match self.bound {
             Bound::Times(factor, other) => format!("≤ {factor:.2} × {other}"),
+            Bound::TimesScenario(factor, other) => format!("≤ {factor:.2} × {OURS}, {other}"),
             Bound::Amount(bytes) => format!("≤ {bytes:.0} B"),
             Bound::Beyond(seconds, other) => format!("≤ {:.0} ms more than {other}", seconds * 1e3),
         };
@@ -109,6 +119,10 @@ impl Target {
             Bound::Times(factor, other) => {
                 let theirs = results.median(other, self.metric)?;
                 (factor * theirs, format!("{:.2} ×", ours / theirs))
+            }
+            Bound::TimesScenario(factor, other) => {
+                let direct = results.median(OURS, Metric::Cpu(other))?;
+                (factor * direct, format!("{:.2} ×", ours / direct))
             }
             Bound::Amount(amount) => (amount, format!("{ours:.0} B")),
             Bound::Beyond(amount, other) => {

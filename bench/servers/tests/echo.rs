@@ -9,14 +9,14 @@ use std::time::Duration;
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 
-/// Tests that a server of this name echoes, and that it broadcasts if it says so.
+/// Tests that a server of this name echoes, and that it does what else it says.
 macro_rules! servers {
-    ($($test:ident: $name:literal $($broadcast:ident)?,)*) => {$(
+    ($($test:ident: $name:literal $($other:ident)*,)*) => {$(
         #[test]
         fn $test() {
             let server = Server::start(&mut Command::new(env!(concat!("CARGO_BIN_EXE_", $name))));
             echo(&server);
-            $($broadcast(&server);)?
+            $($other(&server);)*
         }
     )*};
 }
@@ -31,7 +31,7 @@ servers! {
     tokio_tungstenite: "tokio-tungstenite" broadcast,
     tokio_websockets: "tokio-websockets",
     warp: "warp" broadcast,
-    ws_axum: "ws-axum" broadcast,
+    ws_axum: "ws-axum" broadcast pairs,
     ws_hyper: "ws-hyper",
     ws_warp: "ws-warp",
     yawc: "yawc",
@@ -111,6 +111,19 @@ fn broadcast(server: &Server) {
             clients[sender].send(&frame(0x80 | opcode, payload));
             for client in &mut clients {
                 client.expect(opcode, payload);
+            }
+        }
+    }
+}
+
+fn pairs(server: &Server) {
+    for path in ["/socket", "/user"] {
+        let mut clients = [0, 1].map(|number| server.connect(&format!("{path}/{number}")));
+        std::thread::sleep(Duration::from_millis(100));
+        for round in 0..3_u8 {
+            for from in [0, 1] {
+                clients[from].send(&frame(0x80 | BINARY, &[round; 64]));
+                clients[1 - from].expect(BINARY, &[round; 64]);
             }
         }
     }

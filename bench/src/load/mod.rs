@@ -7,6 +7,7 @@ mod traffic;
 mod workers;
 
 use std::{
+    borrow::Cow,
     net::SocketAddr,
     sync::{
         Arc,
@@ -130,6 +131,9 @@ pub(crate) async fn measure(
             let round = Arc::new(Round { missing: AtomicUsize::new(0), complete: Notify::new() });
             generator.messages(Traffic::new(Payload::Binary, size, 1, 1), Behaviour::Broadcast(round)).await
         }
+        Load::Pairs { size, .. } => {
+            generator.messages(Traffic::new(Payload::Binary, size, 1, 1), Behaviour::Pairs).await
+        }
         Load::Handshake => generator.handshakes().await,
         Load::Idle => generator.idle().await,
     }
@@ -214,9 +218,13 @@ impl Generator {
             let (opening, all_open) = (Arc::clone(&opening), Arc::clone(&all_open));
             let (traffic, behaviour) = (Arc::clone(traffic), behaviour.clone());
             workers.spawn(number, |meter| async move {
+                let path = match behaviour {
+                    Behaviour::Pairs => Cow::Owned(format!("{path}/{number}")),
+                    _ => Cow::Borrowed(path),
+                };
                 let link = {
                     let _permit = opening.acquire().await?;
-                    Link::open(address, path, traffic).await?
+                    Link::open(address, &path, traffic).await?
                 };
                 all_open.wait().await;
                 match behaviour {
@@ -225,6 +233,12 @@ impl Generator {
                         send_to_all(link, &round, connections, &meter).await
                     }
                     Behaviour::Broadcast(round) => receive_from_one(link, &round, &meter).await,
+                    Behaviour::Pairs if number % 2 == 0 => {
+                        // a connection is open before the server knows whose it is
+                        sleep(SETTLING).await;
+                        echo(link, 1, &meter).await
+                    }
+                    Behaviour::Pairs => answer(link, &meter).await,
                     Behaviour::Silent => stay_silent(link, &meter).await,
                 }
             });
@@ -270,6 +284,8 @@ enum Behaviour {
     },
     /// The first connection sends, all receive.
     Broadcast(Arc<Round>),
+    /// The first of two connections sends, the other one answers, and so on.
+    Pairs,
     Silent,
 }
 
@@ -333,6 +349,16 @@ async fn receive_from_one(mut link: Link, round: &Round, meter: &Meter) -> Resul
         let received = link.receive()?;
         round.arrived(received.messages)?;
         meter.count_pings(received.pings);
+    }
+}
+
+/// Sends a message for each that comes.
+async fn answer(mut link: Link, meter: &Meter) -> Result<()> {
+    loop {
+        link.ready().await?;
+        let received = link.receive()?;
+        meter.count(received.messages);
+        link.send(received.messages)?;
     }
 }
 
