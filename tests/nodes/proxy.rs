@@ -1,0 +1,168 @@
+//! [`Proxy`]: the network between a node and Redis, and what may go wrong with it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+
+/// How the network is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// All is well.
+    Pass,
+    /// Connections end, and there are no new ones.
+    Cut,
+    /// Nothing moves, until it all does.
+    Stall,
+    /// Everything takes longer.
+    Delay(Duration),
+    /// What Redis says is lost, and what it is told is not.
+    SwallowReplies,
+    /// The same, for connections that have subscribed to something.
+    SwallowPushes,
+}
+
+impl Network {
+    fn swallows(self, wire: &Wire) -> bool {
+        match self {
+            Self::SwallowReplies => true,
+            Self::SwallowPushes => wire.has_subscribed.load(Ordering::Relaxed),
+            _ => false,
+        }
+    }
+}
+
+/// A way from a node to Redis. It is gone when it is dropped.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    network: watch::Sender<Network>,
+    task: AbortHandle,
+}
+
+/// What is known of a connection.
+#[derive(Default)]
+struct Wire {
+    has_subscribed: AtomicBool,
+    /// Something is missing: the connection cannot go on when all is well again.
+    has_hole: AtomicBool,
+}
+
+impl Proxy {
+    /// Lays a way to this address.
+    pub(crate) async fn to(redis: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (network, state) = watch::channel(Network::Pass);
+        let task = tokio::spawn(async move {
+            loop {
+                let (node, _) = listener.accept().await.expect("the listener works");
+                tokio::spawn(carry(node, redis.clone(), state.clone()));
+            }
+        });
+        Self { address, network, task: task.abort_handle() }
+    }
+
+    /// Its address, for a client of Redis.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    pub(crate) fn set(&self, network: Network) {
+        self.network.send_replace(network);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.set(Network::Cut);
+    }
+}
+
+/// Carries one connection, until one end or the network has had enough.
+async fn carry(node: TcpStream, redis: String, network: watch::Receiver<Network>) {
+    if *network.borrow() == Network::Cut {
+        return;
+    }
+    // where Redis is not there, neither is the proxy
+    let Ok(redis) = TcpStream::connect(redis).await else { return };
+    for socket in [&node, &redis] {
+        let _ = socket.set_nodelay(true);
+    }
+    let wire = Wire::default();
+    let (from_node, to_node) = node.into_split();
+    let (from_redis, to_redis) = redis.into_split();
+    tokio::select! {
+        _ = ask(from_node, to_redis, network.clone(), &wire) => {}
+        _ = answer(from_redis, to_node, network.clone(), &wire) => {}
+        () = end(network, &wire) => {}
+    }
+}
+
+/// Waits until the network ends the connection.
+async fn end(mut network: watch::Receiver<Network>, wire: &Wire) {
+    let ends = |network: &Network| {
+        let has_hole = wire.has_hole.load(Ordering::Relaxed);
+        *network == Network::Cut || has_hole && !network.swallows(wire)
+    };
+    // an error is the end, too
+    let _ = network.wait_for(ends).await;
+}
+
+/// Waits for as long as the network makes what goes through it wait.
+async fn pass(network: &mut watch::Receiver<Network>) -> Network {
+    let state = network.wait_for(|state| *state != Network::Stall).await.map_or(Network::Cut, |it| *it);
+    if let Network::Delay(time) = state {
+        sleep(time).await;
+    }
+    state
+}
+
+async fn ask(
+    mut node: OwnedReadHalf,
+    mut redis: OwnedWriteHalf,
+    mut network: watch::Receiver<Network>,
+    wire: &Wire,
+) -> io::Result<()> {
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        let count = node.read(&mut bytes).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        if bytes[..count].windows(9).any(|word| word.eq_ignore_ascii_case(b"subscribe")) {
+            wire.has_subscribed.store(true, Ordering::Relaxed);
+        }
+        pass(&mut network).await;
+        redis.write_all(&bytes[..count]).await?;
+    }
+}
+
+async fn answer(
+    mut redis: OwnedReadHalf,
+    mut node: OwnedWriteHalf,
+    mut network: watch::Receiver<Network>,
+    wire: &Wire,
+) -> io::Result<()> {
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        let count = redis.read(&mut bytes).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        if pass(&mut network).await.swallows(wire) {
+            wire.has_hole.store(true, Ordering::Relaxed);
+        } else if wire.has_hole.load(Ordering::Relaxed) {
+            return Ok(());
+        } else {
+            node.write_all(&bytes[..count]).await?;
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A storm: users, editors, and faults in rounds; then calm, and the account of everything.
+
+use std::env;
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::{Instant, sleep, timeout};
+use ws_tests::Random;
+
+use crate::cluster::Cluster;
+use crate::fault::Fault;
+use crate::support::news::{Finding, Tally, User};
+use crate::world::World;
+
+/// The seed of another run, which it has printed.
+const SEED: &str = "NODES_SEED";
+/// How long all storms take together, in seconds.
+const SECONDS: &str = "NODES_SECONDS";
+/// How many storms there are.
+const STORMS: u32 = 16;
+
+pub(crate) const USERS: usize = 12;
+/// Of each user: one who pushes again what was not answered, and one who does not.
+pub(crate) const EDITORS: [bool; 2] = [true, false];
+
+/// How long anything may take after the network and Redis are well again: far more than it does on a busy machine.
+pub(crate) const HEALING: Duration = Duration::from_secs(300);
+
+fn variable<T: FromStr>(name: &str) -> Option<T> {
+    let value = env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
+}
+
+pub(crate) fn seed() -> u64 {
+    let seed = variable(SEED).unwrap_or_else(rand::random);
+    println!("{SEED}={seed}");
+    seed
+}
+
+/// How long one storm takes.
+pub(crate) fn time() -> Duration {
+    Duration::from_secs(variable(SECONDS).unwrap_or(60)) / STORMS
+}
+
+/// What `future` gives; fails if that takes too long for things that are well again.
+pub(crate) async fn healed<F: Future>(what: &str, future: F) -> F::Output {
+    timeout(HEALING, future).await.unwrap_or_else(|_| panic!("waited {HEALING:?} for {what}"))
+}
+
+/// A storm of these faults.
+pub(crate) async fn storm(faults: &[Fault]) {
+    let seed = seed();
+    let cluster = Cluster::start().await;
+    let world = World::new(&cluster, USERS);
+    let mut users = sign_in(&cluster).await;
+    let rounds = {
+        let living = users.iter_mut().zip(0..).map(|(user, number)| {
+            let (world, random) = (&world, Random::new(seed, 1000 + number));
+            async move { user.live(world, &random, false).await }
+        });
+        let weather = async {
+            let rounds = weather(&cluster, &world, faults, Random::new(seed, 0)).await;
+            world.end();
+            rounds
+        };
+        join(weather, join_all(living)).await.0
+    };
+    world.begin_again();
+    read_to_the_end(&mut users, &world, seed).await;
+    account(&users, rounds);
+    presence(&cluster, &mut users, &world, seed).await;
+}
+
+async fn sign_in(cluster: &Cluster) -> Vec<User> {
+    let addresses = cluster.addresses();
+    let signing_in = (0..USERS).map(|number| {
+        let address = &addresses[number % addresses.len()];
+        User::sign_in(address, number, &EDITORS)
+    });
+    join_all(signing_in).await
+}
+
+/// Round after round: something goes wrong, and is put right; then each node works, and it is known what became of all that
+/// was pushed. Returns how many rounds there were.
+async fn weather(
+    cluster: &Cluster,
+    world: &World<'_, Cluster>,
+    faults: &[Fault],
+    mut random: Random,
+) -> usize {
+    let end = Instant::now() + time();
+    let mut rounds = 0;
+    while rounds == 0 || Instant::now() < end {
+        let fault = faults[random.below(faults.len())];
+        world.begin_round(fault.time(), EDITORS.len());
+        sleep(random.around(fault.time() / 4)).await;
+        fault.strike(cluster, &mut random).await;
+        let what = format!("all to go on after round {rounds}, {fault:?}");
+        healed(&what, join(cluster.is_well(), world.round_is_over())).await;
+        rounds += 1;
+    }
+    rounds
+}
+
+pub(crate) async fn read_to_the_end<N: crate::world::Nodes>(
+    users: &mut [User],
+    world: &World<'_, N>,
+    seed: u64,
+) {
+    let reading = users.iter_mut().zip(0..).map(|(user, number)| {
+        let random = Random::new(seed, 2000 + number);
+        user.read_to_the_end(world, random)
+    });
+    healed("all to read to the end", join_all(reading)).await;
+}
+
+/// Everything that was answered is there, once and in order; and the storm was one.
+fn account(users: &[User], rounds: usize) {
+    let tally = users.iter().map(User::tally).fold(Tally::default(), Tally::add);
+    println!("{rounds} rounds: {tally:?}");
+    let findings: Vec<Finding> = users.iter().flat_map(User::findings).collect();
+    let list: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    assert!(findings.is_empty(), "{list}");
+    let is_busy = tally.sent > 0 && tally.got > 0 && tally.connections > USERS && tally.resumed > 0;
+    assert!(is_busy, "the test has seen too little: {tally:?}");
+}
+
+/// Some users stay, and just they are online on all nodes.
+async fn presence(cluster: &Cluster, users: &mut [User], world: &World<'_, Cluster>, seed: u64) {
+    let (staying, _) = users.split_at_mut(USERS / 2);
+    let mut names: Vec<String> = staying.iter().map(|user| user.name().to_owned()).collect();
+    names.sort_unstable();
+    let mut stays: FuturesUnordered<_> = staying
+        .iter_mut()
+        .zip(0..)
+        .map(|(user, number)| user.stay(world, Random::new(seed, 3000 + number)))
+        .collect();
+    tokio::select! {
+        end = stays.next() => panic!("a connection has ended, and nothing was wrong: {end:?}"),
+        () = healed("those to be online who are", cluster.until_online(&names)) => {}
+    }
+}

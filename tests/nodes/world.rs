@@ -1,0 +1,122 @@
+//! [`World`]: where users and editors are while a storm goes on.
+
+use std::cell::Cell;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use ws_tests::Random;
+
+use crate::support::news::Scene;
+
+/// How many news a user is pushed in a round: so few that in two of them, the last one is among the 64 in which the log looks
+/// for what is pushed again.
+const NEWS: usize = 25;
+
+/// How long a client waits for a server that says nothing, and then tries another one.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// About how long users and editors wait before they come back.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the nodes are.
+pub(crate) trait Nodes {
+    /// The address of one of them.
+    fn any(&self, random: &mut Random) -> String;
+}
+
+/// Nodes, and how much may be pushed to them now.
+pub(crate) struct World<'a, N> {
+    nodes: &'a N,
+    /// How many news may still be pushed to each user in this round.
+    left: Vec<Cell<usize>>,
+    /// News of which it is not known yet what becomes of them.
+    open: Cell<usize>,
+    /// About how long an editor takes for one news.
+    pace: Cell<Duration>,
+    is_over: Cell<bool>,
+    changed: Notify,
+}
+
+impl<'a, N: Nodes> World<'a, N> {
+    pub(crate) fn new(nodes: &'a N, users: usize) -> Self {
+        Self {
+            nodes,
+            left: vec![Cell::new(0); users],
+            open: Cell::new(0),
+            pace: Cell::new(Duration::ZERO),
+            is_over: Cell::new(false),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Lets each user be pushed some news, in about this time by so many editors.
+    pub(crate) fn begin_round(&self, time: Duration, editors: usize) {
+        let news = u32::try_from(NEWS / editors).expect("it is small");
+        self.pace.set(time / news.max(1));
+        for left in &self.left {
+            left.set(NEWS);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until all that may be pushed in this round is, and it is known what became of it.
+    pub(crate) async fn round_is_over(&self) {
+        while self.open.get() > 0 || self.left.iter().any(|left| left.get() > 0) {
+            self.changed.notified().await;
+        }
+    }
+
+    /// Nothing more may be pushed, and nobody connects any more.
+    pub(crate) fn end(&self) {
+        self.is_over.set(true);
+        self.changed.notify_waiters();
+    }
+
+    /// There is no storm any more, and everybody is there again.
+    pub(crate) fn begin_again(&self) {
+        self.is_over.set(false);
+    }
+}
+
+impl<N: Nodes> Scene for World<'_, N> {
+    fn address(&self, random: &mut Random) -> Option<String> {
+        (!self.is_over.get()).then(|| self.nodes.any(random))
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
+
+    async fn may_push(&self, user: usize, again: bool, random: &mut Random) -> bool {
+        if again {
+            self.pause(random).await;
+            return !self.is_over.get();
+        }
+        loop {
+            if self.is_over.get() {
+                return false;
+            }
+            let left = &self.left[user];
+            if left.get() > 0 {
+                left.set(left.get() - 1);
+                self.open.set(self.open.get() + 1);
+                sleep(random.around(self.pace.get())).await;
+                return true;
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    fn settled(&self) {
+        self.open.set(self.open.get() - 1);
+        self.changed.notify_waiters();
+    }
+
+    fn failed(&self, _: &str, _: &dyn Debug) {}
+
+    async fn pause(&self, random: &mut Random) {
+        sleep(random.around(PAUSE)).await;
+    }
+}
