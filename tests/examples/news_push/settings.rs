@@ -43,7 +43,7 @@ fn data_that_cannot_be_a_file_is_refused() {
     let directory = Directory::new();
     assert_eq!(
         refusal(&[("DATA", "")]),
-        "DATA is empty: set it to the path of a file, or leave it out to keep news in memory"
+        "DATA is empty: set it to the path of a file, or leave it out to keep messages in memory"
     );
     let (missing, path) = (directory.file("missing"), directory.file("missing/news.redb"));
     assert_eq!(
@@ -66,7 +66,7 @@ fn data_that_is_something_else_is_refused_and_stays_as_it_is() {
     assert_eq!(
         refusal(&[("DATA", &path)]),
         format!(
-            "DATA={path}: the file is damaged, or something other than news: name one that this program has \
+            "DATA={path}: the file is damaged, or something other than messages: name one that this program has \
              made, or one that does not exist yet"
         )
     );
