@@ -52,6 +52,8 @@ pub(crate) enum Fault {
     LimitMemory,
     /// Redis does nothing for three seconds.
     Sleep,
+    /// Redis forgets everything.
+    Flush,
 }
 
 impl Fault {
@@ -128,6 +130,9 @@ impl Fault {
             }
             Self::Sleep => {
                 cluster.redis.tell("DEBUG SLEEP 3").await;
+            }
+            Self::Flush => {
+                cluster.redis.tell("FLUSHALL").await;
             }
         }
     }

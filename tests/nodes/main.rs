@@ -11,6 +11,7 @@
 
 #![cfg(unix)]
 
+mod blind;
 mod client;
 mod cluster;
 mod fault;
@@ -21,7 +22,7 @@ mod support;
 mod world;
 
 use fault::Fault;
-use storm::storm;
+use storm::{storm, storm_with_losses};
 
 /// A test for each storm.
 macro_rules! storms {
@@ -50,4 +51,9 @@ storms! {
     redis_has_no_memory_left: &[Fault::LimitMemory];
     redis_does_nothing_for_three_seconds: &[Fault::Sleep];
     everything_goes_wrong_in_turns: Fault::MIXED;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_loses_everything_and_all_go_on() {
+    storm_with_losses().await;
 }

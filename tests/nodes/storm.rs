@@ -11,15 +11,15 @@ use ws_tests::Random;
 
 use crate::cluster::Cluster;
 use crate::fault::Fault;
-use crate::support::news::{Finding, Tally, User};
-use crate::world::World;
+use crate::support::news::{Finding, Kind, Tally, User};
+use crate::world::{Nodes, World};
 
 /// The seed of another run, which it has printed.
 const SEED: &str = "NODES_SEED";
 /// How long all storms take together, in seconds.
 const SECONDS: &str = "NODES_SECONDS";
 /// How many storms there are.
-const STORMS: u32 = 16;
+const STORMS: u32 = 17;
 
 pub(crate) const USERS: usize = 12;
 /// Of each user: one who pushes again what was not answered, and one who does not.
@@ -49,36 +49,50 @@ pub(crate) async fn healed<F: Future>(what: &str, future: F) -> F::Output {
     timeout(HEALING, future).await.unwrap_or_else(|_| panic!("waited {HEALING:?} for {what}"))
 }
 
-/// A storm of these faults.
+/// A storm of these faults, and the account of it.
 pub(crate) async fn storm(faults: &[Fault]) {
+    account(&course(faults).await);
+}
+
+/// A storm in which Redis loses everything, several times: nobody hangs, what comes afterwards arrives, and clients are told
+/// that something may be missing.
+pub(crate) async fn storm_with_losses() {
+    let users = course(&[Fault::Flush]).await;
+    let tally = users.iter().map(User::tally).fold(Tally::default(), Tally::add);
+    let findings: Vec<Finding> = users.iter().flat_map(User::findings).collect();
+    let is_told = findings.iter().any(|finding| finding.kind == Kind::Forgotten);
+    assert!(is_told, "nobody was told: {tally:?}");
+    assert!(tally.sent > 0 && tally.got > 0, "the test has seen too little: {tally:?}");
+}
+
+/// Users and editors in a storm, and after it: all have read to the end, and those are online who are.
+async fn course(faults: &[Fault]) -> Vec<User> {
     let seed = seed();
     let cluster = Cluster::start().await;
     let world = World::new(&cluster, USERS);
-    let mut users = sign_in(&cluster).await;
-    let rounds = {
-        let living = users.iter_mut().zip(0..).map(|(user, number)| {
-            let (world, random) = (&world, Random::new(seed, 1000 + number));
-            async move { user.live(world, &random, false).await }
-        });
-        let weather = async {
-            let rounds = weather(&cluster, &world, faults, Random::new(seed, 0)).await;
-            world.end();
-            rounds
-        };
-        join(weather, join_all(living)).await.0
+    let mut users = sign_in(&cluster.addresses()).await;
+    let living = users.iter_mut().zip(0..).map(|(user, number)| {
+        let (world, random) = (&world, Random::new(seed, 1000 + number));
+        async move { user.live(world, &random, false).await }
+    });
+    let weather = async {
+        let rounds = weather(&cluster, &world, faults, Random::new(seed, 0)).await;
+        world.end();
+        rounds
     };
+    let (rounds, _) = join(weather, join_all(living)).await;
     world.begin_again();
     read_to_the_end(&mut users, &world, seed).await;
-    account(&users, rounds);
+    let tally = users.iter().map(User::tally).fold(Tally::default(), Tally::add);
+    println!("{rounds} rounds: {tally:?}");
     presence(&cluster, &mut users, &world, seed).await;
+    users
 }
 
-async fn sign_in(cluster: &Cluster) -> Vec<User> {
-    let addresses = cluster.addresses();
-    let signing_in = (0..USERS).map(|number| {
-        let address = &addresses[number % addresses.len()];
-        User::sign_in(address, number, &EDITORS)
-    });
+/// Users, each of whom signs in at one of these nodes.
+pub(crate) async fn sign_in(addresses: &[String]) -> Vec<User> {
+    let signing_in =
+        (0..USERS).map(|number| User::sign_in(&addresses[number % addresses.len()], number, &EDITORS));
     join_all(signing_in).await
 }
 
@@ -104,7 +118,7 @@ async fn weather(
     rounds
 }
 
-pub(crate) async fn read_to_the_end<N: crate::world::Nodes>(
+pub(crate) async fn read_to_the_end<N: Nodes>(
     users: &mut [User],
     world: &World<'_, N>,
     seed: u64,
@@ -117,12 +131,11 @@ pub(crate) async fn read_to_the_end<N: crate::world::Nodes>(
 }
 
 /// Everything that was answered is there, once and in order; and the storm was one.
-fn account(users: &[User], rounds: usize) {
-    let tally = users.iter().map(User::tally).fold(Tally::default(), Tally::add);
-    println!("{rounds} rounds: {tally:?}");
+fn account(users: &[User]) {
     let findings: Vec<Finding> = users.iter().flat_map(User::findings).collect();
     let list: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
     assert!(findings.is_empty(), "{list}");
+    let tally = users.iter().map(User::tally).fold(Tally::default(), Tally::add);
     let is_busy = tally.sent > 0 && tally.got > 0 && tally.connections > USERS && tally.resumed > 0;
     assert!(is_busy, "the test has seen too little: {tally:?}");
 }

@@ -136,6 +136,9 @@ impl Reader {
                 self.tally.resumed += 1;
             } else {
                 self.found(Kind::Forgotten, format!("came back after {:?}, was told {greeting}", self.last));
+                // a log that has begun anew
+                (self.last, self.start) = (None, 1);
+                self.got.clear();
             }
         }
         Ok(Connection { socket, before: None })
