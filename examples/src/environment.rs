@@ -54,8 +54,10 @@ pub async fn hub(name: &str, history: (usize, Duration)) -> Result<HubBuilder<St
 
 fn file(path: &str, (messages, time): (usize, Duration)) -> Result<RedbLog<String>, String> {
     if path.is_empty() {
-        return Err("DATA is empty: set it to the path of a file, or leave it out to keep messages in memory"
-            .to_owned());
+        return Err(
+            "DATA is empty: set it to the path of a file, or leave it out to keep messages in memory"
+                .to_owned(),
+        );
     }
     RedbLog::builder().history(messages, time).open(path).map_err(|error| not_opened(path, &error))
 }

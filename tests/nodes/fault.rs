@@ -122,7 +122,9 @@ impl Fault {
             Self::FlushScripts => cluster.tell_often("SCRIPT FLUSH", random).await,
             Self::LimitOutput => {
                 let tight = "CONFIG SET client-output-buffer-limit \"pubsub 1kb 0 0\"";
-                cluster.with(tight, "CONFIG SET client-output-buffer-limit \"pubsub 32mb 8mb 60\"", time).await;
+                cluster
+                    .with(tight, "CONFIG SET client-output-buffer-limit \"pubsub 32mb 8mb 60\"", time)
+                    .await;
             }
             Self::LimitMemory => {
                 // there is more than that in use

@@ -118,16 +118,13 @@ async fn weather(
     rounds
 }
 
-pub(crate) async fn read_to_the_end<N: Nodes>(
-    users: &mut [User],
-    world: &World<'_, N>,
-    seed: u64,
-) {
+pub(crate) async fn read_to_the_end<N: Nodes>(users: &mut [User], world: &World<'_, N>, seed: u64) {
     let reading = users.iter_mut().zip(0..).map(|(user, number)| {
         let random = Random::new(seed, 2000 + number);
-        user.read_to_the_end(world, random)
+        let what = format!("{} to read to the end", user.name());
+        async move { healed(&what, user.read_to_the_end(world, random)).await }
     });
-    healed("all to read to the end", join_all(reading)).await;
+    join_all(reading).await;
 }
 
 /// Everything that was answered is there, once and in order; and the storm was one.
@@ -142,7 +139,8 @@ fn account(users: &[User]) {
 
 /// Some users stay, and just they are online on all nodes.
 async fn presence(cluster: &Cluster, users: &mut [User], world: &World<'_, Cluster>, seed: u64) {
-    let (staying, _) = users.split_at_mut(USERS / 2);
+    let (staying, leaving) = users.split_at_mut(USERS / 2);
+    leaving.iter_mut().for_each(User::leave);
     let mut names: Vec<String> = staying.iter().map(|user| user.name().to_owned()).collect();
     names.sort_unstable();
     let mut stays: FuturesUnordered<_> = staying

@@ -81,8 +81,12 @@ impl<'a, N: Nodes> World<'a, N> {
 }
 
 impl<N: Nodes> Scene for World<'_, N> {
-    fn address(&self, random: &mut Random) -> Option<String> {
-        (!self.is_over.get()).then(|| self.nodes.any(random))
+    fn address(&self, random: &mut Random) -> String {
+        self.nodes.any(random)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.get()
     }
 
     fn patience(&self) -> Duration {
@@ -92,12 +96,9 @@ impl<N: Nodes> Scene for World<'_, N> {
     async fn may_push(&self, user: usize, again: bool, random: &mut Random) -> bool {
         if again {
             self.pause(random).await;
-            return !self.is_over.get();
+            return !self.is_over();
         }
-        loop {
-            if self.is_over.get() {
-                return false;
-            }
+        while !self.is_over() {
             let left = &self.left[user];
             if left.get() > 0 {
                 left.set(left.get() - 1);
@@ -107,6 +108,7 @@ impl<N: Nodes> Scene for World<'_, N> {
             }
             self.changed.notified().await;
         }
+        false
     }
 
     fn settled(&self) {

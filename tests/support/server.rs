@@ -61,11 +61,6 @@ impl Server {
         format!("{scheme}://{}{path}", self.address)
     }
 
-    /// What it listens on.
-    pub(crate) fn address(&self) -> String {
-        self.address.to_string()
-    }
-
     /// Runs `future` on the server's threads.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.as_ref().expect("it is not dropped yet").block_on(future)

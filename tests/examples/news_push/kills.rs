@@ -54,8 +54,12 @@ impl Life {
 }
 
 impl Scene for Life {
-    fn address(&self, _: &mut Random) -> Option<String> {
-        (!self.is_killed.get()).then(|| self.address.clone())
+    fn address(&self, _: &mut Random) -> String {
+        self.address.clone()
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_killed.get()
     }
 
     fn patience(&self) -> Duration {
@@ -63,7 +67,7 @@ impl Scene for Life {
     }
 
     async fn may_push(&self, _: usize, _: bool, _: &mut Random) -> bool {
-        !self.is_killed.get()
+        !self.is_over()
     }
 
     fn happened(&self) {

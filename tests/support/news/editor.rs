@@ -135,8 +135,8 @@ impl Editor {
         {
             return Some(http);
         }
-        loop {
-            let address = scene.address(random)?;
+        while !scene.is_over() {
+            let address = scene.address(random);
             match timeout(scene.patience(), connect(&address)).await {
                 Ok(Some(http)) => return Some(http),
                 // nothing was sent
@@ -144,6 +144,7 @@ impl Editor {
             }
             scene.pause(random).await;
         }
+        None
     }
 
     fn request(&self, news: News) -> http::request::Builder {

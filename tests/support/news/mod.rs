@@ -28,8 +28,10 @@ pub(crate) const TOKEN: &str = "the editor's";
 
 /// Where users and editors are: which servers there are, and when something happens.
 pub(crate) trait Scene {
-    /// The address of a server that may be there; `None` if all is over.
-    fn address(&self, random: &mut Random) -> Option<String>;
+    /// The address of a server that may be there.
+    fn address(&self, random: &mut Random) -> String;
+
+    fn is_over(&self) -> bool;
 
     /// How long it is waited for a server that says nothing.
     fn patience(&self) -> Duration;
@@ -145,10 +147,9 @@ impl User {
         for editor in editors.iter_mut() {
             editor.settle(scene, &mut random).await;
         }
-        let mut connection = None;
         loop {
             let Some(last) = editors[0].push_one(scene, &mut random).await else { return };
-            if reader.read_until(last, &mut connection, scene, &mut random).await {
+            if reader.read_until(last, scene, &mut random).await {
                 return;
             }
         }
@@ -157,6 +158,11 @@ impl User {
     /// Connects, and stays for as long as the connection does; returns why it has ended.
     pub(crate) async fn stay(&mut self, scene: &impl Scene, mut random: Random) -> String {
         self.reader.stay(scene, &mut random).await
+    }
+
+    /// Closes their connection.
+    pub(crate) fn leave(&mut self) {
+        self.reader.leave();
     }
 
     pub(crate) fn name(&self) -> &str {

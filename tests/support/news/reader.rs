@@ -30,12 +30,14 @@ pub(super) struct Reader {
     last: Option<String>,
     /// What the last connection began with. Everything before it is confirmed.
     start: u64,
+    /// What is open between two times that they read.
+    connection: Option<Connection>,
     pub(super) findings: Vec<Finding>,
     tally: Tally,
 }
 
 /// A connection, and the number of what came last on it.
-pub(super) struct Connection {
+struct Connection {
     socket: WebSocketStream<TcpStream>,
     before: Option<u64>,
 }
@@ -52,24 +54,34 @@ impl Reader {
             got: BTreeMap::new(),
             last: None,
             start: 1,
+            connection: None,
             findings: Vec::new(),
             tally: Tally::default(),
         }
     }
 
-    /// Reads on one connection after the other, until all is over.
+    /// Reads on one connection after the other, until all is over. The last one stays open.
     pub(super) async fn read(&mut self, scene: &impl Scene, mut random: Random) {
+        self.connection = None;
         while let Some(mut connection) = self.open(scene, &mut random).await {
-            for _ in 0..=random.below(STAY) {
+            let mut left = random.below(STAY);
+            let is_open = loop {
                 match timeout(scene.patience(), self.next(scene, &mut connection)).await {
-                    Ok(Ok(_)) => {}
+                    Ok(Ok(_)) if left > 0 => left -= 1,
                     Ok(Err(end)) => {
                         scene.failed("a connection", &end);
-                        break;
+                        break false;
                     }
-                    // nothing comes: another server may know more
-                    Err(_) => break,
+                    // it comes back, or nothing comes, and another server may know more
+                    Ok(Ok(_)) | Err(_) => break true,
                 }
+                if scene.is_over() {
+                    break true;
+                }
+            };
+            if is_open && scene.is_over() {
+                self.connection = Some(connection);
+                return;
             }
             drop(connection);
             if random.one_in(AWAY) {
@@ -78,30 +90,35 @@ impl Reader {
         }
     }
 
-    /// Reads until this news has come. Returns `false` if nothing comes for a while.
-    pub(super) async fn read_until(
-        &mut self,
-        last: News,
-        connection: &mut Option<Connection>,
-        scene: &impl Scene,
-        random: &mut Random,
-    ) -> bool {
+    /// Reads until this news has come, on the connection that is open, or another one if that ends. Returns `false` if nothing
+    /// comes for a while.
+    pub(super) async fn read_until(&mut self, last: News, scene: &impl Scene, random: &mut Random) -> bool {
         loop {
-            if connection.is_none() {
-                *connection = self.open(scene, random).await;
-            }
-            let Some(open) = connection.as_mut() else { return true };
-            match timeout(scene.patience(), self.next(scene, open)).await {
-                Ok(Ok(news)) if news == last => return true,
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => *connection = None,
-                Err(_) => return false,
+            let mut connection = match self.connection.take() {
+                Some(connection) => connection,
+                None => match self.open(scene, random).await {
+                    Some(connection) => connection,
+                    None => return true,
+                },
+            };
+            loop {
+                let next = timeout(scene.patience(), self.next(scene, &mut connection)).await;
+                match next {
+                    Ok(Ok(news)) if news != last => {}
+                    Ok(Err(_)) => break,
+                    // it came, or nothing does
+                    next => {
+                        self.connection = Some(connection);
+                        return next.is_ok();
+                    }
+                }
             }
         }
     }
 
     /// Connects, and stays; returns why the connection has ended.
     pub(super) async fn stay(&mut self, scene: &impl Scene, random: &mut Random) -> String {
+        self.connection = None;
         let Some(mut connection) = self.open(scene, random).await else { return "no server".to_owned() };
         loop {
             match self.next(scene, &mut connection).await {
@@ -113,8 +130,8 @@ impl Reader {
 
     /// A new connection; `None` if all is over.
     async fn open(&mut self, scene: &impl Scene, random: &mut Random) -> Option<Connection> {
-        loop {
-            let address = scene.address(random)?;
+        while !scene.is_over() {
+            let address = scene.address(random);
             match timeout(scene.patience(), self.connect(&address)).await {
                 Ok(Ok(connection)) => return Some(connection),
                 Ok(Err(error)) => scene.failed("a handshake", &error),
@@ -122,6 +139,7 @@ impl Reader {
             }
             scene.pause(random).await;
         }
+        None
     }
 
     async fn connect(&mut self, address: &str) -> Result<Connection, Error> {
@@ -138,7 +156,6 @@ impl Reader {
                 self.found(Kind::Forgotten, format!("came back after {:?}, was told {greeting}", self.last));
                 // a log that has begun anew
                 (self.last, self.start) = (None, 1);
-                self.got.clear();
             }
         }
         Ok(Connection { socket, before: None })
@@ -161,10 +178,10 @@ impl Reader {
                 self.found(Kind::Changed, text);
             }
         } else {
-            self.last = Some(position.to_owned());
             self.got.insert(number, place);
             scene.happened();
         }
+        self.last = Some(position.to_owned());
         Ok(news)
     }
 
@@ -197,6 +214,11 @@ impl Reader {
 
     fn found(&mut self, kind: Kind, text: String) {
         self.findings.push(Finding { kind, text: format!("{}: {text}", self.name) });
+    }
+
+    /// Closes what is open.
+    pub(super) fn leave(&mut self) {
+        self.connection = None;
     }
 
     pub(super) fn has_moved_on(&self) -> bool {
