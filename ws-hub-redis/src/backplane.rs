@@ -1,0 +1,258 @@
+//! [`RedisBackplane`]: the handle.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use ws_core::CloseFrame;
+use ws_hub::{
+    Ack, Acked, After, Append, Backplane, Durability, Health, Held, Key, LogError, LoggedIn, LoginError,
+    LoginRequest, Logout, NodeId, Online, Packet, Page, Position, Read, RoomAppend, RoomRead, RoomSent, Sent,
+    Signal, Standing,
+};
+
+use crate::codec::{decode_push, encode_user};
+use crate::config::{PROBE, Settings};
+use crate::error::{ConnectError, Failure};
+use crate::inbox::Item;
+use crate::link::Address;
+use crate::presence;
+use crate::reaper::end_all_of;
+use crate::rooms;
+use crate::script::Call;
+use crate::shared::Shared;
+use crate::supervisor::Supervisor;
+use crate::users;
+
+/// Joins the hubs of several nodes over one Redis server, so that they act as one, and keeps the messages of their users
+/// there.
+///
+/// Each node connects by itself, to the same server with the same [prefix](crate::RedisBackplaneBuilder::prefix) and the same
+/// bounds. See the [documentation of this crate](crate) for what is kept, what it survives, and how to set the server up.
+///
+/// # When the server is away
+///
+/// Calls wait for it and are tried again, for 4.5 seconds in all; after 5 seconds without it they fail at once. What fails
+/// says whether it may have happened. Connections to users stay. The backplane connects again for ever; then the hub is told
+/// that it may have missed something, asserts its logins, and reads what was missed.
+///
+/// # When it is dropped
+///
+/// It ends as if the process were killed: others believe that this node is there until its lease ends. [`Hub::drain`] says to
+/// them that it leaves.
+///
+/// ```no_run
+/// use ws_hub::Hub;
+/// use ws_hub_redis::RedisBackplane;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), ws_hub_redis::ConnectError> {
+/// let backplane = RedisBackplane::<String>::builder("redis://localhost:6379").connect().await?;
+/// let hub = Hub::builder().backplane(backplane).build();
+/// # drop(hub);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`Hub::drain`]: ws_hub::Hub::drain
+pub struct RedisBackplane<U> {
+    shared: Arc<Shared>,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+    has_given_signals: AtomicBool,
+    user: PhantomData<fn() -> U>,
+}
+
+impl<U: Key> RedisBackplane<U> {
+    pub(crate) async fn start(url: &str, settings: Settings) -> Result<Self, ConnectError> {
+        let address = Address::parse(url)?;
+        let (sender, requests) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::new(settings, address, sender));
+        let mut supervisor = Supervisor::new(Arc::clone(&shared), requests);
+        supervisor.start().await?;
+        Ok(Self {
+            shared,
+            supervisor: Mutex::new(Some(tokio::spawn(supervisor.run()))),
+            has_given_signals: AtomicBool::new(false),
+            user: PhantomData,
+        })
+    }
+
+    /// Its logins are over, and others know it.
+    async fn say_goodbye(&self) -> Result<(), Failure> {
+        self.shared.state.send_modify(|state| state.has_left = true);
+        let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut supervisor) = supervisor else { return Ok(()) };
+        if timeout(PROBE, &mut supervisor).await.is_err() {
+            supervisor.abort();
+        }
+        let Some(link) = self.shared.state.borrow().link.clone() else { return Ok(()) };
+        let node = self.shared.node();
+        let end = Call::plain("ZADD", self.shared.keys.leases()).number(0).bytes(node.as_bytes());
+        link.call(&[end]).await.into_iter().try_for_each(|answer| answer.map(drop))?;
+        end_all_of(&self.shared, &link, &node, 0).await
+    }
+}
+
+impl<U> Drop for RedisBackplane<U> {
+    fn drop(&mut self) {
+        if let Some(supervisor) = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            supervisor.abort();
+        }
+        self.shared.inbox.close();
+    }
+}
+
+impl<U> fmt::Debug for RedisBackplane<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBackplane")
+            .field("node", &self.shared.node())
+            .field("address", &self.shared.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was pushed, as the hub understands it.
+struct Signals<U> {
+    shared: Arc<Shared>,
+    /// They are taken once.
+    is_over: bool,
+    user: PhantomData<fn() -> U>,
+}
+
+impl<U: Key> Stream for Signals<U> {
+    type Item = Signal<U>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Signal<U>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        loop {
+            let bytes = match ready!(self.shared.inbox.poll_next(cx)) {
+                Some(Item::Push(bytes)) => bytes,
+                Some(Item::Gap) => return Poll::Ready(Some(Signal::Gap)),
+                Some(Item::Down) => return Poll::Ready(Some(Signal::Down)),
+                Some(Item::Up) => return Poll::Ready(Some(Signal::Up)),
+                None => return Poll::Ready(None),
+            };
+            match decode_push(&bytes, &self.shared.node()) {
+                Ok(Some(signal)) => return Poll::Ready(Some(signal)),
+                // what this node has published itself
+                Ok(None) => {}
+                // a message, perhaps, of another version
+                Err(_) => return Poll::Ready(Some(Signal::Gap)),
+            }
+        }
+    }
+}
+
+impl<U: Key> Backplane<U> for RedisBackplane<U> {
+    fn node(&self) -> NodeId {
+        NodeId::new(self.shared.node())
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Disk
+    }
+
+    fn signals(&self) -> BoxStream<'static, Signal<U>> {
+        let is_over = self.has_given_signals.swap(true, Ordering::AcqRel);
+        Box::pin(Signals { shared: Arc::clone(&self.shared), is_over, user: PhantomData })
+    }
+
+    fn append<'a>(&'a self, batch: &'a [Append<'a, U>]) -> BoxFuture<'a, Vec<Result<Sent, LogError>>> {
+        Box::pin(users::append(&self.shared, batch))
+    }
+
+    fn read<'a>(&'a self, user: &'a U, after: After, page: Page) -> BoxFuture<'a, Result<Read, LogError>> {
+        Box::pin(async move { Ok(users::read(&self.shared, user, after, page).await?) })
+    }
+
+    fn acknowledge<'a>(&'a self, batch: &'a [Ack<'a, U>]) -> BoxFuture<'a, Vec<Result<Acked, LogError>>> {
+        Box::pin(users::acknowledge(&self.shared, batch))
+    }
+
+    fn login<'a>(&'a self, login: &'a LoginRequest<'a, U>) -> BoxFuture<'a, Result<LoggedIn, LoginError>> {
+        Box::pin(users::login(&self.shared, login))
+    }
+
+    fn logout<'a>(&'a self, batch: &'a [Logout<'a, U>]) -> BoxFuture<'a, Result<(), LogError>> {
+        Box::pin(async move { Ok(users::logout(&self.shared, batch).await?) })
+    }
+
+    fn reassert<'a>(&'a self, held: &'a [Held<'a, U>]) -> BoxFuture<'a, Result<Vec<Standing>, LogError>> {
+        Box::pin(async move { Ok(users::reassert(&self.shared, held).await?) })
+    }
+
+    fn close<'a>(&'a self, user: &'a U, frame: &'a CloseFrame) -> BoxFuture<'a, Result<usize, LogError>> {
+        Box::pin(async move { Ok(users::close(&self.shared, user, frame).await?) })
+    }
+
+    fn publish(&self, packet: Packet<U>) -> BoxFuture<'_, Result<usize, LogError>> {
+        Box::pin(async move { Ok(rooms::publish(&self.shared, &packet).await?) })
+    }
+
+    fn watch<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<(), LogError>> {
+        Box::pin(async move { Ok(rooms::watch(&self.shared, room).await?) })
+    }
+
+    fn unwatch(&self, room: &str) {
+        rooms::unwatch(&self.shared, room);
+    }
+
+    fn append_to_room<'a>(
+        &'a self,
+        append: &'a RoomAppend<'a, U>,
+    ) -> BoxFuture<'a, Result<RoomSent<U>, LogError>> {
+        Box::pin(async move { Ok(rooms::append(&self.shared, append).await?) })
+    }
+
+    fn read_room<'a>(
+        &'a self,
+        room: &'a str,
+        after: Option<Position>,
+        page: Page,
+    ) -> BoxFuture<'a, Result<RoomRead<U>, LogError>> {
+        Box::pin(async move { Ok(rooms::read(&self.shared, room, after, page).await?) })
+    }
+
+    fn connections<'a>(&'a self, users: &'a [U]) -> BoxFuture<'a, Result<Vec<usize>, LogError>> {
+        Box::pin(async move {
+            let users: Vec<_> = users.iter().map(encode_user).collect();
+            let counts = users::count(&self.shared, &users).await?;
+            Ok(counts.into_iter().map(|(connections, _)| connections).collect())
+        })
+    }
+
+    fn online<'a>(
+        &'a self,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Online<U>, LogError>> {
+        Box::pin(async move { Ok(presence::online(&self.shared, after, limit).await?) })
+    }
+
+    fn health(&self) -> Health {
+        self.shared.state.borrow().health
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let goodbye = timeout(PROBE, self.say_goodbye()).await;
+            if let Err(failure) = goodbye.unwrap_or_else(|_| Err(Failure::lost("no answer"))) {
+                tracing::warn!(
+                    error = &failure as &dyn std::error::Error,
+                    "others believe that this node is there until its lease ends"
+                );
+            }
+        })
+    }
+}

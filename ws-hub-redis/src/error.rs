@@ -1,0 +1,136 @@
+//! Why a backplane is not connected, and why a call fails.
+
+use std::fmt;
+
+use ws_hub::LogError;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// A [`RedisBackplane`](crate::RedisBackplane) could not be connected. No message contains a password.
+///
+/// ```
+/// use ws_hub_redis::{ConnectError, RedisBackplane};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let error = RedisBackplane::<u64>::builder("https://example.com").connect().await.unwrap_err();
+/// assert!(matches!(error, ConnectError::InvalidAddress { .. }));
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address is not one of a Redis server, or is one over TLS.
+    #[error("{address} is not the address of a Redis server, such as redis://localhost:6379")]
+    #[non_exhaustive]
+    InvalidAddress {
+        /// The address, without user and password.
+        address: String,
+        /// Why.
+        source: Source,
+    },
+    /// Nobody answers there, or not in time.
+    #[error("the Redis server at {address} cannot be reached")]
+    #[non_exhaustive]
+    Unreachable {
+        /// The address, without user and password.
+        address: String,
+        /// Why.
+        source: Source,
+    },
+    /// The server does not let this user in with this password, or does not let it do what is needed.
+    #[error("the Redis server at {address} refuses the user or the password, or what they may do")]
+    #[non_exhaustive]
+    Denied {
+        /// The address, without user and password.
+        address: String,
+        /// Why.
+        source: Source,
+    },
+    /// The server does not know the protocol RESP3, which Redis has since version 6.0.
+    #[error("the Redis server at {address} is too old: it does not know RESP3")]
+    #[non_exhaustive]
+    TooOld {
+        /// The address, without user and password.
+        address: String,
+    },
+    /// The data with this prefix are those of another version of this crate, which keeps them in another form.
+    #[error("the data at {address} have the schema {found}; this version of ws-hub-redis has {expected}")]
+    #[non_exhaustive]
+    OtherVersion {
+        /// The address, without user and password.
+        address: String,
+        /// The schema that the data have.
+        found: String,
+        /// The schema that this crate reads and writes.
+        expected: String,
+    },
+    /// The server answers something else than a Redis server that can be written does.
+    #[error("what is at {address} does not answer as a Redis server does that can be written")]
+    #[non_exhaustive]
+    Failed {
+        /// The address, without user and password.
+        address: String,
+        /// Why.
+        source: Source,
+    },
+}
+
+/// Why a call, or one of a batch, failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// Nothing has happened, and nothing would.
+    Refused,
+    /// Nothing has happened; it may do in a moment.
+    Busy,
+    /// The connection broke, or there was no answer: it may have happened.
+    Lost,
+    /// It may have happened, and the answer would be the same again.
+    Unknown,
+}
+
+impl Failure {
+    pub(crate) fn refused(text: impl fmt::Display) -> Self {
+        Self { kind: FailureKind::Refused, text: text.to_string() }
+    }
+
+    pub(crate) fn busy(text: impl fmt::Display) -> Self {
+        Self { kind: FailureKind::Busy, text: text.to_string() }
+    }
+
+    pub(crate) fn lost(text: impl fmt::Display) -> Self {
+        Self { kind: FailureKind::Lost, text: text.to_string() }
+    }
+
+    pub(crate) fn unknown(text: impl fmt::Display) -> Self {
+        Self { kind: FailureKind::Unknown, text: text.to_string() }
+    }
+
+    /// The same, of a call that was tried before, and may have been done then.
+    pub(crate) fn doubtful(self) -> Self {
+        Self { kind: FailureKind::Unknown, ..self }
+    }
+}
+
+impl From<Failure> for LogError {
+    fn from(failure: Failure) -> Self {
+        match failure.kind {
+            FailureKind::Refused | FailureKind::Busy => Self::refused(failure.text),
+            FailureKind::Lost | FailureKind::Unknown => Self::unknown(failure.text),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,137 @@
+//! Who is online, in pages.
+//!
+//! A page ends at a place: the node, where the scan of its users is, and the last user that was told of there. A scan may
+//! answer more than was asked for, and what was not told of is asked for again.
+
+use redis::Value;
+use ws_hub::{Key, Online};
+
+use crate::error::Failure;
+use crate::reply::{Reply, list, texts};
+use crate::script::{Call, Script};
+use crate::shared::Shared;
+use crate::users::count;
+
+/// Users that are looked at with one scan, at least.
+const SCANNED: usize = 100;
+
+/// Where a page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    node: String,
+    /// The cursor of the scan.
+    cursor: String,
+    /// The user, of those that this cursor answers, after whom to go on.
+    after: Vec<u8>,
+}
+
+impl Place {
+    fn start(node: String) -> Self {
+        Self { node, cursor: "0".to_owned(), after: Vec::new() }
+    }
+
+    fn encode(&self) -> String {
+        let after: String = self.after.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}.{}.{after}", self.node, self.cursor)
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let (node, cursor, after) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_cursor = !cursor.is_empty() && cursor.bytes().all(|it| it.is_ascii_digit());
+        if parts.next().is_some() || !is_cursor || !after.is_ascii() || after.len() % 2 != 0 {
+            return None;
+        }
+        let bytes = (0..after.len()).step_by(2).map(|at| u8::from_str_radix(&after[at..at + 2], 16).ok());
+        Some(Self { node: node.to_owned(), cursor: cursor.to_owned(), after: bytes.collect::<Option<_>>()? })
+    }
+}
+
+pub(crate) async fn online<U: Key>(
+    shared: &Shared,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Online<U>, Failure> {
+    let place = after.map(|after| Place::decode(after).ok_or_else(|| Failure::refused("no page begins there")));
+    let mut nodes = texts(shared.ask_one(|| shared.script(Script::Nodes)).await?)?;
+    nodes.sort_unstable();
+    let mut place = match place.transpose()? {
+        Some(place) => Some(place),
+        None => nodes.first().cloned().map(Place::start),
+    };
+    let mut users = Vec::new();
+    while let Some(at) = place.take() {
+        if users.len() == limit.max(1) {
+            return Ok(Online { users, next: Some(at.encode()) });
+        }
+        place = step(shared, at, limit.max(1) - users.len(), &nodes, &mut users).await?;
+    }
+    Ok(Online { users, next: None })
+}
+
+/// Adds users of one scan, not more than so many. Returns where to go on.
+async fn step<U: Key>(
+    shared: &Shared,
+    at: Place,
+    most: usize,
+    nodes: &[String],
+    users: &mut Vec<U>,
+) -> Result<Option<Place>, Failure> {
+    let members = shared.keys.members(&at.node);
+    let call = || {
+        Call::plain("SSCAN", members.clone()).bytes(at.cursor.as_str()).bytes("COUNT").number(SCANNED as u64)
+    };
+    let mut reply = Reply::new(shared.ask_one(call).await?)?;
+    let cursor = reply.text()?;
+    let mut found = members_of(reply.next()?)?;
+    found.retain(|user| *user > at.after);
+    let counts = count(shared, &found).await?;
+    let first = nodes.partition_point(|node| *node <= at.node);
+    let mut left = most;
+    for (user, (connections, node)) in found.into_iter().zip(counts) {
+        // one with connections on several nodes is told of at the first one
+        if connections == 0 || node != at.node {
+            continue;
+        }
+        if left == 0 {
+            return Ok(Some(Place { after: last_told(users), ..at }));
+        }
+        if let Some(user) = U::decode(&user) {
+            users.push(user);
+            left -= 1;
+        }
+    }
+    Ok(if cursor != "0" {
+        Some(Place { cursor, after: Vec::new(), ..at })
+    } else {
+        nodes.get(first).cloned().map(Place::start)
+    })
+}
+
+fn last_told<U: Key>(users: &[U]) -> Vec<u8> {
+    users.last().map(crate::codec::encode_user).unwrap_or_default()
+}
+
+/// In order, each once.
+fn members_of(value: Value) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut found = list(value)?;
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_comes_back_as_it_was() {
+        for after in [Vec::new(), vec![0, 0xff, b'.']] {
+            let place = Place { node: "node".to_owned(), cursor: "17".to_owned(), after };
+            assert_eq!(Place::decode(&place.encode()), Some(place));
+        }
+        for text in ["", "node", "node.17", "node..", "node.x.", "node.1.0", "node.1.0g", "node.1.00.", "node.1.ä"] {
+            assert_eq!(Place::decode(text), None, "{text:?}");
+        }
+    }
+}

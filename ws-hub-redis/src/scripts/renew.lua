@@ -1,0 +1,14 @@
+-- The calling node is alive.
+-- ARGV: how long it is believed to be, and how long after its end a node is reaped, in ms.
+-- Answers: the number of the probe that is pushed, 1 if the lease had ended, 1 if there was none, and nodes to reap.
+allow_oom()
+local lease, reaped = tonumber(ARGV[ARG]), tonumber(ARGV[ARG + 1])
+local over = call('ZSCORE', leases, here)
+call('ZADD', leases, now + lease, here)
+-- since when the server has its data: logins from before are not of these logs
+call('HSETNX', pushes, 'since', micros)
+local number = call('HINCRBY', pushes, here, 1)
+call('PUBLISH', channel .. here, pack('>BBI8', 1, 8, number))
+local late = over and tonumber(over) <= now and 1 or 0
+local dead = call('ZRANGEBYSCORE', leases, '-inf', now - reaped, 'LIMIT', 0, 8)
+return { number, late, over and 0 or 1, dead }

@@ -1,0 +1,140 @@
+//! Redis servers for the tests: each in a directory of its own, killed and removed at the end.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use redis::{Client, Value};
+use ws_hub_redis::{RedisBackplane, RedisBackplaneBuilder};
+
+/// How long something may take that takes a moment on a machine that does nothing else.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// Starts a server, says its process id, and when this process is gone, however it went, kills it and removes its directory.
+const KEEPER: &str = r#"
+directory=$1; shift
+redis-server "$@" >>"$directory/log" 2>&1 &
+echo $!
+cat >/dev/null
+kill -9 $! 2>/dev/null
+wait
+rm -rf "$directory"
+"#;
+
+pub(crate) struct Server {
+    directory: PathBuf,
+    settings: Vec<String>,
+    keepers: Vec<Child>,
+    /// Of the process that runs.
+    id: Option<u32>,
+}
+
+/// The server of all tests that do not harm it.
+pub(crate) fn shared() -> &'static Server {
+    static SHARED: OnceLock<Server> = OnceLock::new();
+    SHARED.get_or_init(|| Server::start(&["--appendonly", "no"]))
+}
+
+impl Server {
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ws-hub-redis-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        let settings = settings.iter().map(|it| (*it).to_owned()).collect();
+        let mut server = Self { directory, settings, keepers: Vec::new(), id: None };
+        server.restart();
+        server
+    }
+
+    /// One that loses nothing that it has answered.
+    pub(crate) fn durable() -> Self {
+        Self::start(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// Starts it again, over the data that it has.
+    pub(crate) fn restart(&mut self) {
+        let has_server = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
+        assert!(has_server.is_ok(), "there is no redis-server; install it: apt-get install redis-server");
+        let directory = self.directory.to_str().unwrap();
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "sh", directory, "--port", "0", "--unixsocket", &self.socket()]);
+        keeper.args(["--dir", directory, "--save", ""]).args(&self.settings);
+        let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut id = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut id).unwrap();
+        self.id = Some(id.trim().parse().unwrap());
+        self.keepers.push(keeper);
+        let start = Instant::now();
+        let is_up = || self.try_run(&["PING"]).is_ok_and(|answer| matches!(answer, Value::SimpleString(_)));
+        while !is_up() {
+            assert!(start.elapsed() < SOON, "the server does not start: see {directory}/log");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        let id = self.id.take().expect("it runs").to_string();
+        assert!(Command::new("kill").args(["-9", &id]).status().unwrap().success());
+        let start = Instant::now();
+        while self.try_run(&["PING"]).is_ok() {
+            assert!(start.elapsed() < SOON, "the server does not die");
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn socket(&self) -> String {
+        self.directory.join("s").to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("unix:{}", self.socket())
+    }
+
+    pub(crate) fn builder(&self) -> RedisBackplaneBuilder<u64> {
+        RedisBackplane::builder(self.url())
+    }
+
+    /// A prefix that nobody else has.
+    pub(crate) fn prefix(&self) -> String {
+        static PREFIXES: AtomicU64 = AtomicU64::new(0);
+        format!("test{}", PREFIXES.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn try_run(&self, command: &[&str]) -> redis::RedisResult<Value> {
+        let client = Client::open(self.url())?;
+        let mut connection = client.get_connection()?;
+        let mut it = redis::cmd(command[0]);
+        command[1..].iter().for_each(|arg| {
+            it.arg(arg);
+        });
+        it.query(&mut connection)
+    }
+
+    /// What the server answers to a command.
+    pub(crate) fn run(&self, command: &[&str]) -> Value {
+        self.try_run(command).unwrap()
+    }
+
+    pub(crate) fn number(&self, command: &[&str]) -> i64 {
+        match self.run(command) {
+            Value::Int(number) => number,
+            other => panic!("{other:?} is no number"),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for keeper in &mut self.keepers {
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
+        }
+    }
+}
