@@ -14,6 +14,12 @@ use crate::support::news::Scene;
 /// for what is pushed again.
 const NEWS: usize = 25;
 
+/// About how many of them come one right after the other.
+const BURST: usize = 4;
+
+/// A client stays for at most so many news, then comes back.
+const STAY: usize = 15;
+
 /// How long a client waits for a server that says nothing, and then tries another one.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -93,6 +99,10 @@ impl<N: Nodes> Scene for World<'_, N> {
         PATIENCE
     }
 
+    fn stay(&self) -> usize {
+        STAY
+    }
+
     async fn may_push(&self, user: usize, again: bool, random: &mut Random) -> bool {
         if again {
             self.pause(random).await;
@@ -103,7 +113,11 @@ impl<N: Nodes> Scene for World<'_, N> {
             if left.get() > 0 {
                 left.set(left.get() - 1);
                 self.open.set(self.open.get() + 1);
-                sleep(random.around(self.pace.get())).await;
+                // some at once, and then none for a while
+                if random.one_in(BURST) {
+                    let burst = u32::try_from(BURST).expect("it is small");
+                    sleep(random.around(burst * self.pace.get())).await;
+                }
                 return true;
             }
             self.changed.notified().await;

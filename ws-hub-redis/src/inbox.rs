@@ -53,7 +53,9 @@ impl Inbox {
         self.change(|state| {
             if state.messages == MESSAGES || state.bytes + bytes.len() > BYTES {
                 if !state.has_gap {
-                    tracing::warn!("messages come faster than the hub takes them: it reads them from the logs");
+                    tracing::warn!(
+                        "messages come faster than the hub takes them: it reads them from the logs"
+                    );
                 }
                 state.has_gap = true;
                 return;
@@ -140,7 +142,10 @@ mod tests {
         inbox.down();
         inbox.up();
         inbox.close();
-        assert_eq!([next(&inbox), next(&inbox), next(&inbox)], [Some(Item::Gap), Some(Item::Down), Some(Item::Up)]);
+        assert_eq!(
+            [next(&inbox), next(&inbox), next(&inbox)],
+            [Some(Item::Gap), Some(Item::Down), Some(Item::Up)]
+        );
         assert_eq!(next(&inbox), None);
     }
 }

@@ -82,7 +82,9 @@ impl Address {
         match timeout(CONNECTING, connecting).await {
             Ok(Ok(connection)) => Ok(Link { connection, end, scripts: Arc::default() }),
             Ok(Err(error)) => Err(self.error(error)),
-            Err(elapsed) => Err(ConnectError::Unreachable { address: self.shown.clone(), source: elapsed.into() }),
+            Err(elapsed) => {
+                Err(ConnectError::Unreachable { address: self.shown.clone(), source: elapsed.into() })
+            }
         }
     }
 

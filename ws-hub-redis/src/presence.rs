@@ -52,7 +52,8 @@ pub(crate) async fn online<U: Key>(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Online<U>, Failure> {
-    let place = after.map(|after| Place::decode(after).ok_or_else(|| Failure::refused("no page begins there")));
+    let place =
+        after.map(|after| Place::decode(after).ok_or_else(|| Failure::refused("no page begins there")));
     let mut nodes = texts(shared.ask_one(|| shared.script(Script::Nodes)).await?)?;
     nodes.sort_unstable();
     let mut place = match place.transpose()? {
@@ -130,7 +131,9 @@ mod tests {
             let place = Place { node: "node".to_owned(), cursor: "17".to_owned(), after };
             assert_eq!(Place::decode(&place.encode()), Some(place));
         }
-        for text in ["", "node", "node.17", "node..", "node.x.", "node.1.0", "node.1.0g", "node.1.00.", "node.1.ä"] {
+        for text in
+            ["", "node", "node.17", "node..", "node.x.", "node.1.0", "node.1.0g", "node.1.00.", "node.1.ä"]
+        {
             assert_eq!(Place::decode(text), None, "{text:?}");
         }
     }

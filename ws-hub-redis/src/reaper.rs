@@ -19,7 +19,11 @@ pub(crate) async fn reap(shared: &Shared, dead: &[String]) {
         match end_all_of(shared, &link, node, after).await {
             Ok(()) => tracing::info!(node, "tidied up after a node that is gone"),
             Err(failure) => {
-                tracing::warn!(node, error = &failure as &dyn std::error::Error, "a node that is gone is left");
+                tracing::warn!(
+                    node,
+                    error = &failure as &dyn std::error::Error,
+                    "a node that is gone is left"
+                );
             }
         }
     }

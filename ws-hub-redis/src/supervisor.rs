@@ -241,7 +241,8 @@ impl Supervisor {
             answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")))?;
             bytes(found)
         });
-        let found = prepared.await.unwrap_or_else(|_| Err(Failure::refused("no answer"))).map_err(unusable)?;
+        let found =
+            prepared.await.unwrap_or_else(|_| Err(Failure::refused("no answer"))).map_err(unusable)?;
         if found != SCHEMA.as_bytes() {
             return Err(ConnectError::OtherVersion {
                 address: address.shown().to_owned(),
@@ -266,8 +267,7 @@ impl Supervisor {
         });
         let probes = ear.probes.subscribe();
         let channels = vec![ear.channel.clone(), shared.keys.everyone_channel()];
-        let link =
-            shared.address.connect(move |channel, payload| ear.hear(&channel, payload)).await?;
+        let link = shared.address.connect(move |channel, payload| ear.hear(&channel, payload)).await?;
         let rooms: Vec<_> = {
             let mut rooms = shared.rooms();
             rooms.retain(|_, room| room.is_wanted);

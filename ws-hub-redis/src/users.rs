@@ -3,8 +3,8 @@
 use redis::Value;
 use ws_core::CloseFrame;
 use ws_hub::{
-    Ack, Acked, After, Append, Appended, Held, Key, LogError, LoggedIn, LoginError, LoginRequest,
-    Logout, Page, Position, Read, Sent, Standing, close_code,
+    Ack, Acked, After, Append, Appended, Held, Key, LogError, LoggedIn, LoginError, LoginRequest, Logout,
+    Page, Position, Read, Sent, Standing, close_code,
 };
 
 use crate::codec::{decode_entry, decode_frame, encode_message, encode_user};
@@ -73,10 +73,7 @@ fn repeat<T>(failure: &Failure, count: usize) -> impl Iterator<Item = Result<T, 
     (0..count).map(|_| Err(failure.clone().into()))
 }
 
-pub(crate) async fn append<U: Key>(
-    shared: &Shared,
-    batch: &[Append<'_, U>],
-) -> Vec<Result<Sent, LogError>> {
+pub(crate) async fn append<U: Key>(shared: &Shared, batch: &[Append<'_, U>]) -> Vec<Result<Sent, LogError>> {
     let most = usize::try_from(shared.settings.bounds.user_bytes).unwrap_or(usize::MAX);
     let fitting: Vec<_> = batch.iter().filter(|append| append.message.len() <= most).collect();
     let chunks = chunks(fitting.iter().map(|append| append.message.len()));
@@ -285,10 +282,7 @@ pub(crate) async fn close<U: Key>(shared: &Shared, user: &U, frame: &CloseFrame)
 }
 
 /// Of users, how many connections they have, and the first of their nodes by name.
-pub(crate) async fn count(
-    shared: &Shared,
-    users: &[Vec<u8>],
-) -> Result<Vec<(usize, String)>, Failure> {
+pub(crate) async fn count(shared: &Shared, users: &[Vec<u8>]) -> Result<Vec<(usize, String)>, Failure> {
     let chunks = chunks(users.iter().map(|_| 0));
     let answers = shared.ask(chunks.len(), true, |at, _| {
         let users = users[chunks[at].clone()].iter();

@@ -22,6 +22,9 @@ const LOAD: usize = 150;
 /// And it comes up to twice as long after the last of them: between any two steps of the server.
 const MOMENT: Duration = Duration::from_millis(2);
 
+/// A client stays for at most so many news, then comes back.
+const STAY: usize = 60;
+
 /// One life of the server.
 struct Life {
     address: String,
@@ -64,6 +67,10 @@ impl Scene for Life {
 
     fn patience(&self) -> Duration {
         DEADLINE
+    }
+
+    fn stay(&self) -> usize {
+        STAY
     }
 
     async fn may_push(&self, _: usize, _: bool, _: &mut Random) -> bool {

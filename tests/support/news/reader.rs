@@ -13,8 +13,6 @@ use ws_tests::Random;
 
 use super::{Finding, Kind, News, Scene, Tally, parse};
 
-/// A client stays for at most so many news, then comes back.
-const STAY: usize = 60;
 /// Once in so many times, it comes back somewhat later.
 const AWAY: usize = 3;
 
@@ -64,7 +62,7 @@ impl Reader {
     pub(super) async fn read(&mut self, scene: &impl Scene, mut random: Random) {
         self.connection = None;
         while let Some(mut connection) = self.open(scene, &mut random).await {
-            let mut left = random.below(STAY);
+            let mut left = random.below(scene.stay());
             let is_open = loop {
                 match timeout(scene.patience(), self.next(scene, &mut connection)).await {
                     Ok(Ok(_)) if left > 0 => left -= 1,
