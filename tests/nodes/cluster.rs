@@ -1,6 +1,7 @@
 //! [`Cluster`]: a Redis, the nodes, and the ways between them.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::world::Nodes;
 
 /// How many nodes there are.
 pub(crate) const NODES: usize = 3;
+
+/// What the names of the keys of `news_push` begin with.
+const PREFIX: &str = "news:{p0}:";
 
 /// How often something is asked again until it is as it has to be.
 const LOOK: Duration = Duration::from_millis(50);
@@ -53,12 +57,39 @@ impl Cluster {
         self.nodes.iter().filter_map(Node::address).collect()
     }
 
-    /// Waits until each node takes news.
+    /// Starts new nodes in the place of those that were killed, and waits until each node takes news.
     pub(crate) async fn is_well(&self) {
+        for node in self.nodes.iter().filter(|node| node.address().is_none()) {
+            node.start().await;
+        }
         for address in self.addresses() {
             while !push_probe(&address).await {
                 sleep(LOOK).await;
             }
+        }
+    }
+
+    /// The names of the nodes that Redis knows.
+    pub(crate) async fn names(&self) -> Vec<String> {
+        self.redis.tell(&format!("ZRANGE {PREFIX}n 0 -1")).await
+    }
+
+    /// Waits until nothing in Redis tells of nodes with these names that are not there any more.
+    pub(crate) async fn is_tidy(&self, names: &BTreeSet<String>) {
+        loop {
+            let living = self.names().await;
+            let is_gone =
+                |text: &str| names.iter().any(|name| !living.contains(name) && text.contains(name.as_str()));
+            let mut texts = self.redis.tell("KEYS *").await;
+            for key in texts.clone() {
+                if key == format!("{PREFIX}s") || key.starts_with(&format!("{PREFIX}u:")) {
+                    texts.extend(self.redis.tell(&format!("HGETALL {key}")).await);
+                }
+            }
+            if living.len() == NODES && !texts.iter().any(|text| is_gone(text)) {
+                return;
+            }
+            sleep(LOOK).await;
         }
     }
 
@@ -121,8 +152,11 @@ impl Node {
         }
     }
 
+    /// Sends it a signal, if it runs.
     pub(crate) fn signal(&self, name: &str) {
-        self.example.borrow().as_ref().expect("it runs").signal(name);
+        if let Some(example) = self.example.borrow().as_ref() {
+            example.signal(name);
+        }
     }
 
     pub(crate) fn set(&self, network: Network) {

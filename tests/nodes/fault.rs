@@ -22,7 +22,7 @@ const TIMES: usize = 10;
 /// What goes wrong, and is put right again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// `kill -9` of a node, and a new one in its place.
+    /// `kill -9` of a node, which gets a new one in its place.
     KillNode,
     /// `kill -9` of Redis, which comes back after 0.2 to 5 seconds.
     KillRedis,
@@ -80,19 +80,20 @@ impl Fault {
         match self {
             Self::StopNodeBeyondLease => BEYOND_LEASE,
             Self::KillRedis | Self::Sleep => 2 * FAULT,
+            // up to twice as long: longer than a call may take
+            Self::Stall | Self::SwallowReplies | Self::SwallowPushes => 3 * FAULT,
             _ => FAULT,
         }
     }
 
-    /// Goes wrong, and is put right again.
+    /// Goes wrong, and is put right again; but nodes that were killed are started when nothing else is wrong any more.
     pub(crate) async fn strike(self, cluster: &Cluster, random: &mut Random) {
         let time = random.around(self.time());
         let node = &cluster.nodes[random.below(NODES)];
         match self {
             Self::KillNode => {
                 node.kill();
-                sleep(time / 4).await;
-                node.start().await;
+                sleep(time).await;
             }
             Self::KillRedis => {
                 cluster.redis.kill();
@@ -111,13 +112,13 @@ impl Fault {
                 cluster.redis.signal("CONT");
             }
             Self::Cut => cluster.disturb(Network::Cut, time, random).await,
-            Self::Stall => cluster.disturb(Network::Stall, 2 * time, random).await,
+            Self::Stall => cluster.disturb(Network::Stall, time, random).await,
             Self::Delay => {
                 let delay = random.around(Duration::from_millis(100));
                 cluster.disturb(Network::Delay(delay), time, random).await;
             }
-            Self::SwallowReplies => cluster.disturb(Network::SwallowReplies, 2 * time, random).await,
-            Self::SwallowPushes => cluster.disturb(Network::SwallowPushes, 2 * time, random).await,
+            Self::SwallowReplies => cluster.disturb(Network::SwallowReplies, time, random).await,
+            Self::SwallowPushes => cluster.disturb(Network::SwallowPushes, time, random).await,
             Self::KillPubsub => cluster.tell_often("CLIENT KILL TYPE pubsub", random).await,
             Self::FlushScripts => cluster.tell_often("SCRIPT FLUSH", random).await,
             Self::LimitOutput => {
@@ -130,12 +131,8 @@ impl Fault {
                 // there is more than that in use
                 cluster.with("CONFIG SET maxmemory 1kb", "CONFIG SET maxmemory 0", time).await;
             }
-            Self::Sleep => {
-                cluster.redis.tell("DEBUG SLEEP 3").await;
-            }
-            Self::Flush => {
-                cluster.redis.tell("FLUSHALL").await;
-            }
+            Self::Sleep => cluster.tell("DEBUG SLEEP 3").await,
+            Self::Flush => cluster.tell("FLUSHALL").await,
         }
     }
 }
@@ -158,15 +155,20 @@ impl Cluster {
 
     async fn tell_often(&self, command: &str, random: &mut Random) {
         for _ in 0..TIMES {
-            self.redis.tell(command).await;
+            self.tell(command).await;
             sleep(random.around(GAP)).await;
         }
     }
 
     /// Tells Redis something, and some time later something else.
     async fn with(&self, first: &str, then: &str, time: Duration) {
-        self.redis.tell(first).await;
+        self.tell(first).await;
         sleep(time).await;
-        self.redis.tell(then).await;
+        self.tell(then).await;
+    }
+
+    /// Tells Redis something, if it is there: another fault may be that it is not.
+    async fn tell(&self, command: &str) {
+        let _ = self.redis.ask(command).await;
     }
 }

@@ -50,7 +50,7 @@ storms! {
     redis_ends_connections_that_are_pushed_much: &[Fault::LimitOutput];
     redis_has_no_memory_left: &[Fault::LimitMemory];
     redis_does_nothing_for_three_seconds: &[Fault::Sleep];
-    everything_goes_wrong_in_turns: Fault::MIXED;
+    everything_goes_wrong_one_or_two_at_a_time: Fault::MIXED;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! A storm: users, editors, and faults in rounds; then calm, and the account of everything.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::str::FromStr;
 use std::time::Duration;
@@ -24,6 +25,9 @@ const STORMS: u32 = 17;
 pub(crate) const USERS: usize = 12;
 /// Of each user: one who pushes again what was not answered, and one who does not.
 pub(crate) const EDITORS: [bool; 2] = [true, false];
+
+/// Storms that take this long also wait until Redis has forgotten the nodes that were killed.
+const TIDY: Duration = Duration::from_secs(60);
 
 /// How long anything may take after the network and Redis are well again: far more than it does on a busy machine.
 pub(crate) const HEALING: Duration = Duration::from_secs(300);
@@ -76,16 +80,19 @@ async fn course(faults: &[Fault]) -> Vec<User> {
         async move { user.live(world, &random, false).await }
     });
     let weather = async {
-        let rounds = weather(&cluster, &world, faults, Random::new(seed, 0)).await;
+        let weather = weather(&cluster, &world, faults, Random::new(seed, 0)).await;
         world.end();
-        rounds
+        weather
     };
-    let (rounds, _) = join(weather, join_all(living)).await;
+    let ((rounds, names), _) = join(weather, join_all(living)).await;
     world.begin_again();
     read_to_the_end(&mut users, &world, seed).await;
     let tally = users.iter().map(User::tally).fold(Tally::default(), Tally::add);
     println!("{rounds} rounds: {tally:?}");
     presence(&cluster, &mut users, &world, seed).await;
+    if time() >= TIDY {
+        healed("what is left of nodes to be removed", cluster.is_tidy(&names)).await;
+    }
     users
 }
 
@@ -96,26 +103,34 @@ pub(crate) async fn sign_in(addresses: &[String]) -> Vec<User> {
     join_all(signing_in).await
 }
 
-/// Round after round: something goes wrong, and is put right; then each node works, and it is known what became of all that
-/// was pushed. Returns how many rounds there were.
+/// Round after round: something goes wrong, or two things do, and is put right; then each node works, and it is known what
+/// became of all that was pushed. Returns how many rounds there were, and the names that nodes have had.
 async fn weather(
     cluster: &Cluster,
     world: &World<'_, Cluster>,
     faults: &[Fault],
     mut random: Random,
-) -> usize {
+) -> (usize, BTreeSet<String>) {
     let end = Instant::now() + time();
-    let mut rounds = 0;
+    let (mut rounds, mut names) = (0, BTreeSet::new());
     while rounds == 0 || Instant::now() < end {
         let fault = faults[random.below(faults.len())];
+        let other = Some(faults[random.below(faults.len())]).filter(|other| *other != fault);
         world.begin_round(fault.time(), EDITORS.len());
         sleep(random.around(fault.time() / 4)).await;
-        fault.strike(cluster, &mut random).await;
-        let what = format!("all to go on after round {rounds}, {fault:?}");
+        let (mut first, mut second) = (random.branch(1), random.branch(2));
+        join(fault.strike(cluster, &mut first), async {
+            if let Some(other) = other {
+                other.strike(cluster, &mut second).await;
+            }
+        })
+        .await;
+        let what = format!("all to go on after round {rounds}, {fault:?} and {other:?}");
         healed(&what, join(cluster.is_well(), world.round_is_over())).await;
+        names.extend(cluster.names().await);
         rounds += 1;
     }
-    rounds
+    (rounds, names)
 }
 
 pub(crate) async fn read_to_the_end<N: Nodes>(users: &mut [User], world: &World<'_, N>, seed: u64) {

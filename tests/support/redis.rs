@@ -1,6 +1,6 @@
 //! A Redis server of a test's own.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -56,7 +56,7 @@ impl Redis {
         self.set(None);
     }
 
-    /// Starts it again after a [`kill`](Self::kill), with what it had written.
+    /// Starts it again after a [`kill`](Self::kill), with what it had written, and with its first settings.
     pub(crate) fn start_again(&self) {
         let process = launch(self.port, &self.directory, &self.settings);
         self.set(Some(process.expect("its port is still free")));
@@ -66,18 +66,21 @@ impl Redis {
         *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal, if it runs.
     pub(crate) fn signal(&self, name: &str) {
-        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-        signal(name, process.as_ref().expect("it runs").child.id().into());
+        if let Some(process) = self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            signal(name, process.child.id().into());
+        }
     }
 
-    /// What it answers to a command: the strings and numbers of the answer, in order, or the error.
+    /// What it answers to a command: the strings and numbers of the answer, in order, or what went wrong.
     pub(crate) async fn ask(&self, command: &str) -> Result<Vec<String>, String> {
-        let stream = TcpStream::connect(self.address()).await.expect("Redis listens");
-        let mut stream = BufReader::new(stream);
-        stream.write_all(format!("{command}\r\n").as_bytes()).await.expect("Redis reads");
-        answer(&mut stream).await
+        let exchange = async {
+            let mut stream = BufReader::new(TcpStream::connect(self.address()).await?);
+            stream.write_all(format!("{command}\r\n").as_bytes()).await?;
+            answer(&mut stream).await
+        };
+        exchange.await.map_err(|error| error.to_string())
     }
 
     /// The same, for a command that does not fail.
@@ -108,17 +111,17 @@ fn launch(port: u16, directory: &Directory, settings: &[String]) -> Option<Proce
 }
 
 /// Reads an answer, in the protocol RESP2.
-fn answer(stream: &mut BufReader<TcpStream>) -> BoxFuture<'_, Result<Vec<String>, String>> {
+fn answer(stream: &mut BufReader<TcpStream>) -> BoxFuture<'_, io::Result<Vec<String>>> {
     Box::pin(async move {
         let mut line = String::new();
-        stream.read_line(&mut line).await.map_err(|error| error.to_string())?;
+        stream.read_line(&mut line).await?;
         let line = line.trim_end();
-        let (kind, rest) = line.split_at_checked(1).ok_or("the connection has ended")?;
+        let (kind, rest) = line.split_at_checked(1).ok_or(ErrorKind::UnexpectedEof)?;
         match (kind, rest.parse::<usize>()) {
             ("+" | ":", _) => Ok(vec![rest.to_owned()]),
             ("$", Ok(length)) => {
                 let mut text = vec![0; length + 2];
-                stream.read_exact(&mut text).await.map_err(|error| error.to_string())?;
+                stream.read_exact(&mut text).await?;
                 Ok(vec![String::from_utf8_lossy(&text[..length]).into_owned()])
             }
             ("*", Ok(count)) => {
@@ -130,7 +133,7 @@ fn answer(stream: &mut BufReader<TcpStream>) -> BoxFuture<'_, Result<Vec<String>
             }
             // nothing there
             ("$" | "*", Err(_)) => Ok(Vec::new()),
-            _ => Err(rest.to_owned()),
+            _ => Err(io::Error::other(rest)),
         }
     })
 }
