@@ -297,23 +297,24 @@ impl Supervisor {
         };
         let shared = &self.shared;
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let had_lease = self.leased.as_ref() == Some(&pushes.node);
         let call = shared
             .script_of(Script::Renew, &pushes.node)
             .number(millis(shared.settings.lease))
-            .number(millis(shared.settings.reaped_after()));
+            .number(millis(shared.settings.reaped_after()))
+            .flag(had_lease);
         self.renewed = Instant::now();
         let answers = timeout(PROBE, link.call(&[call])).await;
         let answer = answers.map_or_else(|_| Err(Failure::lost("no answer")), |mut it| it.remove(0))?;
         let mut reply = Reply::new(answer)?;
         let (number, is_late, is_missing) = (reply.number()?, reply.flag()?, reply.flag()?);
         let dead = texts(reply.next()?)?;
-        let had_lease = self.leased.as_ref() == Some(&pushes.node);
-        if is_late || is_missing && had_lease {
+        if is_late || is_missing {
             tracing::warn!("the lease of this node had ended: others believed that it was gone");
             shared.was_late();
             shared.inbox.gap();
         }
-        if is_missing && had_lease {
+        if is_missing {
             shared.rename();
             self.pushes = None;
             return Ok(Renewed::AnotherName);

@@ -230,6 +230,22 @@ impl<U, B: Backplane<U> + ?Sized> Backplane<U> for Arc<B> {
         (**self).unwatch(room);
     }
 
+    fn append_to_room<'a>(
+        &'a self,
+        append: &'a RoomAppend<'a, U>,
+    ) -> BoxFuture<'a, Result<RoomSent<U>, LogError>> {
+        (**self).append_to_room(append)
+    }
+
+    fn read_room<'a>(
+        &'a self,
+        room: &'a str,
+        after: Option<Position>,
+        page: Page,
+    ) -> BoxFuture<'a, Result<RoomRead<U>, LogError>> {
+        (**self).read_room(room, after, page)
+    }
+
     fn connections<'a>(&'a self, users: &'a [U]) -> BoxFuture<'a, Result<Vec<usize>, LogError>> {
         (**self).connections(users)
     }
@@ -334,7 +350,7 @@ pub enum Signal<U> {
     Gap,
     /// The others cannot be reached.
     Down,
-    /// They can be reached again.
+    /// They can be reached again. If signals may have been missed, a [`Gap`](Self::Gap) comes, too.
     Up,
 }
 

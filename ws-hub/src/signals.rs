@@ -79,11 +79,11 @@ where
             Signal::Packet(Packet { room, except, message }) => {
                 self.fan_out(room.as_deref(), &except, &PreparedMessage::new(message)).await;
             }
-            Signal::Gap | Signal::Up => {
+            Signal::Gap => {
                 let hub = Arc::clone(self);
                 tokio::spawn(async move { hub.resync().await });
             }
-            Signal::Down => {}
+            Signal::Down | Signal::Up => {}
         }
     }
 

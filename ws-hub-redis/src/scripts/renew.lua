@@ -1,9 +1,11 @@
 -- The calling node is alive.
--- ARGV: how long it is believed to be, and how long after its end a node is reaped, in ms.
--- Answers: the number of the probe that is pushed, 1 if the lease had ended, 1 if there was none, and nodes to reap.
+-- ARGV: how long it is believed to be, and how long after its end a node is reaped, in ms; 1 if it should have a lease.
+-- Answers: the number of the probe that is pushed, 1 if the lease had ended, 1 if there is none that should be, and nodes to
+-- reap. Without a lease that should be nothing is done: the name of the node is used up.
 allow_oom()
 local lease, reaped = tonumber(ARGV[ARG]), tonumber(ARGV[ARG + 1])
 local over = call('ZSCORE', leases, here)
+if not over and ARGV[ARG + 2] == '1' then return { 0, 0, 1, {} } end
 call('ZADD', leases, now + lease, here)
 -- since when the server has its data: logins from before are not of these logs
 call('HSETNX', pushes, 'since', micros)
@@ -11,4 +13,4 @@ local number = call('HINCRBY', pushes, here, 1)
 call('PUBLISH', channel .. here, pack('>BBI8', 1, 8, number))
 local late = over and tonumber(over) <= now and 1 or 0
 local dead = call('ZRANGEBYSCORE', leases, '-inf', now - reaped, 'LIMIT', 0, 8)
-return { number, late, over and 0 or 1, dead }
+return { number, late, 0, dead }

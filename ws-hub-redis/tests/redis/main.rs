@@ -1,4 +1,10 @@
 //! A [`RedisBackplane`](ws_hub_redis::RedisBackplane) over a server that the tests start, seen from outside.
 
+mod as_log;
 mod conformance;
+mod connecting;
+mod failures;
+mod hubs;
+mod leases;
 mod server;
+mod support;

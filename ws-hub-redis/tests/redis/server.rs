@@ -71,8 +71,11 @@ impl Server {
         self.id = Some(id.trim().parse().unwrap());
         self.keepers.push(keeper);
         let start = Instant::now();
-        let is_up = || self.try_run(&["PING"]).is_ok_and(|answer| matches!(answer, Value::SimpleString(_)));
-        while !is_up() {
+        let answers = |server: &Self| match server.try_run(&["PING"]) {
+            Ok(_) => true,
+            Err(error) => error.code() == Some("NOAUTH"),
+        };
+        while !answers(self) {
             assert!(start.elapsed() < SOON, "the server does not start: see {directory}/log");
             sleep(Duration::from_millis(20));
         }

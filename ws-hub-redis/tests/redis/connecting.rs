@@ -1,0 +1,116 @@
+//! What is not a server that can be used is said so, and no password is.
+
+use std::error::Error;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use ws_hub::{Backplane as _, Health};
+use ws_hub_redis::{ConnectError, RedisBackplane};
+
+use crate::server::{Server, shared};
+use crate::support::soon;
+
+const PASSWORD: &str = "correct-horse";
+
+async fn refused(url: String) -> ConnectError {
+    let error = soon(RedisBackplane::<u64>::builder(url).connect()).await.unwrap_err();
+    let mut source: Option<&dyn Error> = Some(&error);
+    while let Some(it) = source {
+        assert!(!format!("{it} {it:?}").contains(PASSWORD), "a password in {it:?}");
+        source = it.source();
+    }
+    error
+}
+
+/// Something that answers each command with the same.
+async fn answering(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut bytes = [0; 1024];
+                while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+                    let commands = bytes[..count].iter().filter(|byte| **byte == b'*').count();
+                    if stream.write_all(&answer.repeat(commands)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    format!("redis://:{PASSWORD}@{address}")
+}
+
+#[tokio::test]
+async fn a_server_that_is_there_is_up() {
+    let backplane = shared().builder().prefix(shared().prefix()).connect().await.unwrap();
+    assert_eq!(backplane.health(), Health::Up);
+}
+
+#[tokio::test]
+async fn what_is_no_address_is_said_without_its_password() {
+    for url in
+        ["https://user:correct-horse@example.com", "redis:/correct-horse@", "rediss://u:correct-horse@host"]
+    {
+        let error = refused(url.to_owned()).await;
+        assert!(matches!(error, ConnectError::InvalidAddress { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_answers_the_address_is_named() {
+    // a port that was free a moment ago
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = refused(format!("redis://:{PASSWORD}@{address}")).await;
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains(&address.to_string()));
+}
+
+#[tokio::test]
+async fn what_accepts_and_says_nothing_is_unreachable() {
+    let error = refused(answering(b"").await).await;
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_a_redis_server_is_said() {
+    let error = refused(answering(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await).await;
+    assert!(matches!(error, ConnectError::Failed { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_without_resp3_is_too_old() {
+    let error =
+        refused(answering(b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n").await).await;
+    assert!(matches!(error, ConnectError::TooOld { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_wrong_is_denied() {
+    let server = Server::start(&["--requirepass", PASSWORD]);
+    let denied = |url: String| async move {
+        let error = refused(url).await;
+        assert!(matches!(error, ConnectError::Denied { .. }), "{error:?}");
+    };
+    denied(server.url()).await;
+    denied(format!("{}?pass=wrong", server.url())).await;
+    let url = format!("{}?pass={PASSWORD}", server.url());
+    let backplane = RedisBackplane::<u64>::builder(url).connect().await.unwrap();
+    assert!(!format!("{backplane:?}").contains(PASSWORD));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_of_another_version_are_not_touched() {
+    let (server, prefix) = (shared(), shared().prefix());
+    server.run(&["SET", &format!("{prefix}:{{p0}}:v"), "2:64"]);
+    let error = server.builder().prefix(prefix).connect().await.unwrap_err();
+    let ConnectError::OtherVersion { found, expected, .. } = error else { panic!("{error:?}") };
+    assert_eq!((found.as_str(), expected.as_str()), ("2:64", "1:1"));
+}
+
+#[tokio::test]
+#[should_panic(expected = "a prefix has 1 to 64 bytes and no braces")]
+async fn a_prefix_with_braces_is_refused() {
+    let _ = shared().builder().prefix("a{b}");
+}
