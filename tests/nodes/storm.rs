@@ -85,6 +85,7 @@ async fn course(faults: &[Fault]) -> Vec<User> {
         weather
     };
     let ((rounds, names), _) = join(weather, join_all(living)).await;
+    world.calm_down();
     world.begin_again();
     read_to_the_end(&mut users, &world, seed).await;
     let tally = users.iter().map(User::tally).fold(Tally::default(), Tally::add);

@@ -20,8 +20,11 @@ const BURST: usize = 4;
 /// A client stays for at most so many news, then comes back.
 const STAY: usize = 15;
 
-/// How long a client waits for a server that says nothing, and then tries another one.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a client waits for a server that says nothing, and then tries another one: this long, and up to this much more, so
+/// that some wait for answers that say that nobody knows.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(6));
+/// How long it is when nothing is wrong any more: then something comes, on a machine however busy.
+const CALM: Duration = Duration::from_secs(30);
 
 /// About how long users and editors wait before they come back.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -42,6 +45,7 @@ pub(crate) struct World<'a, N> {
     /// About how long an editor takes for one news.
     pace: Cell<Duration>,
     is_over: Cell<bool>,
+    is_calm: Cell<bool>,
     changed: Notify,
 }
 
@@ -53,6 +57,7 @@ impl<'a, N: Nodes> World<'a, N> {
             open: Cell::new(0),
             pace: Cell::new(Duration::ZERO),
             is_over: Cell::new(false),
+            is_calm: Cell::new(false),
             changed: Notify::new(),
         }
     }
@@ -80,9 +85,14 @@ impl<'a, N: Nodes> World<'a, N> {
         self.changed.notify_waiters();
     }
 
-    /// There is no storm any more, and everybody is there again.
+    /// Everybody is there again.
     pub(crate) fn begin_again(&self) {
         self.is_over.set(false);
+    }
+
+    /// Nothing is wrong any more.
+    pub(crate) fn calm_down(&self) {
+        self.is_calm.set(true);
     }
 }
 
@@ -95,8 +105,9 @@ impl<N: Nodes> Scene for World<'_, N> {
         self.is_over.get()
     }
 
-    fn patience(&self) -> Duration {
-        PATIENCE
+    fn patience(&self, random: &mut Random) -> Duration {
+        let (least, more) = PATIENCE;
+        if self.is_calm.get() { CALM } else { least + random.around(more / 2) }
     }
 
     fn stay(&self) -> usize {

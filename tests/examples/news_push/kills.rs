@@ -65,7 +65,7 @@ impl Scene for Life {
         self.is_killed.get()
     }
 
-    fn patience(&self) -> Duration {
+    fn patience(&self, _: &mut Random) -> Duration {
         DEADLINE
     }
 

@@ -96,7 +96,7 @@ impl Editor {
         // the same each time that it is pushed
         let text = if number.is_multiple_of(LONG as u64) { "x".repeat(LONGEST) } else { String::new() };
         let body = json!({ "title": news.to_string(), "text": text }).to_string();
-        let fate = match timeout(scene.patience(), ask(&mut http, request, body)).await {
+        let fate = match timeout(scene.patience(random), ask(&mut http, request, body)).await {
             Ok(Ok((answer, body))) => {
                 self.http = Some(http);
                 scene.happened();
@@ -137,7 +137,7 @@ impl Editor {
         }
         while !scene.is_over() {
             let address = scene.address(random);
-            match timeout(scene.patience(), connect(&address)).await {
+            match timeout(scene.patience(random), connect(&address)).await {
                 Ok(Some(http)) => return Some(http),
                 // nothing was sent
                 failed => scene.failed("a connection", &failed.map(drop)),

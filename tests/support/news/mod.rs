@@ -34,7 +34,7 @@ pub(crate) trait Scene {
     fn is_over(&self) -> bool;
 
     /// How long it is waited for a server that says nothing.
-    fn patience(&self) -> Duration;
+    fn patience(&self, random: &mut Random) -> Duration;
 
     /// How many news a reader waits for at most, before they come back.
     fn stay(&self) -> usize;

@@ -64,7 +64,7 @@ impl Reader {
         while let Some(mut connection) = self.open(scene, &mut random).await {
             let mut left = random.below(scene.stay());
             let is_open = loop {
-                match timeout(scene.patience(), self.next(scene, &mut connection)).await {
+                match timeout(scene.patience(&mut random), self.next(scene, &mut connection)).await {
                     Ok(Ok(_)) if left > 0 => left -= 1,
                     Ok(Err(end)) => {
                         scene.failed("a connection", &end);
@@ -100,7 +100,7 @@ impl Reader {
                 },
             };
             loop {
-                let next = timeout(scene.patience(), self.next(scene, &mut connection)).await;
+                let next = timeout(scene.patience(random), self.next(scene, &mut connection)).await;
                 match next {
                     Ok(Ok(news)) if news != last => {}
                     Ok(Err(_)) => break,
@@ -130,7 +130,7 @@ impl Reader {
     async fn open(&mut self, scene: &impl Scene, random: &mut Random) -> Option<Connection> {
         while !scene.is_over() {
             let address = scene.address(random);
-            match timeout(scene.patience(), self.connect(&address)).await {
+            match timeout(scene.patience(random), self.connect(&address)).await {
                 Ok(Ok(connection)) => return Some(connection),
                 Ok(Err(error)) => scene.failed("a handshake", &error),
                 Err(late) => scene.failed("a handshake", &late),
