@@ -12,7 +12,7 @@ use ws_tests::Random;
 
 use crate::cluster::Cluster;
 use crate::fault::Fault;
-use crate::support::news::{Finding, Tally, User};
+use crate::support::news::{Tally, User, assert_nothing_found};
 use crate::world::{Nodes, World};
 
 /// The seed of another run, which it has printed.
@@ -146,9 +146,7 @@ pub(crate) async fn read_to_the_end<N: Nodes>(users: &mut [User], world: &World<
 
 /// Everything that was answered is there, once and in order; and the storm was one.
 fn account(users: &[User]) {
-    let findings: Vec<Finding> = users.iter().flat_map(User::findings).collect();
-    let list: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
-    assert!(findings.is_empty(), "{list}");
+    assert_nothing_found(users);
     let tally = tally(users);
     let is_busy = tally.sent > 0 && tally.got > 0 && tally.connections > USERS && tally.resumed > 0;
     assert!(is_busy, "the test has seen too little: {tally:?}");

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt::Debug;
+use std::slice;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -11,7 +12,7 @@ use ws_tests::wait::DEADLINE;
 use ws_tests::{Random, within};
 
 use super::News;
-use crate::support::news::{Scene, TOKEN, Tally, User};
+use crate::support::news::{Scene, TOKEN, Tally, User, assert_nothing_found};
 use crate::support::{Directory, Example};
 
 const KILLS: u64 = 50;
@@ -166,8 +167,7 @@ async fn of_what_was_answered_50_kills_lose_nothing_and_repeat_only_what_was_unc
         let reading = user.read_to_the_end(&life, Random::new(seed, number));
         within("all news", reading).await;
         println!("{user}");
-        let findings = user.findings();
-        assert!(findings.is_empty(), "{}", findings.iter().map(|it| format!("{it}\n")).collect::<String>());
+        assert_nothing_found(slice::from_ref(user));
         let Tally { sent, stored, dropped, unknown, .. } = user.tally();
         assert_eq!(dropped, 0);
         let is_busy = sent > 0 && stored > 0 && unknown > 0 && user.has_moved_on();

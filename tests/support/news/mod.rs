@@ -187,6 +187,12 @@ impl User {
     }
 }
 
+/// Fails if anything is wrong with what users have got, who have read to the end.
+pub(crate) fn assert_nothing_found(users: &[User]) {
+    let findings: Vec<_> = users.iter().flat_map(User::findings).map(|it| it.to_string()).collect();
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
+}
+
 impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (resumes: {}): {:?}", self.reader.name, self.reader.resumes, self.tally())

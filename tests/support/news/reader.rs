@@ -151,7 +151,7 @@ impl Reader {
             if greeting == json!({ "resumed": true }) {
                 self.tally.resumed += 1;
             } else {
-                self.found(Kind::Forgotten, format!("came back after {:?}, was told {greeting}", self.last));
+                self.found(Kind::Forgotten, &format!("came back after {:?}, was told {greeting}", self.last));
                 // a log that has begun anew
                 (self.last, self.start) = (None, 1);
             }
@@ -173,7 +173,7 @@ impl Reader {
             self.tally.got_twice += 1;
             if let Some(known) = self.got.get(&number).filter(|known| **known != place) {
                 let text = format!("{place:?} at {number}, and {known:?} before");
-                self.found(Kind::Changed, text);
+                self.found(Kind::Changed, &text);
             }
         } else {
             self.got.insert(number, place);
@@ -188,15 +188,15 @@ impl Reader {
         let last = self.last_number();
         match before {
             Some(before) if number != before + 1 => {
-                self.found(Kind::Hole, format!("{news} at {number}, after {before} on the same connection"));
+                self.found(Kind::Hole, &format!("{news} at {number}, after {before} on the same connection"));
             }
             None if self.resumes && number != last + 1 => {
-                self.found(Kind::Hole, format!("{news} at {number}, resumed after {last}"));
+                self.found(Kind::Hole, &format!("{news} at {number}, resumed after {last}"));
             }
             // after what was confirmed, and before what was not got
             None if !self.resumes && !(self.start..=last + 1).contains(&number) => {
                 let text = format!("{news} at {number}, which is none of {}..={}", self.start, last + 1);
-                self.found(Kind::Hole, text);
+                self.found(Kind::Hole, &text);
             }
             _ => {}
         }
@@ -210,7 +210,7 @@ impl Reader {
         self.got.keys().next_back().copied().unwrap_or_default()
     }
 
-    fn found(&mut self, kind: Kind, text: String) {
+    fn found(&mut self, kind: Kind, text: &str) {
         self.findings.push(Finding { kind, text: format!("{}: {text}", self.name) });
     }
 
