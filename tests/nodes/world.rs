@@ -17,8 +17,8 @@ const NEWS: usize = 25;
 /// About how many of them come one right after the other.
 const BURST: usize = 4;
 
-/// A client stays for at most so many news, then comes back.
-const STAY: usize = 15;
+/// A client stays for at most so many news, then comes back: some leave before they confirm anything.
+const STAY: (usize, usize) = (15, 100);
 
 /// How long a client waits for a server that says nothing, and then tries another one: this long, and up to this much more, so
 /// that some wait for answers that say that nobody knows.
@@ -110,8 +110,10 @@ impl<N: Nodes> Scene for World<'_, N> {
         if self.is_calm.get() { CALM } else { least + random.around(more / 2) }
     }
 
-    fn stay(&self) -> usize {
-        STAY
+    fn stay(&self, random: &mut Random) -> usize {
+        let (short, long) = STAY;
+        let most = if random.one_in(2) { short } else { long };
+        random.below(most)
     }
 
     async fn may_push(&self, user: usize, again: bool, random: &mut Random) -> bool {

@@ -70,8 +70,8 @@ impl Scene for Life {
         DEADLINE
     }
 
-    fn stay(&self) -> usize {
-        STAY
+    fn stay(&self, random: &mut Random) -> usize {
+        random.below(STAY)
     }
 
     async fn may_push(&self, _: usize, _: bool, _: &mut Random) -> bool {

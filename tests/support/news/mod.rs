@@ -36,8 +36,8 @@ pub(crate) trait Scene {
     /// How long it is waited for a server that says nothing.
     fn patience(&self, random: &mut Random) -> Duration;
 
-    /// How many news a reader waits for at most, before they come back.
-    fn stay(&self) -> usize;
+    /// How many news a reader waits for, before they come back.
+    fn stay(&self, random: &mut Random) -> usize;
 
     /// Waits until news may be pushed to the user with this number, for the first time or again; `false` if all is over.
     fn may_push(&self, user: usize, again: bool, random: &mut Random) -> impl Future<Output = bool>;

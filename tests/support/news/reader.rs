@@ -62,7 +62,7 @@ impl Reader {
     pub(super) async fn read(&mut self, scene: &impl Scene, mut random: Random) {
         self.connection = None;
         while let Some(mut connection) = self.open(scene, &mut random).await {
-            let mut left = random.below(scene.stay());
+            let mut left = scene.stay(&mut random);
             let is_open = loop {
                 match timeout(scene.patience(&mut random), self.next(scene, &mut connection)).await {
                     Ok(Ok(_)) if left > 0 => left -= 1,
