@@ -62,6 +62,9 @@ impl Cluster {
         for node in self.nodes.iter().filter(|node| node.address().is_none()) {
             node.start().await;
         }
+        for node in &self.nodes {
+            node.proxy.has_settled().await;
+        }
         for address in self.addresses() {
             while !push_probe(&address).await {
                 sleep(LOOK).await;

@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     Cut,
     /// Nothing moves between one node or more and Redis.
     Stall,
+    /// The same, and what was held back arrives later than what comes then.
+    StallAndLag,
     /// Everything takes longer.
     Delay,
     /// What Redis answers to some nodes is lost.
@@ -65,6 +67,7 @@ impl Fault {
         Self::StopRedis,
         Self::Cut,
         Self::Stall,
+        Self::StallAndLag,
         Self::Delay,
         Self::SwallowReplies,
         Self::SwallowPushes,
@@ -81,7 +84,7 @@ impl Fault {
             Self::StopNodeBeyondLease => BEYOND_LEASE,
             Self::KillRedis | Self::Sleep => 2 * FAULT,
             // up to twice as long: longer than a call may take
-            Self::Stall | Self::SwallowReplies | Self::SwallowPushes => 3 * FAULT,
+            Self::Stall | Self::StallAndLag | Self::SwallowReplies | Self::SwallowPushes => 3 * FAULT,
             _ => FAULT,
         }
     }
@@ -113,6 +116,7 @@ impl Fault {
             }
             Self::Cut => cluster.disturb(Network::Cut, time, random).await,
             Self::Stall => cluster.disturb(Network::Stall, time, random).await,
+            Self::StallAndLag => cluster.disturb(Network::StallAndLag, time, random).await,
             Self::Delay => {
                 let delay = random.around(Duration::from_millis(100));
                 cluster.disturb(Network::Delay(delay), time, random).await;

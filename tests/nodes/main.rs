@@ -42,6 +42,7 @@ storms! {
     redis_stops_for_a_moment: &[Fault::StopRedis];
     the_network_is_cut: &[Fault::Cut];
     the_network_stalls: &[Fault::Stall];
+    the_network_stalls_and_what_it_held_back_comes_later: &[Fault::StallAndLag];
     the_network_is_slow: &[Fault::Delay];
     what_redis_answers_is_lost: &[Fault::SwallowReplies];
     what_redis_pushes_is_lost: &[Fault::SwallowPushes];

@@ -21,6 +21,9 @@ pub(crate) enum Network {
     Cut,
     /// Nothing moves, until it all does.
     Stall,
+    /// Nothing moves; then what was held back moves some time later than what comes then on new connections, as TCP sends again
+    /// after a pause that has grown.
+    StallAndLag,
     /// Everything takes longer.
     Delay(Duration),
     /// What Redis says is lost, and what it is told is not.
@@ -39,11 +42,23 @@ impl Network {
     }
 }
 
+/// How much later what was held back arrives.
+const LAG: Duration = Duration::from_secs(2);
+
 /// A way from a node to Redis. It is gone when it is dropped.
 pub(crate) struct Proxy {
     address: SocketAddr,
     network: watch::Sender<Network>,
+    /// How many pieces are held back.
+    held: watch::Sender<usize>,
     task: AbortHandle,
+}
+
+/// What the network does to a connection.
+#[derive(Clone)]
+struct Path {
+    network: watch::Receiver<Network>,
+    held: watch::Sender<usize>,
 }
 
 /// What is known of a connection.
@@ -60,13 +75,15 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let (network, state) = watch::channel(Network::Pass);
+        let held = watch::Sender::new(0);
+        let path = Path { network: state, held: held.clone() };
         let task = tokio::spawn(async move {
             loop {
                 let (node, _) = listener.accept().await.expect("the listener works");
-                tokio::spawn(carry(node, redis.clone(), state.clone()));
+                tokio::spawn(carry(node, redis.clone(), path.clone()));
             }
         });
-        Self { address, network, task: task.abort_handle() }
+        Self { address, network, held, task: task.abort_handle() }
     }
 
     /// Its address, for a client of Redis.
@@ -76,6 +93,12 @@ impl Proxy {
 
     pub(crate) fn set(&self, network: Network) {
         self.network.send_replace(network);
+    }
+
+    /// Waits until everything that was held back has arrived, or never will.
+    pub(crate) async fn has_settled(&self) {
+        // this end of it is open
+        let _ = self.held.subscribe().wait_for(|held| *held == 0).await;
     }
 }
 
@@ -87,8 +110,8 @@ impl Drop for Proxy {
 }
 
 /// Carries one connection, until one end or the network has had enough.
-async fn carry(node: TcpStream, redis: String, network: watch::Receiver<Network>) {
-    if *network.borrow() == Network::Cut {
+async fn carry(node: TcpStream, redis: String, path: Path) {
+    if *path.network.borrow() == Network::Cut {
         return;
     }
     // where Redis is not there, neither is the proxy
@@ -100,9 +123,9 @@ async fn carry(node: TcpStream, redis: String, network: watch::Receiver<Network>
     let (from_node, to_node) = node.into_split();
     let (from_redis, to_redis) = redis.into_split();
     tokio::select! {
-        _ = ask(from_node, to_redis, network.clone(), &wire) => {}
-        _ = answer(from_redis, to_node, network.clone(), &wire) => {}
-        () = end(network, &wire) => {}
+        _ = ask(from_node, to_redis, path.clone(), &wire) => {}
+        _ = answer(from_redis, to_node, path.clone(), &wire) => {}
+        () = end(path.network, &wire) => {}
     }
 }
 
@@ -116,19 +139,48 @@ async fn end(mut network: watch::Receiver<Network>, wire: &Wire) {
     let _ = network.wait_for(ends).await;
 }
 
-/// Waits for as long as the network makes what goes through it wait.
-async fn pass(network: &mut watch::Receiver<Network>) -> Network {
-    let state = network.wait_for(|state| *state != Network::Stall).await.map_or(Network::Cut, |it| *it);
-    if let Network::Delay(time) = state {
-        sleep(time).await;
+/// Counts a piece that is held back.
+struct Held<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
     }
-    state
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Path {
+    /// Waits for as long as the network makes what goes through it wait.
+    async fn pass(&mut self) -> Network {
+        let before = *self.network.borrow();
+        if matches!(before, Network::Stall | Network::StallAndLag) {
+            let _held = Held::new(&self.held);
+            let moves = |state: &Network| !matches!(state, Network::Stall | Network::StallAndLag);
+            if self.network.wait_for(moves).await.is_err() {
+                return Network::Cut;
+            }
+            if before == Network::StallAndLag {
+                sleep(LAG).await;
+            }
+        }
+        let now = *self.network.borrow();
+        if let Network::Delay(time) = now {
+            sleep(time).await;
+        }
+        now
+    }
 }
 
 async fn ask(
     mut node: OwnedReadHalf,
     mut redis: OwnedWriteHalf,
-    mut network: watch::Receiver<Network>,
+    mut path: Path,
     wire: &Wire,
 ) -> io::Result<()> {
     let mut bytes = vec![0; 64 * 1024];
@@ -140,7 +192,7 @@ async fn ask(
         if bytes[..count].windows(9).any(|word| word.eq_ignore_ascii_case(b"subscribe")) {
             wire.has_subscribed.store(true, Ordering::Relaxed);
         }
-        pass(&mut network).await;
+        path.pass().await;
         redis.write_all(&bytes[..count]).await?;
     }
 }
@@ -148,7 +200,7 @@ async fn ask(
 async fn answer(
     mut redis: OwnedReadHalf,
     mut node: OwnedWriteHalf,
-    mut network: watch::Receiver<Network>,
+    mut path: Path,
     wire: &Wire,
 ) -> io::Result<()> {
     let mut bytes = vec![0; 64 * 1024];
@@ -157,7 +209,7 @@ async fn answer(
         if count == 0 {
             return Ok(());
         }
-        if pass(&mut network).await.swallows(wire) {
+        if path.pass().await.swallows(wire) {
             wire.has_hole.store(true, Ordering::Relaxed);
         } else if wire.has_hole.load(Ordering::Relaxed) {
             return Ok(());

@@ -1,9 +1,69 @@
-//! Joins the hubs of [`ws_hub`] on several nodes over Redis.
+//! Joins the hubs of [`ws_hub`] on several nodes over one Redis server, so that they act as one.
+//!
+//! [`RedisBackplane`] is a [`Backplane`](ws_hub::Backplane): users have connections on any node, and messages to them come
+//! from any node. Each user has one log, on the server. A message is appended to it, and pushed to the nodes where the user
+//! is logged in, in one step that happens as a whole or not at all. A push that is lost is seen by its number, and the
+//! message is read in the log. So nothing is lost when a node is killed, a connection breaks, or a user goes from one node
+//! to another.
+//!
+//! ```no_run
+//! use ws_hub::Hub;
+//! use ws_hub_redis::RedisBackplane;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), ws_hub_redis::ConnectError> {
+//! // on each node
+//! let backplane = RedisBackplane::<String>::builder("redis://localhost:6379").connect().await?;
+//! let hub = Hub::builder().backplane(backplane).build();
+//! hub.send(&"anna".to_owned(), "wherever you are").await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The server
+//!
+//! Redis 6.2 or later, alone: no Sentinel, no cluster, no TLS. It is tested with Redis 7.0. Two settings count, and a warning
+//! says at the start if they are others:
+//!
+//! - `maxmemory-policy noeviction`: otherwise Redis removes messages and logins when memory is full. With it, messages are
+//!   then [refused](ws_hub::DropReason::Log), and everything else goes on.
+//! - `appendonly yes`. What a message that was accepted survives:
+//!
+//! | | a node is killed | the server is killed | the server's machine dies |
+//! |---|---|---|---|
+//! | `appendonly no` | yes | no | no |
+//! | `appendfsync everysec` | yes | yes | but for the last two seconds |
+//! | `appendfsync always` | yes | yes | yes, with its disk |
+//!
+//! When the server has lost its data, clients are closed with 4100, come back, and get what there is from then on. A client
+//! that [resumes](ws_hub::Hub::attach_after) is told that messages are gone.
+//!
+//! The user of an access list needs `~chat:* &chat:* +@read +@write +@pubsub +@scripting +@connection +time`, with `chat` as
+//! the [prefix](RedisBackplaneBuilder::prefix), and `+config|get` to be warned.
+//!
+//! # What is kept there
+//!
+//! All of it has a bound or ends by itself: messages after their [time to live](RedisBackplaneBuilder::time_to_live),
+//! what is known of a user who is away some time after the last message, and the logins of a node that is gone some time
+//! after its [lease](RedisBackplaneBuilder::lease). Users' ids are part of the names of keys, as their bytes are: see
+//! [`Key`](ws_hub::Key). Messages are there in the clear.
+//!
+//! # Bounds
+//!
+//! | | |
+//! |---|---|
+//! | [`per_user`](RedisBackplaneBuilder::per_user) | 1,000 messages, 1 MiB |
+//! | [`time_to_live`](RedisBackplaneBuilder::time_to_live) | 7 days |
+//! | [`history`](RedisBackplaneBuilder::history) | 64 messages, 60 seconds |
+//! | [`lease`](RedisBackplaneBuilder::lease) | 15 seconds |
+//! | calls that wait for the server | 4,096, and 16 MiB; then calls wait for their turn |
+//! | pushes that wait for the hub | 4,096, and 8 MiB; then the hub reads the logs |
 
 mod backplane;
 mod builder;
 mod codec;
 mod config;
+mod ear;
 mod error;
 mod inbox;
 mod keys;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub(crate) use redis::Value;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo as _, ProtocolVersion,
-    PushInfo, PushKind, RedisError, ServerError, ServerErrorKind, Value,
+    PushInfo, PushKind, RedisError, ServerError, ServerErrorKind,
 };
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -215,22 +216,13 @@ impl Link {
     fn command(&self, call: &Call, by_name: bool) -> Cmd {
         let mut command = match call.what {
             What::Plain(name) => redis::cmd(name),
-            What::Script(script) => match self.scripts.get(script as usize).filter(|_| by_name) {
-                Some(name) => {
-                    let mut command = redis::cmd("EVALSHA");
-                    command.arg(name);
-                    command
-                }
-                None => {
-                    let mut command = redis::cmd("EVAL");
-                    command.arg(script.code());
-                    command
-                }
-            },
+            What::Script(script) => {
+                let name = self.scripts.get(script as usize).filter(|_| by_name);
+                let mut command = redis::cmd(if name.is_some() { "EVALSHA" } else { "EVAL" });
+                command.arg(name.map_or(script.code(), String::as_str)).arg(call.keys.len());
+                command
+            }
         };
-        if let What::Script(_) = call.what {
-            command.arg(call.keys.len());
-        }
         call.keys.iter().chain(&call.args).for_each(|it| {
             command.arg(it.as_slice());
         });

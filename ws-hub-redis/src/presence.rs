@@ -3,7 +3,7 @@
 //! A page ends at a place: the node, where the scan of its users is, and the last user that was told of there. A scan may
 //! answer more than was asked for, and what was not told of is asked for again.
 
-use redis::Value;
+use crate::link::Value;
 use ws_hub::{Key, Online};
 
 use crate::error::Failure;
@@ -31,8 +31,12 @@ impl Place {
     }
 
     fn encode(&self) -> String {
-        let after: String = self.after.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{}.{}.{after}", self.node, self.cursor)
+        let mut text = format!("{}.{}.", self.node, self.cursor);
+        for byte in &self.after {
+            let digits = [byte >> 4, byte & 15].map(|digit| char::from_digit(u32::from(digit), 16));
+            text.extend(digits.into_iter().flatten());
+        }
+        text
     }
 
     fn decode(text: &str) -> Option<Self> {
@@ -102,10 +106,10 @@ async fn step<U: Key>(
             left -= 1;
         }
     }
-    Ok(if cursor != "0" {
-        Some(Place { cursor, after: Vec::new(), ..at })
-    } else {
+    Ok(if cursor == "0" {
         nodes.get(first).cloned().map(Place::start)
+    } else {
+        Some(Place { cursor, after: Vec::new(), ..at })
     })
 }
 

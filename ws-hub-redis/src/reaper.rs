@@ -1,9 +1,7 @@
 //! Tidies up after nodes that are gone: their logins are over, and what they left behind goes to others.
 
-use redis::Value;
-
 use crate::error::Failure;
-use crate::link::Link;
+use crate::link::{Link, Value};
 use crate::reply::{list, number};
 use crate::script::{Call, Script};
 use crate::shared::Shared;

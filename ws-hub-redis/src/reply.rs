@@ -1,6 +1,6 @@
 //! What scripts answer.
 
-use redis::Value;
+use crate::link::Value;
 use ws_hub::{Continuity, MessageId, Position};
 
 use crate::error::Failure;

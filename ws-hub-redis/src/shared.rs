@@ -1,11 +1,9 @@
 //! [`Shared`]: what the handle and its supervisor share; how calls get to the server.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use redis::Value;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use ws_hub::Health;
@@ -14,7 +12,7 @@ use crate::config::{CIRCUIT, DEADLINE, Settings};
 use crate::error::{Failure, FailureKind};
 use crate::inbox::Inbox;
 use crate::keys::Keys;
-use crate::link::{Address, Link};
+use crate::link::{Address, Link, Value};
 use crate::reply::is_without_lease;
 use crate::script::{Call, Script};
 
@@ -181,18 +179,12 @@ impl Shared {
             let tried = self.try_once(&batch, deadline).await;
             let mut again = Vec::new();
             for (at, answer) in left.into_iter().zip(tried) {
-                if let Err(failure) = &answer {
-                    let may_be_repeated = match failure.kind {
-                        FailureKind::Busy => true,
-                        FailureKind::Lost => is_repeatable,
-                        FailureKind::Refused | FailureKind::Unknown => false,
-                    };
-                    if may_be_repeated {
-                        again.push(at);
-                    }
+                let kind = answer.as_ref().err().map(|failure| failure.kind);
+                if kind == Some(FailureKind::Busy) || kind == Some(FailureKind::Lost) && is_repeatable {
+                    again.push(at);
                 }
                 let was_doubtful = is_doubtful[at];
-                is_doubtful[at] |= answer.as_ref().is_err_and(|it| it.kind == FailureKind::Lost);
+                is_doubtful[at] |= kind == Some(FailureKind::Lost);
                 answers[at] = answer.map_err(|it| if was_doubtful { it.doubtful() } else { it });
             }
             left = again;
@@ -213,9 +205,8 @@ impl Shared {
             Ok(admitted) => admitted,
             Err(failure) => return all(failure),
         };
-        let answers = match timeout_at(deadline, link.call(calls)).await {
-            Ok(answers) => answers,
-            Err(_) => return all(Failure::lost("the Redis server does not answer in time")),
+        let Ok(answers) = timeout_at(deadline, link.call(calls)).await else {
+            return all(Failure::lost("the Redis server does not answer in time"));
         };
         let checked = answers.into_iter().map(|answer| match answer {
             Ok(value) if is_without_lease(&value) => {
@@ -233,8 +224,8 @@ impl Shared {
     }
 
     /// Makes one call that must not be made twice.
-    pub(crate) fn ask_once(&self, call: Call) -> impl Future<Output = Result<Value, Failure>> + Send {
-        async move { one(self.ask(1, false, |_, _| call.clone()).await) }
+    pub(crate) async fn ask_once(&self, call: Call) -> Result<Value, Failure> {
+        one(self.ask(1, false, |_, _| call.clone()).await)
     }
 }
 

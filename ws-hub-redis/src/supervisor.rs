@@ -1,8 +1,7 @@
 //! The task that keeps a backplane connected: it opens connections, renews the lease, subscribes, and tidies up after nodes
 //! that are gone.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -10,12 +9,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use ws_hub::Health;
 
-use crate::codec::{PROBE as PROBE_KIND, decode_head};
 use crate::config::{BACKOFF, CONNECTING, PROBE};
+use crate::ear::Ear;
 use crate::error::{ConnectError, Failure};
-use crate::inbox::Inbox;
 use crate::keys::SCHEMA;
-use crate::link::Link;
+use crate::link::{Link, Value};
 use crate::reaper::reap;
 use crate::reply::{Reply, bytes, texts};
 use crate::script::{Call, Script};
@@ -65,40 +63,6 @@ enum Renewed {
     AnotherName,
     /// The probe did not come back.
     Deaf,
-}
-
-/// Takes pushes of one connection: sees whether one is missing, and keeps probes for the supervisor.
-struct Ear {
-    channel: Vec<u8>,
-    inbox: Arc<Inbox>,
-    /// The number of the last one on the channel of the node, and whether there was any.
-    last: Mutex<Option<u64>>,
-    probes: watch::Sender<u64>,
-    unknown: AtomicU64,
-}
-
-impl Ear {
-    fn hear(&self, channel: &[u8], payload: Vec<u8>) {
-        let Ok((kind, number)) = decode_head(&payload) else {
-            // of a later version: it may have been a message
-            if self.unknown.fetch_add(1, Ordering::Relaxed) == 0 {
-                tracing::warn!("a node of another version pushes what this one does not understand");
-            }
-            return self.inbox.gap();
-        };
-        if channel == self.channel {
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.is_some_and(|last| number != last + 1) {
-                self.inbox.gap();
-            }
-            *last = Some(number);
-        }
-        if kind == PROBE_KIND {
-            self.probes.send_replace(number);
-        } else {
-            self.inbox.push(payload);
-        }
-    }
 }
 
 impl Supervisor {
@@ -258,15 +222,10 @@ impl Supervisor {
     async fn open_pushes(&mut self) -> Result<(), ConnectError> {
         let (shared, node) = (&self.shared, self.shared.node());
         let is_new = self.leased.as_ref() != Some(&node);
-        let ear = Arc::new(Ear {
-            channel: shared.keys.node_channel(&node),
-            inbox: Arc::clone(&shared.inbox),
-            last: Mutex::new(is_new.then_some(0)),
-            probes: watch::Sender::new(0),
-            unknown: AtomicU64::new(0),
-        });
-        let probes = ear.probes.subscribe();
-        let channels = vec![ear.channel.clone(), shared.keys.everyone_channel()];
+        let (channel, inbox) = (shared.keys.node_channel(&node), Arc::clone(&shared.inbox));
+        let ear = Ear::new(channel.clone(), is_new, inbox);
+        let probes = ear.probes();
+        let channels = [channel, shared.keys.everyone_channel()];
         let link = shared.address.connect(move |channel, payload| ear.hear(&channel, payload)).await?;
         let rooms: Vec<_> = {
             let mut rooms = shared.rooms();
@@ -471,11 +430,8 @@ impl Supervisor {
 }
 
 /// The value of a setting, as `CONFIG GET` answers it.
-fn setting(answer: redis::Value, name: &str) -> Option<String> {
-    let pairs = match answer {
-        redis::Value::Map(pairs) => pairs,
-        _ => return None,
-    };
+fn setting(answer: Value, name: &str) -> Option<String> {
+    let Value::Map(pairs) = answer else { return None };
     let mut texts = pairs.into_iter().filter_map(|(key, value)| Some((bytes(key).ok()?, bytes(value).ok()?)));
     let (_, value) = texts.find(|(key, _)| key == name.as_bytes())?;
     String::from_utf8(value).ok()

@@ -1,6 +1,6 @@
 //! The logs and the logins of users: what is asked of the server, and what it answers.
 
-use redis::Value;
+use crate::link::Value;
 use ws_core::CloseFrame;
 use ws_hub::{
     Ack, Acked, After, Append, Appended, Held, Key, LogError, LoggedIn, LoginError, LoginRequest, Logout,

@@ -9,7 +9,7 @@ use ws_hub::{
 };
 use ws_hub_redis::{RedisBackplane, RedisBackplaneBuilder};
 
-use crate::server::shared;
+use crate::server::{Server, shared};
 
 /// A backplane whose only node logs in to acknowledge, and logs out again.
 struct AsLog {
@@ -18,13 +18,11 @@ struct AsLog {
 }
 
 impl AsLog {
-    async fn new(builder: RedisBackplaneBuilder<u64>) -> Box<Self> {
-        let backplane = builder.prefix(shared().prefix()).connect().await.unwrap();
-        Box::new(Self { backplane, connections: AtomicU64::new(0) })
-    }
-
-    fn make(builder: RedisBackplaneBuilder<u64>) -> Box<Self> {
-        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(Self::new(builder)))
+    fn new(builder: RedisBackplaneBuilder<u64>) -> Self {
+        let connecting = builder.prefix(Server::prefix()).connect();
+        let connected =
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(connecting));
+        Self { backplane: connected.unwrap(), connections: AtomicU64::new(0) }
     }
 
     /// Logs in, and out with what is not sent; acknowledges in between.
@@ -84,7 +82,7 @@ mod defaults {
     use super::{AsLog, shared};
 
     // all but `what_comes_after_a_number_is_read`: a number after the top is none of this log, since a server can lose data
-    ws_hub::testing::log_suite! { || AsLog::make(shared().builder());
+    ws_hub::testing::log_suite! { || Box::new(AsLog::new(shared().builder()));
         numbers_are_without_holes_and_each_message_knows_the_one_before
         a_batch_for_several_users_is_answered_in_its_order
         an_empty_batch_has_no_answers
@@ -129,6 +127,6 @@ mod bounds {
     use super::{AsLog, shared};
 
     ws_hub::testing::bounded_log_suite!(|messages, bytes| {
-        AsLog::make(shared().builder().per_user(messages, bytes))
+        Box::new(AsLog::new(shared().builder().per_user(messages, bytes)))
     });
 }

@@ -1,14 +1,15 @@
 //! What is not a server that can be used is said so, and no password is.
 
 use std::error::Error;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use ws_hub::{Backplane as _, Health};
+use ws_hub::{Backplane as _, Health, MessageId, RoomAppend, RoomHistory};
 use ws_hub_redis::{ConnectError, RedisBackplane};
 
 use crate::server::{Server, shared};
-use crate::support::soon;
+use crate::support::{ALL, ANNA, Node, soon};
 
 const PASSWORD: &str = "correct-horse";
 
@@ -31,7 +32,7 @@ async fn answering(answer: &'static [u8]) -> String {
             tokio::spawn(async move {
                 let mut bytes = [0; 1024];
                 while let Ok(count @ 1..) = stream.read(&mut bytes).await {
-                    let commands = bytes[..count].iter().filter(|byte| **byte == b'*').count();
+                    let commands = bytes[..count].split(|byte| *byte == b'*').count() - 1;
                     if stream.write_all(&answer.repeat(commands)).await.is_err() {
                         return;
                     }
@@ -44,7 +45,7 @@ async fn answering(answer: &'static [u8]) -> String {
 
 #[tokio::test]
 async fn a_server_that_is_there_is_up() {
-    let backplane = shared().builder().prefix(shared().prefix()).connect().await.unwrap();
+    let backplane = shared().builder().prefix(Server::prefix()).connect().await.unwrap();
     assert_eq!(backplane.health(), Health::Up);
 }
 
@@ -102,7 +103,7 @@ async fn a_password_that_is_wrong_is_denied() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_of_another_version_are_not_touched() {
-    let (server, prefix) = (shared(), shared().prefix());
+    let (server, prefix) = (shared(), Server::prefix());
     server.run(&["SET", &format!("{prefix}:{{p0}}:v"), "2:64"]);
     let error = server.builder().prefix(prefix).connect().await.unwrap_err();
     let ConnectError::OtherVersion { found, expected, .. } = error else { panic!("{error:?}") };
@@ -113,4 +114,44 @@ async fn data_of_another_version_are_not_touched() {
 #[should_panic(expected = "a prefix has 1 to 64 bytes and no braces")]
 async fn a_prefix_with_braces_is_refused() {
     let _ = shared().builder().prefix("a{b}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_the_rights_that_the_documentation_names_can_do_everything() {
+    let server = Server::start(&[]);
+    let rights = "on >secret ~chat:* &chat:* +@read +@write +@pubsub +@scripting +@connection +time";
+    let set = ["ACL", "SETUSER", "chat"].into_iter().chain(rights.split(' '));
+    server.run(&set.collect::<Vec<_>>());
+    let url = format!("{}?user=chat&pass=secret", server.url());
+    let builder = || RedisBackplane::<u64>::builder(url.clone());
+    let error = builder().prefix("other").connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::Denied { .. }), "{error:?}");
+    let mut nodes = Vec::new();
+    for _ in 0..2 {
+        nodes.push(Node::new(builder().prefix("chat")).await);
+    }
+    let (first, second) = nodes.split_at_mut(1);
+    let (first, second) = (&first[0], &mut second[0]);
+    let login = second.login(ANNA, 1).await;
+    soon(second.backplane.watch("lobby")).await.unwrap();
+    assert_eq!(first.append(ANNA, "hello").await.1, 1);
+    assert_eq!(second.entry(ANNA).await, 1);
+    second.acknowledge(ANNA, &login, 1).await.unwrap();
+    let message = "to the room".into();
+    let history = RoomHistory::new(10, Duration::from_secs(60));
+    let append = RoomAppend::new("lobby", MessageId::random(), &[], &message, history);
+    assert_eq!(soon(first.backplane.append_to_room(&append)).await.unwrap().nodes, 1);
+    assert_eq!(soon(first.backplane.read_room("lobby", None, ALL)).await.unwrap().entries.len(), 1);
+    assert_eq!(soon(first.backplane.online(None, 10)).await.unwrap().users, [ANNA]);
+    soon(second.backplane.leave()).await;
+    assert_eq!(first.count(ANNA).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_reached_over_tcp() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port().to_string();
+    let _server = Server::start(&["--port", &port]);
+    let node = Node::new(RedisBackplane::builder(format!("redis://127.0.0.1:{port}/3"))).await;
+    assert_eq!(node.append(ANNA, "hello").await.0.number, 1);
+    assert!(format!("{:?}", node.backplane).contains(&format!("127.0.0.1:{port}")));
 }

@@ -12,7 +12,7 @@ pub(crate) async fn hubs_on(
     server: &Server,
     build: impl Fn(HubBuilder<u64>) -> HubBuilder<u64>,
 ) -> [Hub<u64>; 2] {
-    let prefix = server.prefix();
+    let prefix = Server::prefix();
     let mut hubs = Vec::new();
     for _ in 0..2 {
         let backplane = server.builder().prefix(&prefix).connect().await.unwrap();

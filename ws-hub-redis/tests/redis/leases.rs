@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ws_hub::{Acked, Backplane as _, Held, Logout, Signal, Standing};
 
-use crate::server::shared;
+use crate::server::{Server, shared};
 use crate::support::{ANNA, BOB, Node, soon, until};
 
 async fn nodes<const N: usize>(lease: Duration) -> (String, [Node; N]) {
-    let prefix = shared().prefix();
+    let prefix = Server::prefix();
     let mut nodes = Vec::new();
     for _ in 0..N {
         nodes.push(Node::new(shared().builder().prefix(&prefix).lease(lease)).await);
@@ -42,10 +42,12 @@ async fn the_users_of_a_node_whose_lease_has_ended_are_offline_until_it_is_back(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_at_a_node_whose_lease_has_ended_waits_until_it_is_renewed() {
-    let (keys, [node]) = nodes::<1>(MINUTE).await;
+    let (keys, [mut node]) = nodes::<1>(MINUTE).await;
     shared().run(&["ZADD", &format!("{keys}n"), "1", &node.name()]);
     node.login(ANNA, 1).await;
     assert_eq!(node.count(ANNA).await, 1);
+    // others may have thought that it is gone
+    assert_eq!(node.next_signal().await, Signal::Gap);
 }
 
 #[tokio::test(flavor = "multi_thread")]

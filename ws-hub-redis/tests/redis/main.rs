@@ -6,5 +6,8 @@ mod connecting;
 mod failures;
 mod hubs;
 mod leases;
+mod logs;
+mod rooms;
 mod server;
+mod storms;
 mod support;

@@ -105,7 +105,7 @@ impl Server {
     }
 
     /// A prefix that nobody else has.
-    pub(crate) fn prefix(&self) -> String {
+    pub(crate) fn prefix() -> String {
         static PREFIXES: AtomicU64 = AtomicU64::new(0);
         format!("test{}", PREFIXES.fetch_add(1, Ordering::Relaxed))
     }
@@ -123,6 +123,17 @@ impl Server {
     /// What the server answers to a command.
     pub(crate) fn run(&self, command: &[&str]) -> Value {
         self.try_run(command).unwrap()
+    }
+
+    /// How many subscribe to a channel.
+    pub(crate) fn subscribers(&self, channel: &str) -> i64 {
+        match self.run(&["PUBSUB", "NUMSUB", channel]) {
+            Value::Array(pair) => match pair.as_slice() {
+                [_, Value::Int(count)] => *count,
+                other => panic!("{other:?} is no count"),
+            },
+            other => panic!("{other:?} is no count"),
+        }
     }
 
     pub(crate) fn number(&self, command: &[&str]) -> i64 {
