@@ -7,7 +7,24 @@
 //! `cargo run --example chat`, then open the address that it prints in two windows, and sign in as two users. Disconnect one
 //! of them and write to them. Sign in with the same name in both windows. Press Ctrl-C, and start the program again.
 //! `-- 127.0.0.1:9000` changes the address, and port 0 takes a free port. Everything is in memory, so a restart loses it.
+//!
+//! `DATA=chat.redb` keeps direct messages in a file, and `SESSION_KEY=$(openssl rand -hex 64)` lets sessions outlive the program.
+//!
+//! # Several nodes
+//!
+//! Programs that name the same Redis are nodes of one chat. With the same key, a session is one for all of them:
+//!
+//! ```sh
+//! redis-server --appendonly yes --appendfsync always &
+//! export REDIS_URL=redis://127.0.0.1:6379 SESSION_KEY=$(openssl rand -hex 64)
+//! cargo run --example chat -- 127.0.0.1:3000 &
+//! cargo run --example chat -- 127.0.0.1:3001
+//! ```
+//!
+//! Open one window at each of the addresses: rooms, direct messages and the list of people are the same at both. Who is in a room
+//! is known to each node for its own users: a page lists those of its own node, and others when they come while it is open.
 
+use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,13 +37,16 @@ use axum::routing::any;
 use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 use ws_axum::{CloseCode, Drain, Error, Message, WebSocketLayer, WebSocketUpgrade};
-use ws_examples::session::{SessionKey, User, name, session};
-use ws_examples::{ctrl_c, listener, page};
-use ws_hub::{Delivery, Event, Events, Guarantee, Hub, Member, MemoryLog, Position, Resumed, framing};
+use ws_examples::session::{User, name, session};
+use ws_examples::{ctrl_c, environment, listener, page};
+use ws_hub::{Delivery, Event, Events, Guarantee, Hub, Member, Position, Resumed, framing};
 
 /// How many direct messages of a user are kept after they have come, and for how long after the last of them: for clients that
 /// come back.
 const HISTORY: (usize, Duration) = (500, Duration::from_secs(3600));
+
+/// How many users are asked for at a time.
+const PAGE: usize = 1000;
 
 /// What a client that comes back says: the position of the last direct message that it has got.
 #[derive(Deserialize)]
@@ -49,7 +69,7 @@ enum Request {
 /// A client that has said where it had stopped is first told that what it has missed follows (`Resumed`), or that some of it
 /// is gone (`Incomplete`). `People` lists who is connected, and each `Room` of the client's user lists its members. After that
 /// the other variants say who comes and goes. `Said` is a message to a room, and `Told` one to the user alone; `at` is its time
-/// and its id, and the hub adds its `position` to a `Told`. A message of the client is `Sent`, or `Lost` if nobody gets it. It
+/// and, of one node, its id, and the hub adds its `position` to a `Told`. A message of the client is `Sent`, or `Lost` if nobody gets it. It
 /// `waits` if the other user gets it at their next login.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -76,12 +96,23 @@ impl From<Answer> for Message {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let hub = Hub::builder()
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let sessions = environment::session_key()?;
+    let hub = environment::hub("chat", HISTORY)
+        .await?
         .max_connections(1000)
         // a message that a lost connection had taken is sent again on the next one; the page knows it by its position
         .guarantee(Guarantee::AtLeastOnce)
-        .log(MemoryLog::new().history(HISTORY.0, HISTORY.1))
         .framed(framing::json("position"))
         .greeting(greeting)
         .heartbeat("ping", "pong")
@@ -97,7 +128,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
     };
     let users = Router::new().route("/session", session()).route("/chat", chat);
-    let users = users.with_state(SessionKey::generate());
+    let users = users.with_state(sessions);
     let app = page(include_str!("index.html"))
         .merge(users.clone())
         // each window has a directory, and so a cookie, of its own: two windows of one browser can be two users
@@ -137,7 +168,7 @@ fn connect(hub: Hub<String>, User(name): User, start: Start, upgrade: WebSocketU
 /// Serves one connection. Messages of other users come through the hub, whatever this function waits for.
 async fn serve(mut member: Member<String>) -> Result<(), Error> {
     let hub = member.hub().clone();
-    member.send(Answer::People { online: hub.online() }).await?;
+    member.send(Answer::People { online: people(&hub).await }).await?;
     // a login that replaces another one is already in its rooms
     for room in hub.rooms_of(member.user()) {
         member.send(Answer::Room { members: hub.members(&room), room }).await?;
@@ -206,7 +237,8 @@ async fn tell(member: &Member<String>, user: &str, text: String) -> Result<(u64,
     }
 }
 
-/// The time in milliseconds since 1970, but never the same twice, so that it is an id, and gives the order of messages.
+/// The time in milliseconds since 1970, but never the same twice on this node, so that it is an id, and gives the order of
+/// messages.
 fn stamp() -> u64 {
     static LAST: Mutex<u64> = Mutex::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -216,24 +248,49 @@ fn stamp() -> u64 {
     *last
 }
 
+/// Who is online, on all nodes; or if those cannot be asked, on this one.
+async fn people(hub: &Hub<String>) -> Vec<String> {
+    let (mut people, mut after) = (Vec::new(), None);
+    loop {
+        let Ok(page) = hub.online_everywhere(after.as_deref(), PAGE).await else { return hub.online() };
+        people.extend(page.users);
+        after = page.next;
+        if after.is_none() {
+            return people;
+        }
+    }
+}
+
+/// Whether a user who has no connection here any more has one on another node.
+async fn has_moved(hub: &Hub<String>, user: &str) -> bool {
+    let users = [user.to_owned()];
+    !hub.is_online(&users[0]) && hub.are_online_anywhere(&users).await.is_ok_and(|online| online == [true])
+}
+
 /// Tells everyone who is connected, and the members of a room who else is in it.
 async fn tell_who_is_there(mut events: Events<String>, hub: Hub<String>) {
     while let Some(event) = events.recv().await {
         let at = stamp();
         match event {
-            Event::Online(user) => hub.broadcast(Answer::Online { user }).await,
-            Event::Offline(user) => hub.broadcast(Answer::Offline { user }).await,
+            Event::Online(user) => drop(hub.broadcast(Answer::Online { user }).await),
+            // another node has said that they are there
+            Event::Offline(user) | Event::Left { user, .. } if has_moved(&hub, &user).await => {}
+            Event::Offline(user) => drop(hub.broadcast(Answer::Offline { user }).await),
             Event::Joined { user, room } => {
-                hub.room(&room.clone()).send(Answer::Joined { at, room, user }).await
+                drop(hub.room(&room.clone()).send(Answer::Joined { at, room, user }).await);
             }
-            Event::Left { user, room } => hub.room(&room.clone()).send(Answer::Left { at, room, user }).await,
+            Event::Left { user, room } => {
+                drop(hub.room(&room.clone()).send(Answer::Left { at, room, user }).await);
+            }
             // events were missed: sends how it is now instead
             _ => {
                 for room in hub.rooms() {
-                    hub.room(&room.clone()).send(Answer::Room { members: hub.members(&room), room }).await;
+                    let members = hub.members(&room);
+                    drop(hub.room(&room.clone()).send(Answer::Room { members, room }).await);
                 }
-                hub.broadcast(Answer::People { online: hub.online() }).await
+                let online = people(&hub).await;
+                drop(hub.broadcast(Answer::People { online }).await);
             }
-        };
+        }
     }
 }

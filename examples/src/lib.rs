@@ -1,5 +1,6 @@
 //! What the examples have in common. The programs are in the directories beside this one, each with what it serves.
 
+pub mod environment;
 pub mod session;
 
 use std::io::{Error, Write as _};

@@ -1,5 +1,7 @@
 //! The example `chat`: who is let in, and what its clients and it say to each other.
 
+mod nodes;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The example `news_push`: who may connect and who may push, and what reaches whom.
 
 mod kills;
+mod nodes;
 mod resuming;
 mod settings;
 

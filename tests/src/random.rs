@@ -15,6 +15,12 @@ impl Random {
         random
     }
 
+    /// Another generator, of its own for each `stream` of this one, which stays as it is.
+    #[must_use]
+    pub fn branch(&self, stream: u64) -> Self {
+        Self::new(self.0, stream)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

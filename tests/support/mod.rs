@@ -7,7 +7,9 @@
 
 mod directory;
 mod example;
+pub(crate) mod news;
 mod process;
+mod redis;
 mod server;
 
 use std::time::Duration;
@@ -15,6 +17,7 @@ use std::time::Duration;
 pub(crate) use directory::Directory;
 pub(crate) use example::{Example, executable};
 pub(crate) use process::{Process, signal};
+pub(crate) use redis::Redis;
 pub(crate) use server::Server;
 
 /// How long anything may take: far more than it does on a busy machine, so that only what never comes is missed.

@@ -1,18 +1,19 @@
 //! A `news_push` with `DATA` and `SESSION_KEY` that is killed under load, and started again with the same settings.
 
-mod user;
-
 use std::cell::Cell;
+use std::fmt::Debug;
+use std::slice;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use tokio::sync::Notify;
 use tokio::time::sleep;
+use ws_tests::wait::DEADLINE;
 use ws_tests::{Random, within};
 
 use super::News;
+use crate::support::news::{Scene, TOKEN, Tally, User, assert_nothing_found};
 use crate::support::{Directory, Example};
-use user::User;
 
 const KILLS: u64 = 50;
 /// The seed of another run, which it has printed.
@@ -21,6 +22,9 @@ const SEED: &str = "WS_NEWS_PUSH_SEED";
 const LOAD: usize = 150;
 /// And it comes up to twice as long after the last of them: between any two steps of the server.
 const MOMENT: Duration = Duration::from_millis(2);
+
+/// A client stays for at most so many news, then comes back.
+const STAY: usize = 60;
 
 /// One life of the server.
 struct Life {
@@ -45,7 +49,35 @@ impl Life {
         life
     }
 
-    /// An answer has come, or a new message.
+    async fn kill(&self, example: Example, after: Duration) {
+        self.is_due.notified().await;
+        sleep(after).await;
+        self.is_killed.set(true);
+        example.kill();
+    }
+}
+
+impl Scene for Life {
+    fn address(&self, _: &mut Random) -> String {
+        self.address.clone()
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_killed.get()
+    }
+
+    fn patience(&self, _: &mut Random) -> Duration {
+        DEADLINE
+    }
+
+    fn stay(&self, random: &mut Random) -> usize {
+        random.below(STAY)
+    }
+
+    async fn may_push(&self, _: usize, _: bool, _: &mut Random) -> bool {
+        !self.is_over()
+    }
+
     fn happened(&self) {
         let left = self.left.get().saturating_sub(1);
         self.left.set(left);
@@ -54,17 +86,12 @@ impl Life {
         }
     }
 
-    /// A connection has ended, which only the kill is a reason for.
-    fn is_over(&self, what: &str, why: impl std::fmt::Debug) {
+    /// Only the kill is a reason for it.
+    fn failed(&self, what: &str, why: &dyn Debug) {
         assert!(self.is_killed.get(), "{what} ended before the server was killed: {why:?}");
     }
 
-    async fn kill(&self, example: Example, after: Duration) {
-        self.is_due.notified().await;
-        sleep(after).await;
-        self.is_killed.set(true);
-        example.kill();
-    }
+    async fn pause(&self, _: &mut Random) {}
 }
 
 /// In this time the server starts, or almost, or not: it is killed after up to twice as long.
@@ -87,7 +114,7 @@ impl Settings {
     }
 
     fn variables(&self) -> [(&str, &str); 3] {
-        [("DATA", &self.data), ("SESSION_KEY", &self.key), ("EDITOR_TOKEN", user::TOKEN)]
+        [("DATA", &self.data), ("SESSION_KEY", &self.key), ("EDITOR_TOKEN", TOKEN)]
     }
 
     fn start(&self) -> Example {
@@ -115,7 +142,8 @@ async fn of_what_was_answered_50_kills_lose_nothing_and_repeat_only_what_was_unc
     let example = settings.start();
     let mut users = Vec::new();
     for number in 0..6 {
-        users.push(User::sign_in(&example, number).await);
+        // the bits of the number say who does what
+        users.push(User::sign_in(&example.address(), number, &[number & 2 == 0]).await);
     }
     example.kill();
     for round in 1..=KILLS {
@@ -124,20 +152,27 @@ async fn of_what_was_answered_50_kills_lose_nothing_and_repeat_only_what_was_unc
         }
         let example = settings.start();
         let life = Life::new(&example, choices.below(LOAD));
+        let life = &life;
         let living = users.iter_mut().zip(1..).map(|(user, number)| {
-            let random = Random::new(seed, round << 8 | number);
-            user.live(&life, random)
+            let mut random = Random::new(seed, round << 8 | number);
+            let is_away = random.one_in(3);
+            async move { user.live(life, &random, is_away).await }
         });
         let killing = life.kill(example, choices.around(MOMENT));
         within(format!("round {round}"), join(killing, join_all(living))).await;
     }
     let example = settings.start();
     let life = Life::new(&example, usize::MAX);
-    for user in &mut users {
-        user.read_to_the_end(&life).await;
+    for (user, number) in users.iter_mut().zip(1..) {
+        let reading = user.read_to_the_end(&life, Random::new(seed, number));
+        within("all news", reading).await;
         println!("{user}");
+        assert_nothing_found(slice::from_ref(user));
+        let Tally { sent, stored, dropped, unknown, .. } = user.tally();
+        assert_eq!(dropped, 0);
+        let is_busy = sent > 0 && stored > 0 && unknown > 0 && user.has_moved_on();
+        assert!(is_busy, "the test has seen too little");
     }
-    assert!(users.iter().all(User::has_been_busy), "the test has seen too little");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 
 use super::News;
-use crate::support::{Directory, Example};
+use crate::support::{Directory, Example, Redis};
 
 /// What is printed for these variables: one line.
 fn refusal(variables: &[(&str, &str)]) -> String {
@@ -32,7 +32,7 @@ fn a_session_key_that_is_none_is_refused_and_is_not_shown() {
 #[test]
 fn what_is_no_text_is_refused() {
     use std::os::unix::ffi::OsStrExt as _;
-    for name in ["DATA", "SESSION_KEY"] {
+    for name in ["DATA", "REDIS_URL", "SESSION_KEY"] {
         let printed = Example::refuses("news_push", &[(name, OsStr::from_bytes(b"\xff"))]);
         assert_eq!(printed, [format!("{name} is not UTF-8: set it to a text, or leave it out")]);
     }
@@ -43,7 +43,7 @@ fn data_that_cannot_be_a_file_is_refused() {
     let directory = Directory::new();
     assert_eq!(
         refusal(&[("DATA", "")]),
-        "DATA is empty: set it to the path of a file, or leave it out to keep news in memory"
+        "DATA is empty: set it to the path of a file, or leave it out to keep messages in memory"
     );
     let (missing, path) = (directory.file("missing"), directory.file("missing/news.redb"));
     assert_eq!(
@@ -66,7 +66,7 @@ fn data_that_is_something_else_is_refused_and_stays_as_it_is() {
     assert_eq!(
         refusal(&[("DATA", &path)]),
         format!(
-            "DATA={path}: the file is damaged, or something other than news: name one that this program has \
+            "DATA={path}: the file is damaged, or something other than messages: name one that this program has \
              made, or one that does not exist yet"
         )
     );
@@ -87,4 +87,48 @@ async fn data_that_another_process_has_is_refused_and_that_process_goes_on() {
     let news = News::start_with(&[("DATA", &path)]);
     let mut anna = news.connect("anna").await;
     assert_eq!(super::title(&mut anna).await, "one");
+}
+
+#[test]
+fn redis_and_a_file_at_once_are_refused() {
+    let expected = "REDIS_URL and DATA are both set: messages are in one place, so leave one of them out";
+    for example in ["news_push", "chat"] {
+        let variables = [("REDIS_URL", "redis://127.0.0.1:6379"), ("DATA", "news.redb")];
+        let variables = variables.map(|(name, value)| (name, OsStr::new(value)));
+        assert_eq!(Example::refuses(example, &variables), [expected]);
+    }
+}
+
+#[test]
+fn an_address_without_a_redis_is_refused_and_no_password_is_shown() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    drop(listener);
+    for url in [format!("redis://{address}"), format!("redis://anna:secret@{address}")] {
+        assert_eq!(
+            refusal(&[("REDIS_URL", &url)]),
+            format!(
+                "REDIS_URL: the Redis server at {address} cannot be reached: start it, or name another one"
+            )
+        );
+    }
+    assert_eq!(
+        refusal(&[("REDIS_URL", "https://anna:secret@example.com")]),
+        "REDIS_URL: example.com is not the address of a Redis server, such as redis://localhost:6379: set it to one"
+    );
+}
+
+#[test]
+fn a_wrong_password_is_refused_and_not_shown() {
+    let redis = Redis::start_with(&["requirepass", "correct"]);
+    let address = redis.address();
+    for url in [redis.url(), format!("redis://:wrong@{address}")] {
+        assert_eq!(
+            refusal(&[("REDIS_URL", &url)]),
+            format!(
+                "REDIS_URL: the Redis server at {address} refuses the user or the password, or what they may do: \
+                 name those that it lets in, as in redis://USER:PASSWORD@HOST:6379"
+            )
+        );
+    }
 }
