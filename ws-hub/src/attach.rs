@@ -223,8 +223,7 @@ where
             Ok(resumed) => resumed,
             Err(NotLetIn { refused, frame }) => {
                 self.inner.counters.refused.add(1);
-                session.leave().await;
-                let _ = sender.close_with(frame).await;
+                let _ = tokio::join!(session.leave(), sender.close_with(frame));
                 return Err(refused.into());
             }
         };

@@ -67,11 +67,12 @@ where
             self.busy = None;
             let (session, sender) = (self.session, self.sender);
             self.ending = Some(Box::pin(async move {
-                // a new login need not wait for the closing handshake
-                session.leave().await;
-                if let Some(frame) = frame {
-                    let _ = sender.close_with(frame).await;
-                }
+                // a new login need not wait for the closing handshake, nor the client for an engine that does not answer
+                tokio::join!(session.leave(), async {
+                    if let Some(frame) = frame {
+                        let _ = sender.close_with(frame).await;
+                    }
+                });
             }));
         }
         if let Some(ending) = &mut self.ending {

@@ -229,6 +229,22 @@ async fn a_call_that_is_never_answered_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_is_closed_in_time_though_its_logout_has_no_answer() {
+    let begun = Instant::now();
+    let ([here, _there], controls) = nodes(replacing);
+    let (anna, bob) = (login(&here, ANNA).await, login(&here, BOB).await);
+    controls.faults().on_call(|_| Answer::Hang);
+    let refused = connect(&here, 3);
+    let kicks = tokio::join!(here.kick(&ANNA), here.kick(&BOB));
+    assert!(kicks.0.is_err() && kicks.1.is_err());
+    let codes = tokio::join!(rest(anna), rest(bob), rest(refused));
+    let codes = [codes.0.1, codes.1.1, codes.2.1].map(|frame| frame.map(|(code, _)| code));
+    assert_eq!(codes, [Some(4003), Some(4003), Some(1013)]);
+    // a call has five seconds, and a logout is tried ten times
+    assert!(begun.elapsed() < 10 * SECOND, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_login_elsewhere_while_a_message_is_written_gets_it_and_in_order() {
     let log = TestLog::default();
     let ([here, there], _controls) = nodes_over(&log, replacing);
