@@ -15,7 +15,7 @@ use ws_core::{CloseFrame, Sender};
 use crate::backplane::{Ack, Acked, LoggedIn, LoginError, LoginRequest, Logout};
 use crate::calls::ask;
 use crate::error::Refused;
-use crate::log::{After, LogError, Page, Read};
+use crate::log::{After, Continuity, LogError, Page, Read};
 use crate::mailbox::{Mailbox, Next};
 use crate::position::Position;
 use crate::shared::Inner;
@@ -221,7 +221,15 @@ where
     /// Reads the log. If that fails, the answer comes after a while, so that it is not tried again at once.
     pub(crate) async fn read(&self, after: After, backoff: Duration) -> Answer {
         let engine = &self.inner().config.engine;
-        let read = ask(async || engine.read(&self.user.id, after, Page::default()).await);
+        let read = ask(async || {
+            let read = engine.read(&self.user.id, after, Page::default()).await?;
+            let is_more = read.top.is_some_and(|top| top.number > read.after);
+            if is_more && read.entries.is_empty() && read.continuity == Continuity::Complete {
+                // it would be asked again at once
+                return Err(LogError::refused("it says that there are messages, and gives none"));
+            }
+            Ok(read)
+        });
         Answer::Read(after, self.in_time(read, backoff).await)
     }
 

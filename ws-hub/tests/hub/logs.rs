@@ -87,6 +87,19 @@ async fn an_append_that_has_no_answer_is_unknown_and_can_be_tried_again_with_its
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_that_withholds_messages_is_not_asked_without_a_pause() {
+    let log = TestLog::default();
+    let hub = Hub::builder().log(log.clone()).build();
+    log.put(ANNA, &numbered("n", 0..3));
+    log.feels(Call::Read, Mood::Withholds);
+    let mut anna = connect(&hub, ANNA);
+    sleep(60 * SECOND).await;
+    assert!(log.calls() < 50, "{} calls in a minute", log.calls());
+    log.feels(Call::Read, None);
+    assert_eq!(texts(&mut anna, 3).await, numbered("n", 0..3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_login_that_has_no_answer_is_refused_and_leaves_nothing() {
     for mood in [Mood::Hangs, Mood::Fails, Mood::Panics] {
         let log = TestLog::default();

@@ -233,6 +233,8 @@ pub(crate) enum Mood {
     Yields,
     /// Waits this long, does what it is asked for, and waits once more.
     Slow(Duration),
+    /// Reads no messages, though it says that there are some.
+    Withholds,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -332,7 +334,7 @@ impl TestLog {
                     sleep(time).await;
                     result
                 }
-                None => work.await,
+                Some(Mood::Withholds) | None => work.await,
             }
         })
     }
@@ -353,7 +355,13 @@ impl Log<u64> for TestLog {
     }
 
     fn read<'a>(&'a self, user: &'a u64, after: After, page: Page) -> BoxFuture<'a, Result<Read, LogError>> {
-        self.call(Call::Read, self.0.log.read(user, after, page), || Err(refused()))
+        let withholds = self.0.moods.lock().unwrap().get(&Call::Read) == Some(&Mood::Withholds);
+        let read = async move {
+            let mut read = self.0.log.read(user, after, page).await?;
+            read.entries.truncate(if withholds { 0 } else { usize::MAX });
+            Ok(read)
+        };
+        self.call(Call::Read, Box::pin(read), || Err(refused()))
     }
 
     fn acknowledge<'a>(
