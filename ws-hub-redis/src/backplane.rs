@@ -20,11 +20,11 @@ use ws_hub::{
     Signal, Standing,
 };
 
+use crate::address::Address;
 use crate::codec::{decode_push, encode_user};
 use crate::config::{PROBE, Settings};
 use crate::error::{ConnectError, Failure};
 use crate::inbox::Item;
-use crate::link::Address;
 use crate::presence;
 use crate::reaper::end_all_of;
 use crate::rooms;
@@ -72,8 +72,7 @@ pub struct RedisBackplane<U> {
 }
 
 impl<U: Key> RedisBackplane<U> {
-    pub(crate) async fn start(url: &str, settings: Settings) -> Result<Self, ConnectError> {
-        let address = Address::parse(url)?;
+    pub(crate) async fn start(address: Address, settings: Settings) -> Result<Self, ConnectError> {
         let (sender, requests) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(settings, address, sender));
         let mut supervisor = Supervisor::new(Arc::clone(&shared), requests);

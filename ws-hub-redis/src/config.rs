@@ -17,6 +17,9 @@ pub(crate) const CIRCUIT: Duration = Duration::from_secs(5);
 /// How long it may take to open a connection, with everything that makes it usable.
 pub(crate) const CONNECTING: Duration = Duration::from_secs(5);
 
+/// How long it may take until a server has answered a new connection.
+pub(crate) const GREETING: Duration = Duration::from_secs(3);
+
 /// How long a renewal may take, and then its probe.
 pub(crate) const PROBE: Duration = Duration::from_secs(5);
 

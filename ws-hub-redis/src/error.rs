@@ -20,10 +20,28 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address is not one of a Redis server, or is one over TLS.
+    /// The address is not one of a Redis server.
     #[error("{address} is not the address of a Redis server, such as redis://localhost:6379")]
     #[non_exhaustive]
     InvalidAddress {
+        /// The address, without user and password.
+        address: String,
+        /// Why.
+        source: Source,
+    },
+    /// The address is one over TLS, and the feature `tls` of this crate is not enabled.
+    #[error("{address} is over TLS, which needs the feature `tls` of ws-hub-redis")]
+    #[non_exhaustive]
+    TlsNotEnabled {
+        /// The address, without user and password.
+        address: String,
+    },
+    /// TLS fails: the certificate of the server is not trusted or is one for another name, or the server does not speak TLS
+    /// there or wants a certificate of the client.
+    #[cfg(feature = "tls")]
+    #[error("the Redis server at {address} cannot be reached over TLS")]
+    #[non_exhaustive]
+    Tls {
         /// The address, without user and password.
         address: String,
         /// Why.
@@ -89,6 +107,8 @@ pub(crate) enum FailureKind {
     Refused,
     /// Nothing has happened; it may do in a moment.
     Busy,
+    /// Nothing has happened: the server is a replica. Another one may be the master now.
+    Demoted,
     /// The connection broke, or there was no answer: it may have happened.
     Lost,
     /// It may have happened, and the answer would be the same again.
@@ -102,6 +122,10 @@ impl Failure {
 
     pub(crate) fn busy(text: impl fmt::Display) -> Self {
         Self { kind: FailureKind::Busy, text: text.to_string() }
+    }
+
+    pub(crate) fn demoted(text: impl fmt::Display) -> Self {
+        Self { kind: FailureKind::Demoted, text: text.to_string() }
     }
 
     pub(crate) fn lost(text: impl fmt::Display) -> Self {
@@ -121,7 +145,7 @@ impl Failure {
 impl From<Failure> for LogError {
     fn from(failure: Failure) -> Self {
         match failure.kind {
-            FailureKind::Refused | FailureKind::Busy => Self::refused(failure.text),
+            FailureKind::Refused | FailureKind::Busy | FailureKind::Demoted => Self::refused(failure.text),
             FailureKind::Lost | FailureKind::Unknown => Self::unknown(failure.text),
         }
     }

@@ -22,7 +22,7 @@
 //!
 //! # The server
 //!
-//! Redis 6.2 or later, alone: no Sentinel, no cluster, no TLS. It is tested with Redis 7.0. Two settings count, and a warning
+//! Redis 6.2 or later, alone: no Sentinel, no cluster. It is tested with Redis 7.0. Two settings count, and a warning
 //! says at the start if they are others:
 //!
 //! - `maxmemory-policy noeviction`: otherwise Redis removes messages and logins when memory is full. With it, messages are
@@ -40,6 +40,12 @@
 //!
 //! The user of an access list needs `~chat:* &chat:* +@read +@write +@pubsub +@scripting +@connection +time`, with `chat` as
 //! the [prefix](RedisBackplaneBuilder::prefix), and `+config|get` to be warned.
+//!
+//! # Features
+//!
+//! | | |
+//! |---|---|
+//! | `tls` | servers over TLS, at `rediss://` addresses, with [rustls](https://docs.rs/rustls): see `RedisBackplaneBuilder::tls_config` |
 //!
 //! # What is kept there
 //!
@@ -59,11 +65,13 @@
 //! | calls that wait for the server | 4,096, and 16 MiB; then calls wait for their turn |
 //! | pushes that wait for the hub | 4,096, and 8 MiB; then the hub reads the logs |
 
+mod address;
 mod backplane;
 mod builder;
 mod codec;
 mod config;
 mod ear;
+mod endpoint;
 mod error;
 mod inbox;
 mod keys;
@@ -75,6 +83,8 @@ mod rooms;
 mod script;
 mod shared;
 mod supervisor;
+#[cfg(feature = "tls")]
+mod tls;
 mod users;
 
 pub use backplane::RedisBackplane;

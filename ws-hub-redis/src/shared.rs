@@ -8,11 +8,12 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use ws_hub::Health;
 
+use crate::address::Address;
 use crate::config::{CIRCUIT, DEADLINE, Settings};
 use crate::error::{Failure, FailureKind};
 use crate::inbox::Inbox;
 use crate::keys::Keys;
-use crate::link::{Address, Link, Value};
+use crate::link::{Link, Value};
 use crate::reply::is_without_lease;
 use crate::script::{Call, Script};
 
@@ -180,7 +181,8 @@ impl Shared {
             let mut again = Vec::new();
             for (at, answer) in left.into_iter().zip(tried) {
                 let kind = answer.as_ref().err().map(|failure| failure.kind);
-                if kind == Some(FailureKind::Busy) || kind == Some(FailureKind::Lost) && is_repeatable {
+                let is_undone = matches!(kind, Some(FailureKind::Busy | FailureKind::Demoted));
+                if is_undone || kind == Some(FailureKind::Lost) && is_repeatable {
                     again.push(at);
                 }
                 let was_doubtful = is_doubtful[at];
@@ -212,6 +214,11 @@ impl Shared {
             Ok(value) if is_without_lease(&value) => {
                 self.renew_now.notify_one();
                 Err(Failure::busy("the lease of this node has ended"))
+            }
+            Err(failure) if failure.kind == FailureKind::Demoted => {
+                // which fails, too: then the connections are opened anew
+                self.renew_now.notify_one();
+                Err(failure)
             }
             answer => answer,
         });

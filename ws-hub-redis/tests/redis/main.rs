@@ -11,3 +11,5 @@ mod rooms;
 mod server;
 mod storms;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;

@@ -1,7 +1,8 @@
 //! Redis servers for the tests: each in a directory of its own, killed and removed at the end.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,15 +40,29 @@ pub(crate) fn shared() -> &'static Server {
     SHARED.get_or_init(|| Server::start(&["--appendonly", "no"]))
 }
 
+/// A port that was free a moment ago, for a server that takes no other.
+pub(crate) fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
 impl Server {
     pub(crate) fn start(settings: &[&str]) -> Self {
+        Self::start_in(&Self::directory(), settings)
+    }
+
+    /// A directory for a server, which removes it.
+    pub(crate) fn directory() -> PathBuf {
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let name = format!("ws-hub-redis-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir(&directory).unwrap();
+        directory
+    }
+
+    pub(crate) fn start_in(directory: &Path, settings: &[&str]) -> Self {
         let settings = settings.iter().map(|it| (*it).to_owned()).collect();
-        let mut server = Self { directory, settings, keepers: Vec::new(), id: None };
+        let mut server = Self { directory: directory.to_owned(), settings, keepers: Vec::new(), id: None };
         server.restart();
         server
     }
