@@ -5,15 +5,21 @@ use std::fmt;
 use crate::endpoint::Endpoint;
 use crate::error::{ConnectError, Failure};
 use crate::link::Link;
+#[cfg(feature = "sentinel")]
+use crate::sentinel::Sentinels;
 
 pub(crate) enum Address {
     Server(Endpoint),
+    #[cfg(feature = "sentinel")]
+    Master(Sentinels),
 }
 
 impl Address {
     pub(crate) fn shown(&self) -> &str {
         match self {
             Self::Server(server) => server.shown(),
+            #[cfg(feature = "sentinel")]
+            Self::Master(sentinels) => sentinels.shown(),
         }
     }
 
@@ -24,16 +30,14 @@ impl Address {
     ) -> Result<Link, ConnectError> {
         match self {
             Self::Server(server) => server.connect(heard).await,
+            #[cfg(feature = "sentinel")]
+            Self::Master(sentinels) => sentinels.connect(heard).await,
         }
     }
 
     /// The server does not let a connection become usable.
     pub(crate) fn unusable(&self, failure: Failure) -> ConnectError {
-        let address = self.shown().to_owned();
-        if failure.to_string().starts_with("NOPERM") {
-            return ConnectError::Denied { address, source: failure.into() };
-        }
-        ConnectError::Failed { address, source: failure.into() }
+        ConnectError::unusable(self.shown(), failure)
     }
 }
 

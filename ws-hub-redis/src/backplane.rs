@@ -21,6 +21,7 @@ use ws_hub::{
 };
 
 use crate::address::Address;
+use crate::appender::Lines;
 use crate::codec::{decode_push, encode_user};
 use crate::config::{PROBE, Settings};
 use crate::error::{ConnectError, Failure};
@@ -93,7 +94,7 @@ impl<U: Key> RedisBackplane<U> {
         if timeout(PROBE, &mut supervisor).await.is_err() {
             supervisor.abort();
         }
-        let Some(link) = self.shared.state.borrow().link.clone() else { return Ok(()) };
+        let Some(Lines { link, .. }) = self.shared.state.borrow().lines.clone() else { return Ok(()) };
         let node = self.shared.node();
         let end = Call::plain("ZADD", self.shared.keys.leases()).number(0).bytes(node.as_bytes());
         link.call(&[end]).await.into_iter().try_for_each(|answer| answer.map(drop))?;

@@ -15,6 +15,8 @@ use crate::backplane::RedisBackplane;
 use crate::config::{REMEMBERED, Settings, millis};
 use crate::endpoint::{Endpoint, Options};
 use crate::error::ConnectError;
+#[cfg(feature = "sentinel")]
+use crate::sentinel::Sentinels;
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
 
@@ -50,6 +52,11 @@ pub struct RedisBackplaneBuilder<U> {
 /// Where the server is, as the application says.
 enum Place {
     Server(String),
+    #[cfg(feature = "sentinel")]
+    Master {
+        sentinels: Vec<String>,
+        name: String,
+    },
 }
 
 impl<U> fmt::Debug for RedisBackplaneBuilder<U> {
@@ -177,6 +184,22 @@ impl<U: Key> RedisBackplaneBuilder<U> {
         self
     }
 
+    /// How many replicas have to have a message to a user before it is said to be sent or stored. Default 0: a message that
+    /// only the master had is lost when another server becomes the master.
+    ///
+    /// Replicas have a second to say that they have it; when too few did, it is
+    /// [not known](ws_hub::Delivery::Unknown) whether the message will stay, and it may have come already. It costs the time
+    /// that replicas take; messages that are sent meanwhile wait, and go together. It is as good as Redis gets: a replica that
+    /// had none of it may become the master, if there are more than so many. Messages to rooms, acknowledgements and logins
+    /// are not waited for.
+    ///
+    /// The server has to have so many replicas. It should have `min-replicas-to-write`, too: then a master that is cut off
+    /// refuses messages.
+    pub fn replicas(mut self, count: u32) -> Self {
+        self.settings.replicas = count;
+        self
+    }
+
     /// Connects this node, and says to the others that it is there.
     ///
     /// # Errors
@@ -189,6 +212,10 @@ impl<U: Key> RedisBackplaneBuilder<U> {
     pub async fn connect(self) -> Result<RedisBackplane<U>, ConnectError> {
         let address = match &self.place {
             Place::Server(url) => Address::Server(Endpoint::parse(url, &self.options)?),
+            #[cfg(feature = "sentinel")]
+            Place::Master { sentinels, name } => {
+                Address::Master(Sentinels::parse(sentinels, name, &self.options)?)
+            }
         };
         RedisBackplane::start(address, self.settings).await
     }
@@ -201,5 +228,43 @@ impl<U: Key> RedisBackplane<U> {
     /// over TLS.
     pub fn builder(url: impl Into<String>) -> RedisBackplaneBuilder<U> {
         RedisBackplaneBuilder::at(Place::Server(url.into()))
+    }
+
+    /// The settings of a backplane over the master of this name, which these Sentinels watch. They are asked for its address
+    /// for each connection: after a failover all goes on with the new master.
+    ///
+    /// The addresses are those of Sentinels, such as `redis://host:26379`, with the user and the password for them, if they
+    /// want some. For the master there are [`credentials`](RedisBackplaneBuilder::credentials) and
+    /// [`database`](RedisBackplaneBuilder::database). It is reached over TLS if the Sentinel is, at a `rediss://` address,
+    /// and its certificate is one for the address that the Sentinel names.
+    ///
+    /// ```no_run
+    /// use ws_hub_redis::RedisBackplane;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), ws_hub_redis::ConnectError> {
+    /// let sentinels = ["redis://s1:26379", "redis://s2:26379", "redis://s3:26379"];
+    /// let backplane = RedisBackplane::<String>::sentinel(sentinels, "mymaster")
+    ///     .credentials("default", "password")
+    ///     .replicas(1)
+    ///     .connect()
+    ///     .await?;
+    /// # drop(backplane);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there are no addresses.
+    #[cfg(feature = "sentinel")]
+    #[track_caller]
+    pub fn sentinel<S: Into<String>>(
+        sentinels: impl IntoIterator<Item = S>,
+        master: impl Into<String>,
+    ) -> RedisBackplaneBuilder<U> {
+        let sentinels: Vec<_> = sentinels.into_iter().map(Into::into).collect();
+        assert!(!sentinels.is_empty(), "there is no Sentinel to ask for the master");
+        RedisBackplaneBuilder::at(Place::Master { sentinels, name: master.into() })
     }
 }

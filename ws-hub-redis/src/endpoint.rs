@@ -33,11 +33,11 @@ pub(crate) struct Options {
 }
 
 pub(crate) struct Endpoint {
-    info: ConnectionInfo,
     client: Client,
     shown: String,
+    is_secure: bool,
     #[cfg(feature = "tls")]
-    tls: Option<Tls>,
+    tls: Tls,
 }
 
 impl Endpoint {
@@ -46,9 +46,6 @@ impl Endpoint {
         let plain = secure.map_or(url.to_owned(), |(plain, rest)| format!("{plain}{rest}"));
         // without user and password
         let bare = || url.rsplit_once('@').map_or(url, |(_, bare)| bare).to_owned();
-        if cfg!(not(feature = "tls")) && secure.is_some() {
-            return Err(ConnectError::TlsNotEnabled { address: bare() });
-        }
         if secure.is_some() && url.contains('#') {
             let source = "certificates are checked, whatever follows the address".into();
             return Err(ConnectError::InvalidAddress { address: bare(), source });
@@ -56,7 +53,11 @@ impl Endpoint {
         let info = plain.into_connection_info();
         let info =
             info.map_err(|error| ConnectError::InvalidAddress { address: bare(), source: error.into() })?;
-        Self::new(info, secure.is_some(), options)
+        let endpoint = Self::new(info, secure.is_some(), options)?;
+        if cfg!(not(feature = "tls")) && endpoint.is_secure {
+            return Err(ConnectError::TlsNotEnabled { address: bare() });
+        }
+        Ok(endpoint)
     }
 
     fn new(info: ConnectionInfo, is_secure: bool, options: &Options) -> Result<Self, ConnectError> {
@@ -70,18 +71,25 @@ impl Endpoint {
         }
         let tcp = TcpSettings::default().set_nodelay(true);
         let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
-        let client = Client::open(info.clone());
+        let client = Client::open(info);
         let client = client
             .map_err(|error| ConnectError::InvalidAddress { address: shown.clone(), source: error.into() })?;
-        #[cfg(not(feature = "tls"))]
-        let _ = is_secure;
         Ok(Self {
-            info,
             client,
             shown,
+            is_secure,
             #[cfg(feature = "tls")]
-            tls: is_secure.then(|| options.tls.clone()),
+            tls: options.tls.clone(),
         })
+    }
+
+    /// Another server, over TLS if this one is.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn beside(&self, host: String, port: u16, options: &Options) -> Result<Self, ConnectError> {
+        let address = format!("{host}:{port}");
+        let info = (host, port).into_connection_info();
+        let info = info.map_err(|error| ConnectError::InvalidAddress { address, source: error.into() })?;
+        Self::new(info, self.is_secure, options)
     }
 
     pub(crate) fn shown(&self) -> &str {
@@ -109,9 +117,11 @@ impl Endpoint {
 
     async fn open(&self, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, ConnectError> {
         #[cfg(feature = "tls")]
-        if let (Some(tls), redis::ConnectionAddr::Tcp(host, port)) = (&self.tls, self.info.addr()) {
-            let stream = tls.connect(host, *port, &self.shown).await?;
-            let opening = MultiplexedConnection::new_with_config(self.info.redis_settings(), stream, config);
+        let info = self.client.get_connection_info();
+        #[cfg(feature = "tls")]
+        if let (true, redis::ConnectionAddr::Tcp(host, port)) = (self.is_secure, info.addr()) {
+            let stream = self.tls.connect(host, *port, &self.shown).await?;
+            let opening = MultiplexedConnection::new_with_config(info.redis_settings(), stream, config);
             let (connection, driver) = opening.await.map_err(|error| self.error(error))?;
             // it ends with the last clone of the connection
             tokio::spawn(driver);

@@ -47,6 +47,16 @@ pub enum ConnectError {
         /// Why.
         source: Source,
     },
+    /// A Sentinel answers, and knows no master of this name.
+    #[cfg(feature = "sentinel")]
+    #[error("the Sentinel at {address} knows no master named {master}")]
+    #[non_exhaustive]
+    UnknownMaster {
+        /// The address of the Sentinel, without user and password.
+        address: String,
+        /// The name.
+        master: String,
+    },
     /// Nobody answers there, or not in time.
     #[error("the Redis server at {address} cannot be reached")]
     #[non_exhaustive]
@@ -92,6 +102,17 @@ pub enum ConnectError {
         /// Why.
         source: Source,
     },
+}
+
+impl ConnectError {
+    /// The server does not let a connection become usable.
+    pub(crate) fn unusable(address: &str, failure: Failure) -> Self {
+        let address = address.to_owned();
+        if failure.to_string().starts_with("NOPERM") {
+            return Self::Denied { address, source: failure.into() };
+        }
+        Self::Failed { address, source: failure.into() }
+    }
 }
 
 /// Why a call, or one of a batch, failed.

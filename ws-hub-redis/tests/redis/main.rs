@@ -7,7 +7,10 @@ mod failures;
 mod hubs;
 mod leases;
 mod logs;
+mod replicas;
 mod rooms;
+#[cfg(feature = "sentinel")]
+mod sentinel;
 mod server;
 mod storms;
 mod support;
