@@ -20,11 +20,12 @@ use ws_hub::{
     Signal, Standing,
 };
 
+use crate::address::Address;
+use crate::appender::Lines;
 use crate::codec::{decode_push, encode_user};
 use crate::config::{PROBE, Settings};
 use crate::error::{ConnectError, Failure};
 use crate::inbox::Item;
-use crate::link::Address;
 use crate::presence;
 use crate::reaper::end_all_of;
 use crate::rooms;
@@ -72,8 +73,7 @@ pub struct RedisBackplane<U> {
 }
 
 impl<U: Key> RedisBackplane<U> {
-    pub(crate) async fn start(url: &str, settings: Settings) -> Result<Self, ConnectError> {
-        let address = Address::parse(url)?;
+    pub(crate) async fn start(address: Address, settings: Settings) -> Result<Self, ConnectError> {
         let (sender, requests) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(settings, address, sender));
         let mut supervisor = Supervisor::new(Arc::clone(&shared), requests);
@@ -94,7 +94,7 @@ impl<U: Key> RedisBackplane<U> {
         if timeout(PROBE, &mut supervisor).await.is_err() {
             supervisor.abort();
         }
-        let Some(link) = self.shared.state.borrow().link.clone() else { return Ok(()) };
+        let Some(Lines { link, .. }) = self.shared.state.borrow().lines.clone() else { return Ok(()) };
         let node = self.shared.node();
         let end = Call::plain("ZADD", self.shared.keys.leases()).number(0).bytes(node.as_bytes());
         link.call(&[end]).await.into_iter().try_for_each(|answer| answer.map(drop))?;

@@ -2,13 +2,23 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use tokio_rustls::rustls::ClientConfig;
 use ws_hub::Key;
 
+use crate::address::Address;
 use crate::backplane::RedisBackplane;
 use crate::config::{REMEMBERED, Settings, millis};
+use crate::endpoint::{Endpoint, Options};
 use crate::error::ConnectError;
+#[cfg(feature = "sentinel")]
+use crate::sentinel::Sentinels;
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 
 /// The longest prefix, in bytes: it is in front of each key.
 const PREFIX: usize = 64;
@@ -33,15 +43,32 @@ const PREFIX: usize = 64;
 /// ```
 #[must_use]
 pub struct RedisBackplaneBuilder<U> {
-    url: String,
+    place: Place,
+    options: Options,
     settings: Settings,
     user: PhantomData<fn() -> U>,
+}
+
+/// Where the server is, as the application says.
+enum Place {
+    Server(String),
+    #[cfg(feature = "sentinel")]
+    Master {
+        sentinels: Vec<String>,
+        name: String,
+    },
 }
 
 impl<U> fmt::Debug for RedisBackplaneBuilder<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // the address may have a password
         f.debug_struct("RedisBackplaneBuilder").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl<U> RedisBackplaneBuilder<U> {
+    fn at(place: Place) -> Self {
+        Self { place, options: Options::default(), settings: Settings::default(), user: PhantomData }
     }
 }
 
@@ -113,6 +140,66 @@ impl<U: Key> RedisBackplaneBuilder<U> {
         self
     }
 
+    /// The user and the password for the server, in place of those in its address. Who has only a password is the user
+    /// `default`.
+    pub fn credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.options.credentials = Some((user.into(), password.into()));
+        self
+    }
+
+    /// The number of the database on the server, in place of that in its address. Default 0.
+    pub fn database(mut self, number: u16) -> Self {
+        self.options.database = Some(number);
+        self
+    }
+
+    /// How to speak TLS, with a server at a `rediss://` address: which roots are trusted, and the certificate of the client,
+    /// if it has to have one. Default: the roots that the operating system trusts, without a certificate. Certificates of
+    /// the server are checked for the host of the address.
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+    /// use tokio_rustls::rustls::pki_types::CertificateDer;
+    /// use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+    /// use ws_hub_redis::RedisBackplane;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut roots = RootCertStore::empty();
+    /// roots.add(CertificateDer::from_pem_file("redis-ca.pem")?)?;
+    /// let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    ///
+    /// let backplane = RedisBackplane::<String>::builder("rediss://redis.internal:6380")
+    ///     .tls_config(Arc::new(config))
+    ///     .connect()
+    ///     .await?;
+    /// # drop(backplane);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn tls_config(mut self, config: Arc<ClientConfig>) -> Self {
+        self.options.tls = Tls::new(config);
+        self
+    }
+
+    /// How many replicas have to have a message to a user before it is said to be sent or stored. Default 0: a message that
+    /// only the master had is lost when another server becomes the master.
+    ///
+    /// Replicas have a second to say that they have it; when too few did, it is
+    /// [not known](ws_hub::Delivery::Unknown) whether the message will stay, and it may have come already. It costs the time
+    /// that replicas take; messages that are sent meanwhile wait, and go together. It is as good as Redis gets: a replica that
+    /// had none of it may become the master, if there are more than so many. Messages to rooms, acknowledgements and logins
+    /// are not waited for.
+    ///
+    /// The server has to have so many replicas. It should have `min-replicas-to-write`, too: then a master that is cut off
+    /// refuses messages.
+    pub fn replicas(mut self, count: u32) -> Self {
+        self.settings.replicas = count;
+        self
+    }
+
     /// Connects this node, and says to the others that it is there.
     ///
     /// # Errors
@@ -123,15 +210,61 @@ impl<U: Key> RedisBackplaneBuilder<U> {
     ///
     /// Outside of a tokio runtime that has timers and I/O.
     pub async fn connect(self) -> Result<RedisBackplane<U>, ConnectError> {
-        RedisBackplane::start(&self.url, self.settings).await
+        let address = match &self.place {
+            Place::Server(url) => Address::Server(Endpoint::parse(url, &self.options)?),
+            #[cfg(feature = "sentinel")]
+            Place::Master { sentinels, name } => {
+                Address::Master(Sentinels::parse(sentinels, name, &self.options)?)
+            }
+        };
+        RedisBackplane::start(address, self.settings).await
     }
 }
 
 /// How to make one.
 impl<U: Key> RedisBackplane<U> {
     /// The settings of a backplane over the Redis server at this address: `redis://host:port`,
-    /// `redis://user:password@host:port/database`, or `unix:/path/to/socket`.
+    /// `redis://user:password@host:port/database`, or `unix:/path/to/socket`. With the feature `tls`, `rediss://` is the same
+    /// over TLS.
     pub fn builder(url: impl Into<String>) -> RedisBackplaneBuilder<U> {
-        RedisBackplaneBuilder { url: url.into(), settings: Settings::default(), user: PhantomData }
+        RedisBackplaneBuilder::at(Place::Server(url.into()))
+    }
+
+    /// The settings of a backplane over the master of this name, which these Sentinels watch. They are asked for its address
+    /// for each connection: after a failover all goes on with the new master.
+    ///
+    /// The addresses are those of Sentinels, such as `redis://host:26379`, with the user and the password for them, if they
+    /// want some. For the master there are [`credentials`](RedisBackplaneBuilder::credentials) and
+    /// [`database`](RedisBackplaneBuilder::database). It is reached over TLS if the Sentinel is, at a `rediss://` address,
+    /// and its certificate is one for the address that the Sentinel names.
+    ///
+    /// ```no_run
+    /// use ws_hub_redis::RedisBackplane;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), ws_hub_redis::ConnectError> {
+    /// let sentinels = ["redis://s1:26379", "redis://s2:26379", "redis://s3:26379"];
+    /// let backplane = RedisBackplane::<String>::sentinel(sentinels, "mymaster")
+    ///     .credentials("default", "password")
+    ///     .replicas(1)
+    ///     .connect()
+    ///     .await?;
+    /// # drop(backplane);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there are no addresses.
+    #[cfg(feature = "sentinel")]
+    #[track_caller]
+    pub fn sentinel<S: Into<String>>(
+        sentinels: impl IntoIterator<Item = S>,
+        master: impl Into<String>,
+    ) -> RedisBackplaneBuilder<U> {
+        let sentinels: Vec<_> = sentinels.into_iter().map(Into::into).collect();
+        assert!(!sentinels.is_empty(), "there is no Sentinel to ask for the master");
+        RedisBackplaneBuilder::at(Place::Master { sentinels, name: master.into() })
     }
 }

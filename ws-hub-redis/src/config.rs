@@ -17,6 +17,12 @@ pub(crate) const CIRCUIT: Duration = Duration::from_secs(5);
 /// How long it may take to open a connection, with everything that makes it usable.
 pub(crate) const CONNECTING: Duration = Duration::from_secs(5);
 
+/// How long it may take until a server has answered a new connection.
+pub(crate) const GREETING: Duration = Duration::from_secs(3);
+
+/// How long replicas may take to have what was appended.
+pub(crate) const REPLICATING: Duration = Duration::from_secs(1);
+
 /// How long a renewal may take, and then its probe.
 pub(crate) const PROBE: Duration = Duration::from_secs(5);
 
@@ -27,13 +33,16 @@ pub(crate) const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Dur
 pub(crate) struct Settings {
     pub(crate) prefix: String,
     pub(crate) bounds: Bounds,
+    /// How many replicas have to have what is appended.
+    pub(crate) replicas: u32,
     /// How long a node is believed to live that is not heard of.
     pub(crate) lease: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { prefix: "ws".to_owned(), bounds: Bounds::default(), lease: Duration::from_secs(15) }
+        let (bounds, lease) = (Bounds::default(), Duration::from_secs(15));
+        Self { prefix: "ws".to_owned(), bounds, replicas: 0, lease }
     }
 }
 

@@ -20,7 +20,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address is not one of a Redis server, or is one over TLS.
+    /// The address is not one of a Redis server.
     #[error("{address} is not the address of a Redis server, such as redis://localhost:6379")]
     #[non_exhaustive]
     InvalidAddress {
@@ -28,6 +28,34 @@ pub enum ConnectError {
         address: String,
         /// Why.
         source: Source,
+    },
+    /// The address is one over TLS, and the feature `tls` of this crate is not enabled.
+    #[error("{address} is over TLS, which needs the feature `tls` of ws-hub-redis")]
+    #[non_exhaustive]
+    TlsNotEnabled {
+        /// The address, without user and password.
+        address: String,
+    },
+    /// TLS fails: the certificate of the server is not trusted or is one for another name, or the server does not speak TLS
+    /// there or wants a certificate of the client.
+    #[cfg(feature = "tls")]
+    #[error("the Redis server at {address} cannot be reached over TLS")]
+    #[non_exhaustive]
+    Tls {
+        /// The address, without user and password.
+        address: String,
+        /// Why.
+        source: Source,
+    },
+    /// A Sentinel answers, and knows no master of this name.
+    #[cfg(feature = "sentinel")]
+    #[error("the Sentinel at {address} knows no master named {master}")]
+    #[non_exhaustive]
+    UnknownMaster {
+        /// The address of the Sentinel, without user and password.
+        address: String,
+        /// The name.
+        master: String,
     },
     /// Nobody answers there, or not in time.
     #[error("the Redis server at {address} cannot be reached")]
@@ -76,6 +104,17 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// The server does not let a connection become usable.
+    pub(crate) fn unusable(address: &str, failure: Failure) -> Self {
+        let address = address.to_owned();
+        if failure.to_string().starts_with("NOPERM") {
+            return Self::Denied { address, source: failure.into() };
+        }
+        Self::Failed { address, source: failure.into() }
+    }
+}
+
 /// Why a call, or one of a batch, failed.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
@@ -89,6 +128,8 @@ pub(crate) enum FailureKind {
     Refused,
     /// Nothing has happened; it may do in a moment.
     Busy,
+    /// Nothing has happened: the server is a replica. Another one may be the master now.
+    Demoted,
     /// The connection broke, or there was no answer: it may have happened.
     Lost,
     /// It may have happened, and the answer would be the same again.
@@ -102,6 +143,10 @@ impl Failure {
 
     pub(crate) fn busy(text: impl fmt::Display) -> Self {
         Self { kind: FailureKind::Busy, text: text.to_string() }
+    }
+
+    pub(crate) fn demoted(text: impl fmt::Display) -> Self {
+        Self { kind: FailureKind::Demoted, text: text.to_string() }
     }
 
     pub(crate) fn lost(text: impl fmt::Display) -> Self {
@@ -121,7 +166,7 @@ impl Failure {
 impl From<Failure> for LogError {
     fn from(failure: Failure) -> Self {
         match failure.kind {
-            FailureKind::Refused | FailureKind::Busy => Self::refused(failure.text),
+            FailureKind::Refused | FailureKind::Busy | FailureKind::Demoted => Self::refused(failure.text),
             FailureKind::Lost | FailureKind::Unknown => Self::unknown(failure.text),
         }
     }

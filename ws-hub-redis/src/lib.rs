@@ -22,18 +22,19 @@
 //!
 //! # The server
 //!
-//! Redis 6.2 or later, alone: no Sentinel, no cluster, no TLS. It is tested with Redis 7.0. Two settings count, and a warning
-//! says at the start if they are others:
+//! Redis 6.2 or later: one server, or, with the feature `sentinel`, a master that Sentinels watch; no cluster. It is tested
+//! with Redis 7.0. Two settings count, and a warning says at the start if they are others:
 //!
 //! - `maxmemory-policy noeviction`: otherwise Redis removes messages and logins when memory is full. With it, messages are
 //!   then [refused](ws_hub::DropReason::Log), and everything else goes on.
 //! - `appendonly yes`. What a message that was accepted survives:
 //!
-//! | | a node is killed | the server is killed | the server's machine dies |
-//! |---|---|---|---|
-//! | `appendonly no` | yes | no | no |
-//! | `appendfsync everysec` | yes | yes | but for the last two seconds |
-//! | `appendfsync always` | yes | yes | yes, with its disk |
+//! | | a node is killed | the server is killed | the server's machine dies | a replica becomes the master |
+//! |---|---|---|---|---|
+//! | `appendonly no` | yes | no | no | but for what it did not have |
+//! | `appendfsync everysec` | yes | yes | but for the last two seconds | but for what it did not have |
+//! | `appendfsync always` | yes | yes | yes, with its disk | but for what it did not have |
+//! | [`replicas`](RedisBackplaneBuilder::replicas), and `appendonly yes` | yes | yes | yes | yes, if it had it |
 //!
 //! When the server has lost its data, clients are closed with 4100, come back, and get what there is from then on. A client
 //! that [resumes](ws_hub::Hub::attach_after) is told that messages are gone.
@@ -41,6 +42,26 @@
 //! The user of an access list needs `~chat:* &chat:* +@read +@write +@pubsub +@scripting +@connection +time`, with `chat` as
 //! the [prefix](RedisBackplaneBuilder::prefix), and `+config|get` to be warned. `CLIENT INFO` and `CLIENT KILL`, which are among
 //! these, are for a connection that is lost: a node has the server end it, so that nothing is done late that is still on its way.
+//!
+//! # Features
+//!
+//! | | |
+//! |---|---|
+//! | `tls` | servers over TLS, at `rediss://` addresses, with [rustls](https://docs.rs/rustls): see `RedisBackplaneBuilder::tls_config` |
+//! | `sentinel` | a master that Sentinels watch: see `RedisBackplane::sentinel` |
+//!
+//! # Failovers
+//!
+//! While there is no master, it is as if the server were away: calls wait, and fail after some seconds. Sentinels are asked
+//! for the master for each connection. When there is a new one, the hub asserts its logins there, and reads what its
+//! connections may have missed. What the new master does not have is lost, such as the last messages that the old one
+//! accepted: where a connection has got such a message, it is seen by its position, the connection is closed with 3100 or
+//! 4100, and the client comes back to what there is. With [`replicas`](RedisBackplaneBuilder::replicas) a message is sent or
+//! stored when so many replicas have it.
+//!
+//! A master that is cut off from the Sentinels, and not from a node, accepts messages from that node until it hears of the
+//! new one, and loses them. `min-replicas-to-write 1` bounds that to the ten seconds of `min-replicas-max-lag`; with
+//! `replicas` as well, none of those messages is said to be sent or stored, unless so many replicas are cut off with it.
 //!
 //! # What is kept there
 //!
@@ -60,11 +81,14 @@
 //! | calls that wait for the server | 4,096, and 16 MiB; then calls wait for their turn |
 //! | pushes that wait for the hub | 4,096, and 8 MiB; then the hub reads the logs |
 
+mod address;
+mod appender;
 mod backplane;
 mod builder;
 mod codec;
 mod config;
 mod ear;
+mod endpoint;
 mod error;
 mod inbox;
 mod keys;
@@ -74,8 +98,12 @@ mod reaper;
 mod reply;
 mod rooms;
 mod script;
+#[cfg(feature = "sentinel")]
+mod sentinel;
 mod shared;
 mod supervisor;
+#[cfg(feature = "tls")]
+mod tls;
 mod users;
 
 pub use backplane::RedisBackplane;

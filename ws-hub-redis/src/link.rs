@@ -1,132 +1,21 @@
-//! Connections to the server. All that is known of the client library is here.
+//! Connections to a server: calls, and what is pushed.
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 pub(crate) use redis::Value;
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo as _, ProtocolVersion,
-    PushInfo, PushKind, RedisError, ServerError, ServerErrorKind,
-};
+use redis::{Cmd, PushInfo, PushKind, ServerError, ServerErrorKind};
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
-use crate::config::CONNECTING;
-use crate::error::{ConnectError, Failure};
+use crate::error::Failure;
 use crate::script::{Call, Script, What};
-
-/// Calls that the client library queues.
-const QUEUE: usize = 4_096;
-
-/// How long it may take until a server has answered a new connection.
-const GREETING: Duration = Duration::from_secs(3);
-
-/// Where the server is. Each connection asks for the address anew.
-pub(crate) struct Address {
-    client: Client,
-    shown: String,
-}
-
-impl Address {
-    pub(crate) fn parse(url: &str) -> Result<Self, ConnectError> {
-        // without user and password
-        let bare = url.rsplit_once('@').map_or(url, |(_, bare)| bare);
-        let invalid = |source: RedisError| ConnectError::InvalidAddress {
-            address: bare.to_owned(),
-            source: source.into(),
-        };
-        let info: ConnectionInfo = url.into_connection_info().map_err(invalid)?;
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let shown = info.addr().to_string();
-        let client = Client::open(info.set_redis_settings(settings)).map_err(invalid)?;
-        Ok(Self { client, shown })
-    }
-
-    pub(crate) fn shown(&self) -> &str {
-        &self.shown
-    }
-
-    /// Opens a connection. `heard` gets what is pushed, and must not wait.
-    pub(crate) async fn connect(
-        &self,
-        heard: impl Fn(Vec<u8>, Vec<u8>) + Send + Sync + 'static,
-    ) -> Result<Link, ConnectError> {
-        let end = Arc::new(End::default());
-        let on_push = {
-            let end = Arc::clone(&end);
-            move |PushInfo { kind, data }| {
-                match kind {
-                    PushKind::Message => {
-                        let mut data = data.into_iter();
-                        if let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
-                            (data.next(), data.next())
-                        {
-                            heard(channel, payload);
-                        }
-                    }
-                    PushKind::Disconnection => end.come(),
-                    _ => {}
-                }
-                Ok::<(), redis::aio::SendError>(())
-            }
-        };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(GREETING))
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(QUEUE)
-            .set_push_sender(on_push);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        match timeout(CONNECTING, connecting).await {
-            Ok(Ok(connection)) => Ok(Link { connection, end, scripts: Arc::default() }),
-            Ok(Err(error)) => Err(self.error(error)),
-            Err(elapsed) => {
-                Err(ConnectError::Unreachable { address: self.shown.clone(), source: elapsed.into() })
-            }
-        }
-    }
-
-    fn error(&self, error: RedisError) -> ConnectError {
-        let address = self.shown.clone();
-        let is_denied = matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"));
-        match error.kind() {
-            ErrorKind::AuthenticationFailed => ConnectError::Denied { address, source: error.into() },
-            _ if is_denied => ConnectError::Denied { address, source: error.into() },
-            ErrorKind::RESP3NotSupported => ConnectError::TooOld { address },
-            _ if is_old(&error) => ConnectError::TooOld { address },
-            ErrorKind::Io => ConnectError::Unreachable { address, source: error.into() },
-            _ => ConnectError::Failed { address, source: error.into() },
-        }
-    }
-
-    /// The server does not let a connection become usable.
-    pub(crate) fn unusable(&self, failure: Failure) -> ConnectError {
-        let address = self.shown.clone();
-        if failure.to_string().starts_with("NOPERM") {
-            return ConnectError::Denied { address, source: failure.into() };
-        }
-        ConnectError::Failed { address, source: failure.into() }
-    }
-}
-
-/// Whether the server does not know how to speak RESP3.
-fn is_old(error: &RedisError) -> bool {
-    let detail = error.detail().unwrap_or_default().to_ascii_lowercase();
-    error.code() == Some("NOPROTO") || detail.contains("unknown command") && detail.contains("hello")
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
-    }
-}
 
 /// Whether a connection is over.
 #[derive(Debug, Default)]
-struct End {
+pub(crate) struct End {
     has_come: AtomicBool,
     notify: Notify,
 }
@@ -135,6 +24,28 @@ impl End {
     fn come(&self) {
         self.has_come.store(true, Ordering::Release);
         self.notify.notify_waiters();
+    }
+
+    /// Takes what is pushed on a connection. `heard` gets the messages, and must not wait.
+    pub(crate) fn on_push(
+        self: Arc<Self>,
+        heard: impl Fn(Vec<u8>, Vec<u8>),
+    ) -> impl Fn(PushInfo) -> Result<(), redis::aio::SendError> {
+        move |PushInfo { kind, data }| {
+            match kind {
+                PushKind::Message => {
+                    let mut data = data.into_iter();
+                    if let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
+                        (data.next(), data.next())
+                    {
+                        heard(channel, payload);
+                    }
+                }
+                PushKind::Disconnection => self.come(),
+                _ => {}
+            }
+            Ok(())
+        }
     }
 }
 
@@ -170,6 +81,11 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
+    /// Of a connection whose pushes the [`End`] takes.
+    pub(crate) fn new(connection: MultiplexedConnection, end: Arc<End>) -> Self {
+        Self { connection, end, scripts: Arc::default() }
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.end.has_come.load(Ordering::Acquire)
     }
@@ -220,20 +136,37 @@ impl Link {
 
     /// Sends calls together. The answers are in their order.
     pub(crate) async fn call(&self, calls: &[Call]) -> Vec<Result<Value, Failure>> {
+        let mut answers = self.try_call(calls).await;
+        self.call_forgotten(calls, &mut answers).await;
+        answers
+    }
+
+    /// The same, without those again whose scripts the server has forgotten.
+    pub(crate) async fn try_call(&self, calls: &[Call]) -> Vec<Result<Value, Failure>> {
         let mut commands = redis::Pipeline::with_capacity(calls.len());
         for call in calls {
             commands.add_command(self.command(call, true));
         }
-        let mut answers = match self.send(&commands, calls.len()).await {
+        match self.send(&commands, calls.len()).await {
             Ok(answers) => answers,
-            Err(failure) => return vec![Err(failure); calls.len()],
-        };
-        // the server has forgotten its scripts: what was sent is done in order, with their code
+            Err(failure) => vec![Err(failure); calls.len()],
+        }
+    }
+
+    /// Makes those calls again, in order, whose scripts the server has forgotten: with their code. Returns whether there
+    /// were any.
+    pub(crate) async fn call_forgotten(
+        &self,
+        calls: &[Call],
+        answers: &mut [Result<Value, Failure>],
+    ) -> bool {
         let is_forgotten = |answer: &Result<Value, Failure>| {
             answer.as_ref().is_err_and(|failure| failure.to_string().starts_with("NOSCRIPT"))
         };
-        for (call, answer) in calls.iter().zip(&mut answers) {
+        let mut were_forgotten = false;
+        for (call, answer) in calls.iter().zip(answers) {
             if is_forgotten(answer) {
+                were_forgotten = true;
                 let mut commands = redis::Pipeline::with_capacity(1);
                 commands.add_command(self.command(call, false));
                 *answer = match self.send(&commands, 1).await {
@@ -242,7 +175,7 @@ impl Link {
                 };
             }
         }
-        answers
+        were_forgotten
     }
 
     fn command(&self, call: &Call, by_name: bool) -> Cmd {
@@ -305,9 +238,9 @@ fn failure(error: &ServerError) -> Failure {
             | ServerErrorKind::MasterDown
             | ServerErrorKind::ClusterDown,
         ) => return Failure::busy(text),
+        Some(ServerErrorKind::ReadOnly) => return Failure::demoted(text),
         Some(
-            ServerErrorKind::ReadOnly
-            | ServerErrorKind::NoScript
+            ServerErrorKind::NoScript
             | ServerErrorKind::Moved
             | ServerErrorKind::Ask
             | ServerErrorKind::CrossSlot,
@@ -318,7 +251,9 @@ fn failure(error: &ServerError) -> Failure {
     let is = |code: &str| error.code() == code || text.contains(&format!("-{code} "));
     if is("BUSY") {
         Failure::busy(text)
-    } else if ["OOM", "NOREPLICAS", "MISCONF", "READONLY", "NOAUTH"].into_iter().any(is) {
+    } else if is("READONLY") {
+        Failure::demoted(text)
+    } else if ["OOM", "NOREPLICAS", "MISCONF", "NOAUTH"].into_iter().any(is) {
         Failure::refused(text)
     } else {
         Failure::unknown(text)

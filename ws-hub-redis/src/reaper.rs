@@ -13,8 +13,8 @@ const USERS: u64 = 128;
 pub(crate) async fn reap(shared: &Shared, dead: &[String]) {
     let after = u64::try_from(shared.settings.reaped_after().as_millis()).unwrap_or(u64::MAX);
     for node in dead {
-        let Some(link) = shared.state.borrow().link.clone() else { return };
-        match end_all_of(shared, &link, node, after).await {
+        let Some(lines) = shared.state.borrow().lines.clone() else { return };
+        match end_all_of(shared, &lines.link, node, after).await {
             Ok(()) => tracing::info!(node, "tidied up after a node that is gone"),
             Err(failure) => {
                 tracing::warn!(

@@ -8,11 +8,13 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use ws_hub::Health;
 
+use crate::address::Address;
+use crate::appender::Lines;
 use crate::config::{CIRCUIT, DEADLINE, Settings};
 use crate::error::{Failure, FailureKind};
 use crate::inbox::Inbox;
 use crate::keys::Keys;
-use crate::link::{Address, Link, Value};
+use crate::link::Value;
 use crate::reply::is_without_lease;
 use crate::script::{Call, Script};
 
@@ -27,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     /// For calls; `None` while there is none.
-    pub(crate) link: Option<Link>,
+    pub(crate) lines: Option<Lines>,
     pub(crate) health: Health,
     /// Since when there is no connection.
     pub(crate) down_since: Option<Instant>,
@@ -39,6 +41,16 @@ pub(crate) struct State {
 pub(crate) struct Room {
     pub(crate) is_wanted: bool,
     pub(crate) is_subscribed: bool,
+}
+
+/// How calls are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Not again, if they may have been done.
+    Once,
+    Repeatable,
+    /// Repeatable, and replicas have to have what was done.
+    Append,
 }
 
 /// What the supervisor is asked.
@@ -71,7 +83,7 @@ impl Shared {
         address: Address,
         requests: mpsc::UnboundedSender<Request>,
     ) -> Self {
-        let state = State { link: None, health: Health::Down, down_since: None, has_left: false };
+        let state = State { lines: None, health: Health::Down, down_since: None, has_left: false };
         Self {
             keys: Keys::new(&settings.prefix),
             settings,
@@ -123,8 +135,8 @@ impl Shared {
         Call::script(script, &self.keys, node, &self.settings.bounds)
     }
 
-    /// The connection; waits for one for some time.
-    async fn link(&self, deadline: Instant) -> Result<Link, Failure> {
+    /// The connections for calls; waits for them for some time.
+    async fn lines(&self, deadline: Instant) -> Result<Lines, Failure> {
         let mut states = self.state.subscribe();
         loop {
             let limit = {
@@ -132,8 +144,8 @@ impl Shared {
                 if state.has_left {
                     return Err(Failure::refused("this node has left"));
                 }
-                if let Some(link) = state.link.as_ref().filter(|link| !link.is_over()) {
-                    return Ok(link.clone());
+                if let Some(lines) = state.lines.as_ref().filter(|lines| !lines.is_over()) {
+                    return Ok(lines.clone());
                 }
                 state.down_since.map_or(deadline, |since| deadline.min(since + CIRCUIT))
             };
@@ -167,7 +179,7 @@ impl Shared {
     pub(crate) async fn ask(
         &self,
         count: usize,
-        is_repeatable: bool,
+        way: Way,
         calls: impl Fn(usize, bool) -> Call,
     ) -> Vec<Result<Value, Failure>> {
         let deadline = Instant::now() + DEADLINE;
@@ -176,11 +188,12 @@ impl Shared {
         let mut left: Vec<usize> = (0..count).collect();
         loop {
             let batch: Vec<_> = left.iter().map(|at| calls(*at, is_doubtful[*at])).collect();
-            let tried = self.try_once(&batch, deadline).await;
+            let tried = self.try_once(&batch, way, deadline).await;
             let mut again = Vec::new();
             for (at, answer) in left.into_iter().zip(tried) {
                 let kind = answer.as_ref().err().map(|failure| failure.kind);
-                if kind == Some(FailureKind::Busy) || kind == Some(FailureKind::Lost) && is_repeatable {
+                let is_undone = matches!(kind, Some(FailureKind::Busy | FailureKind::Demoted));
+                if is_undone || kind == Some(FailureKind::Lost) && way != Way::Once {
                     again.push(at);
                 }
                 let was_doubtful = is_doubtful[at];
@@ -195,23 +208,34 @@ impl Shared {
         }
     }
 
-    async fn try_once(&self, calls: &[Call], deadline: Instant) -> Vec<Result<Value, Failure>> {
+    async fn try_once(&self, calls: &[Call], way: Way, deadline: Instant) -> Vec<Result<Value, Failure>> {
         let all = |failure: Failure| vec![Err(failure); calls.len()];
-        let link = match self.link(deadline).await {
-            Ok(link) => link,
+        let lines = match self.lines(deadline).await {
+            Ok(lines) => lines,
             Err(failure) => return all(failure),
         };
         let _admitted = match self.admit(calls, deadline).await {
             Ok(admitted) => admitted,
             Err(failure) => return all(failure),
         };
-        let Ok(answers) = timeout_at(deadline, link.call(calls)).await else {
+        let answering = async {
+            match lines.appender.as_ref().filter(|_| way == Way::Append) {
+                Some(appender) => appender.call(calls).await,
+                None => lines.link.call(calls).await,
+            }
+        };
+        let Ok(answers) = timeout_at(deadline, answering).await else {
             return all(Failure::lost("the Redis server does not answer in time"));
         };
         let checked = answers.into_iter().map(|answer| match answer {
             Ok(value) if is_without_lease(&value) => {
                 self.renew_now.notify_one();
                 Err(Failure::busy("the lease of this node has ended"))
+            }
+            Err(failure) if failure.kind == FailureKind::Demoted => {
+                // which fails, too: then the connections are opened anew
+                self.renew_now.notify_one();
+                Err(failure)
             }
             answer => answer,
         });
@@ -220,12 +244,12 @@ impl Shared {
 
     /// Makes one call that may be made twice.
     pub(crate) async fn ask_one(&self, call: impl Fn() -> Call) -> Result<Value, Failure> {
-        one(self.ask(1, true, |_, _| call()).await)
+        one(self.ask(1, Way::Repeatable, |_, _| call()).await)
     }
 
     /// Makes one call that must not be made twice.
     pub(crate) async fn ask_once(&self, call: Call) -> Result<Value, Failure> {
-        one(self.ask(1, false, |_, _| call.clone()).await)
+        one(self.ask(1, Way::Once, |_, _| call.clone()).await)
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use ws_hub::Health;
 
+use crate::appender::{Appender, Lines};
 use crate::config::{BACKOFF, CONNECTING, PROBE};
 use crate::ear::Ear;
 use crate::error::{ConnectError, Failure, FailureKind};
@@ -28,7 +29,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) struct Supervisor {
     shared: Arc<Shared>,
     requests: mpsc::UnboundedReceiver<Request>,
-    link: Option<Link>,
+    lines: Option<Lines>,
     /// The last connection for calls.
     peer: Option<Peer>,
     pushes: Option<Pushes>,
@@ -72,7 +73,7 @@ impl Supervisor {
         Self {
             shared,
             requests,
-            link: None,
+            lines: None,
             peer: None,
             pushes: None,
             leased: None,
@@ -85,7 +86,7 @@ impl Supervisor {
 
     /// Opens the connections for the first time.
     pub(crate) async fn start(&mut self) -> Result<(), ConnectError> {
-        self.open_link().await?;
+        self.open_lines().await?;
         self.warn().await;
         loop {
             self.open_pushes().await?;
@@ -131,12 +132,12 @@ impl Supervisor {
 
     fn up(&mut self) {
         self.up_since.get_or_insert_with(Instant::now);
-        let link = self.link.clone();
+        let lines = self.lines.clone();
         let mut was_down = false;
         self.shared.state.send_modify(|state| {
             was_down = state.down_since.take().is_some();
             state.health = Health::Up;
-            state.link = link;
+            state.lines = lines;
         });
         if was_down {
             tracing::info!(address = self.shared.address.shown(), "connected to Redis again");
@@ -147,14 +148,14 @@ impl Supervisor {
     /// A connection is over: calls wait for the next one, and what is pushed meanwhile is missed.
     fn note_what_broke(&mut self) {
         self.up_since = None;
-        self.link = self.link.take().filter(|link| !link.is_over());
+        self.lines = self.lines.take().filter(|lines| !lines.is_over());
         self.pushes = self.pushes.take().filter(|pushes| !pushes.link.is_over());
-        let is_down = self.link.is_none();
+        let is_down = self.lines.is_none();
         let mut is_news = false;
         self.shared.state.send_modify(|state| {
             state.health = Health::Syncing;
             if is_down {
-                state.link = None;
+                state.lines = None;
                 state.health = Health::Down;
                 is_news = state.down_since.is_none();
                 state.down_since.get_or_insert_with(Instant::now);
@@ -168,10 +169,10 @@ impl Supervisor {
 
     /// Opens what is not open.
     async fn open(&mut self) -> Result<(), ConnectError> {
-        if self.link.as_ref().is_none_or(Link::is_over) {
-            self.link = None;
+        if self.lines.as_ref().is_none_or(Lines::is_over) {
+            self.lines = None;
             self.note_what_broke();
-            self.open_link().await?;
+            self.open_lines().await?;
         }
         if self.pushes.as_ref().is_none_or(|pushes| pushes.link.is_over()) {
             self.shared.state.send_modify(|state| state.health = Health::Syncing);
@@ -188,14 +189,14 @@ impl Supervisor {
                 Err(self.shared.address.unusable(Failure::busy("what is published does not come back")))
             }
             Err(failure) => {
-                self.link = None;
+                self.lines = None;
                 Err(self.shared.address.unusable(failure))
             }
         }
     }
 
-    /// The connection for calls, with the scripts.
-    async fn open_link(&mut self) -> Result<(), ConnectError> {
+    /// The connections for calls, with the scripts.
+    async fn open_lines(&mut self) -> Result<(), ConnectError> {
         let address = &self.shared.address;
         let mut link = address.connect(|_, _| {}).await?;
         let unusable = |failure| address.unusable(failure);
@@ -221,8 +222,22 @@ impl Supervisor {
                 expected: SCHEMA.to_owned(),
             });
         }
-        self.link = Some(link);
+        let appender = self.open_appender().await?;
+        self.lines = Some(Lines { link, appender });
         Ok(())
+    }
+
+    /// The connection for what replicas have to have, if they have to.
+    async fn open_appender(&self) -> Result<Option<Appender>, ConnectError> {
+        let Shared { address, keys, settings, .. } = &*self.shared;
+        if settings.replicas == 0 {
+            return Ok(None);
+        }
+        let mut link = address.connect(|_, _| {}).await?;
+        let loaded = timeout(CONNECTING, link.load()).await;
+        let loaded = loaded.unwrap_or_else(|_| Err(Failure::refused("no answer")));
+        loaded.map_err(|failure| address.unusable(failure))?;
+        Ok(Some(Appender::start(link, settings.replicas, keys.node_channel(""))))
     }
 
     /// The connection that subscribes. What was pushed before is missed, if this is not the first one of its name.
@@ -258,7 +273,7 @@ impl Supervisor {
 
     /// Says to the others that this node is alive, and finds out whether it hears them.
     async fn renew(&mut self) -> Result<Renewed, Failure> {
-        let (Some(link), Some(pushes)) = (&self.link, &mut self.pushes) else {
+        let (Some(Lines { link, .. }), Some(pushes)) = (&self.lines, &mut self.pushes) else {
             return Err(Failure::refused("there is no connection"));
         };
         let shared = &self.shared;
@@ -330,7 +345,7 @@ impl Supervisor {
     }
 
     async fn next_event(&mut self) -> Event {
-        let (Some(link), Some(pushes)) = (&self.link, &self.pushes) else { return Event::Broken };
+        let (Some(lines), Some(pushes)) = (&self.lines, &self.pushes) else { return Event::Broken };
         let mut states = self.shared.state.subscribe();
         let left = async move {
             let _ = states.wait_for(|state| state.has_left).await;
@@ -340,7 +355,7 @@ impl Supervisor {
         tokio::select! {
             biased;
             () = left => Event::Left,
-            () = link.over() => Event::Broken,
+            () = lines.over() => Event::Broken,
             () = pushes.link.over() => Event::Broken,
             () = sleep_until(next_renewal) => Event::Renew,
             () = self.shared.renew_now.notified() => Event::Renew,
@@ -360,7 +375,7 @@ impl Supervisor {
             }
             Err(failure) => {
                 tracing::warn!(error = &failure as &dyn std::error::Error, "the lease is not renewed");
-                self.link = None;
+                self.lines = None;
                 false
             }
         }
@@ -420,7 +435,7 @@ impl Supervisor {
 
     /// Says what is set up so that messages may be lost.
     async fn warn(&self) {
-        let Some(link) = &self.link else { return };
+        let Some(Lines { link, .. }) = &self.lines else { return };
         let settings = ["maxmemory-policy", "appendonly"];
         let calls = settings.map(|name| Call::plain("CONFIG", b"GET".to_vec()).bytes(name));
         let Ok(answers) = timeout(PROBE, link.call(&calls)).await else { return };

@@ -11,7 +11,7 @@ use crate::codec::{decode_entry, decode_frame, encode_message, encode_user};
 use crate::error::Failure;
 use crate::reply::{Reply, bytes, number};
 use crate::script::{Call, Script, packed, place};
-use crate::shared::Shared;
+use crate::shared::{Shared, Way};
 
 /// How much one script does: the server does nothing else meanwhile.
 const ITEMS: usize = 128;
@@ -77,7 +77,7 @@ pub(crate) async fn append<U: Key>(shared: &Shared, batch: &[Append<'_, U>]) -> 
     let most = usize::try_from(shared.settings.bounds.user_bytes).unwrap_or(usize::MAX);
     let fitting: Vec<_> = batch.iter().filter(|append| append.message.len() <= most).collect();
     let chunks = chunks(fitting.iter().map(|append| append.message.len()));
-    let answers = shared.ask(chunks.len(), true, |at, is_doubtful| {
+    let answers = shared.ask(chunks.len(), Way::Append, |at, is_doubtful| {
         append_call(shared, &fitting[chunks[at].clone()], is_doubtful)
     });
     let mut sent = Vec::with_capacity(fitting.len());
@@ -152,7 +152,7 @@ pub(crate) async fn acknowledge<U: Key>(
     batch: &[Ack<'_, U>],
 ) -> Vec<Result<Acked, LogError>> {
     let chunks = chunks(batch.iter().map(|_| 0));
-    let answers = shared.ask(chunks.len(), true, |at, _| {
+    let answers = shared.ask(chunks.len(), Way::Repeatable, |at, _| {
         batch[chunks[at].clone()].iter().fold(shared.script(Script::Acknowledge), |call, ack| {
             let call = Names::new(shared, ack.user).keys(call);
             call.number(ack.login).number(ack.start).number(ack.upto)
@@ -234,7 +234,7 @@ fn read_logged_in(value: Value) -> Result<Option<LoggedIn>, Failure> {
 
 pub(crate) async fn logout<U: Key>(shared: &Shared, batch: &[Logout<'_, U>]) -> Result<(), Failure> {
     let chunks = chunks(batch.iter().map(|_| 0));
-    let answers = shared.ask(chunks.len(), true, |at, _| {
+    let answers = shared.ask(chunks.len(), Way::Repeatable, |at, _| {
         batch[chunks[at].clone()].iter().fold(shared.script(Script::Logout), |call, logout| {
             let names = Names::new(shared, logout.user);
             let unsent = logout.unsent.map(|it| [it.after, it.acknowledged, it.upto].map(packed).concat());
@@ -250,7 +250,7 @@ pub(crate) async fn reassert<U: Key>(
     held: &[Held<'_, U>],
 ) -> Result<Vec<Standing>, Failure> {
     let chunks = chunks(held.iter().map(|_| 0));
-    let answers = shared.ask(chunks.len(), true, |at, _| {
+    let answers = shared.ask(chunks.len(), Way::Repeatable, |at, _| {
         held[chunks[at].clone()].iter().fold(shared.script(Script::Reassert), |call, it| {
             let names = Names::new(shared, it.user);
             let call = names.keys(call).bytes(names.user).bytes(it.connection.to_be_bytes());
@@ -285,7 +285,7 @@ pub(crate) async fn close<U: Key>(shared: &Shared, user: &U, frame: &CloseFrame)
 /// Of users, how many connections they have, and the first of their nodes by name.
 pub(crate) async fn count(shared: &Shared, users: &[Vec<u8>]) -> Result<Vec<(usize, String)>, Failure> {
     let chunks = chunks(users.iter().map(|_| 0));
-    let answers = shared.ask(chunks.len(), true, |at, _| {
+    let answers = shared.ask(chunks.len(), Way::Repeatable, |at, _| {
         let users = users[chunks[at].clone()].iter();
         users.fold(shared.script(Script::Count), |call, user| call.key(shared.keys.user(user)))
     });

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use ws_hub::{Backplane as _, Health, MessageId, RoomAppend, RoomHistory};
 use ws_hub_redis::{ConnectError, RedisBackplane};
 
-use crate::server::{Server, shared};
+use crate::server::{Server, free_port, shared};
 use crate::support::{ALL, ANNA, Node, soon};
 
 const PASSWORD: &str = "correct-horse";
@@ -51,11 +51,19 @@ async fn a_server_that_is_there_is_up() {
 
 #[tokio::test]
 async fn what_is_no_address_is_said_without_its_password() {
-    for url in
-        ["https://user:correct-horse@example.com", "redis:/correct-horse@", "rediss://u:correct-horse@host"]
-    {
+    for url in ["https://user:correct-horse@example.com", "redis:/correct-horse@"] {
         let error = refused(url.to_owned()).await;
         assert!(matches!(error, ConnectError::InvalidAddress { .. }), "{error:?}");
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+#[tokio::test]
+async fn without_the_feature_an_address_over_tls_is_said_to_be_one() {
+    for scheme in ["rediss", "valkeys"] {
+        let error = refused(format!("{scheme}://u:{PASSWORD}@example.com")).await;
+        assert!(matches!(error, ConnectError::TlsNotEnabled { .. }), "{error:?}");
+        assert!(error.to_string().contains("the feature `tls`"), "{error}");
     }
 }
 
@@ -99,6 +107,20 @@ async fn a_password_that_is_wrong_is_denied() {
     let url = format!("{}?pass={PASSWORD}", server.url());
     let backplane = RedisBackplane::<u64>::builder(url).connect().await.unwrap();
     assert!(!format!("{backplane:?}").contains(PASSWORD));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_and_database_are_in_place_of_those_of_the_address() {
+    let server = Server::start(&["--requirepass", PASSWORD]);
+    let url = format!("{}?pass=wrong&db=7", server.url());
+    let builder = RedisBackplane::builder(url).credentials("default", PASSWORD).database(3);
+    assert!(!format!("{builder:?}").contains(PASSWORD));
+    let node = Node::new(builder).await;
+    assert_eq!(node.append(ANNA, "hello").await.0.number, 1);
+    let client = redis::Client::open(format!("{}?pass={PASSWORD}", server.url())).unwrap();
+    let databases: String =
+        redis::cmd("INFO").arg("keyspace").query(&mut client.get_connection().unwrap()).unwrap();
+    assert!(databases.contains("db3:") && !databases.contains("db7:"), "{databases}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +184,7 @@ async fn a_user_with_the_rights_that_the_documentation_names_can_do_everything()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_reached_over_tcp() {
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port().to_string();
+    let port = free_port();
     let _server = Server::start(&["--port", &port]);
     let node = Node::new(RedisBackplane::builder(format!("redis://127.0.0.1:{port}/3"))).await;
     assert_eq!(node.append(ANNA, "hello").await.0.number, 1);

@@ -1,12 +1,14 @@
 //! Servers that are gone and come back, forget, or are full; connections that break.
 
+use std::time::Duration;
+
 use ws_core::Message;
 use ws_hub::{
     Acked, After, Append, Appended, Backplane as _, Delivery, DropReason, Health, MessageId, Signal,
 };
 
 use crate::hubs::hubs_on;
-use crate::server::{Server, shared};
+use crate::server::{Server, free_port, shared};
 use crate::support::{ALL, ANNA, BOB, Node, login, rest, soon, text, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,6 +83,35 @@ async fn without_the_server_calls_are_refused_in_time() {
     }
     assert!(soon(node.backplane.watch("lobby")).await.is_err());
     assert!(soon(node.backplane.online(None, 10)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_refuses_is_done_when_it_is_a_master() {
+    let server = Server::start(&[]);
+    // so that the node does not find out by itself
+    let mut node = Node::new(server.builder().lease(Duration::from_secs(600))).await;
+    node.append(ANNA, "before").await;
+    server.run(&["REPLICAOF", "127.0.0.1", &free_port()]);
+    let message = Message::text("meanwhile");
+    let meanwhile = async {
+        let append = Append::new(&ANNA, MessageId::random(), &message);
+        node.backplane.append(&[append]).await.remove(0)
+    };
+    let promoted = async {
+        until("the node does without it", async || node.backplane.health() == Health::Down).await;
+        server.run(&["REPLICAOF", "NO", "ONE"]);
+    };
+    let (meanwhile, ()) = soon(async { tokio::join!(meanwhile, promoted) }).await;
+    let is_there = match meanwhile {
+        Ok(_) => true,
+        // it took too long
+        Err(error) => {
+            assert!(!error.is_unknown(), "{error}");
+            false
+        }
+    };
+    node.heard(&Signal::Up).await;
+    assert_eq!(node.append(ANNA, "after").await.0.number, 2 + u64::from(is_there));
 }
 
 #[tokio::test(flavor = "multi_thread")]

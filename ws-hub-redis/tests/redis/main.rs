@@ -7,7 +7,12 @@ mod failures;
 mod hubs;
 mod leases;
 mod logs;
+mod replicas;
 mod rooms;
+#[cfg(feature = "sentinel")]
+mod sentinel;
 mod server;
 mod storms;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;

@@ -1,7 +1,9 @@
 //! Redis servers for the tests: each in a directory of its own, killed and removed at the end.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, Value};
 use ws_hub_redis::{RedisBackplane, RedisBackplaneBuilder};
+
+use crate::support::until;
 
 /// How long something may take that takes a moment on a machine that does nothing else.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -27,7 +31,8 @@ rm -rf "$directory"
 
 pub(crate) struct Server {
     directory: PathBuf,
-    settings: Vec<String>,
+    /// All that it is started with.
+    arguments: Vec<String>,
     keepers: Vec<Child>,
     /// Of the process that runs.
     id: Option<u32>,
@@ -39,15 +44,36 @@ pub(crate) fn shared() -> &'static Server {
     SHARED.get_or_init(|| Server::start(&["--appendonly", "no"]))
 }
 
+/// A port that was free a moment ago, for a server that takes no other.
+pub(crate) fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
 impl Server {
     pub(crate) fn start(settings: &[&str]) -> Self {
+        Self::start_in(&Self::directory(), settings)
+    }
+
+    /// A directory for a server, which removes it.
+    pub(crate) fn directory() -> PathBuf {
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let name = format!("ws-hub-redis-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir(&directory).unwrap();
-        let settings = settings.iter().map(|it| (*it).to_owned()).collect();
-        let mut server = Self { directory, settings, keepers: Vec::new(), id: None };
+        directory
+    }
+
+    pub(crate) fn start_in(directory: &Path, settings: &[&str]) -> Self {
+        let (path, socket) = (directory.to_str().unwrap(), socket_in(directory));
+        let own = ["--port", "0", "--unixsocket", &socket, "--dir", path, "--save", ""];
+        Self::start_with(directory, [&own, settings].concat())
+    }
+
+    /// With nothing but these arguments.
+    pub(crate) fn start_with(directory: &Path, arguments: Vec<&str>) -> Self {
+        let arguments = arguments.into_iter().map(str::to_owned).collect();
+        let mut server = Self { directory: directory.to_owned(), arguments, keepers: Vec::new(), id: None };
         server.restart();
         server
     }
@@ -63,8 +89,7 @@ impl Server {
         assert!(has_server.is_ok(), "there is no redis-server; install it: apt-get install redis-server");
         let directory = self.directory.to_str().unwrap();
         let mut keeper = Command::new("sh");
-        keeper.args(["-c", KEEPER, "sh", directory, "--port", "0", "--unixsocket", &self.socket()]);
-        keeper.args(["--dir", directory, "--save", ""]).args(&self.settings);
+        keeper.args(["-c", KEEPER, "sh", directory]).args(&self.arguments);
         let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut id = String::new();
         BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut id).unwrap();
@@ -92,12 +117,13 @@ impl Server {
         }
     }
 
-    fn socket(&self) -> String {
-        self.directory.join("s").to_str().unwrap().to_owned()
+    /// Of the process that runs.
+    pub(crate) fn id(&self) -> u32 {
+        self.id.expect("it runs")
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("unix:{}", self.socket())
+        format!("unix:{}", socket_in(&self.directory))
     }
 
     pub(crate) fn builder(&self) -> RedisBackplaneBuilder<u64> {
@@ -110,7 +136,7 @@ impl Server {
         format!("test{}", PREFIXES.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn try_run(&self, command: &[&str]) -> redis::RedisResult<Value> {
+    pub(crate) fn try_run(&self, command: &[&str]) -> redis::RedisResult<Value> {
         let client = Client::open(self.url())?;
         let mut connection = client.get_connection()?;
         let mut it = redis::cmd(command[0]);
@@ -142,6 +168,37 @@ impl Server {
             other => panic!("{other:?} is no number"),
         }
     }
+}
+
+/// How servers replicate.
+impl Server {
+    /// What it says of its replication, by name.
+    pub(crate) fn replication(&self) -> HashMap<String, String> {
+        let text = match self.run(&["INFO", "replication"]) {
+            Value::BulkString(bytes) => String::from_utf8(bytes).unwrap(),
+            other => panic!("{other:?} is no text"),
+        };
+        let pairs = text.lines().filter_map(|line| line.split_once(':'));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Ready when it is a replica that gets what its master gets.
+    pub(crate) async fn is_in_sync(&self) {
+        let is_up = async || self.replication().get("master_link_status").is_some_and(|it| it == "up");
+        until("the replica is in sync", is_up).await;
+    }
+}
+
+/// A replica of the server at this port.
+pub(crate) fn replica_of(master: &str, port: &str) -> Server {
+    let of = format!("127.0.0.1 {master}");
+    let settings = ["--port", port, "--repl-diskless-sync-delay", "0", "--appendonly", "yes"];
+    Server::start(&[&settings[..], &["--replicaof", &of]].concat())
+}
+
+/// Where a server listens that is started in this directory.
+pub(crate) fn socket_in(directory: &Path) -> String {
+    directory.join("s").to_str().unwrap().to_owned()
 }
 
 impl Drop for Server {

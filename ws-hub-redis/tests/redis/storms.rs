@@ -59,9 +59,9 @@ async fn read(hubs: [Hub<u64>; 2], user: u64, is_over: Arc<AtomicBool>) -> Vec<V
 }
 
 /// Does harm until the senders are done.
-async fn storm(server: &mut Server, is_over: &AtomicBool, kills_server: bool) {
+async fn storm(server: &mut Server, is_over: &dyn Fn() -> bool, kills_server: bool) {
     for round in 0_u64.. {
-        if is_over.load(Ordering::Acquire) {
+        if is_over() {
             return;
         }
         match round % 4 {
@@ -114,8 +114,14 @@ async fn read_to_end(hub: &Hub<u64>, user: u64) -> (Vec<String>, bool) {
     (got, false)
 }
 
-async fn nothing_is_lost(mut server: Server, kills_server: bool, login: Login) {
+async fn nothing_is_lost_on(mut server: Server, kills_server: bool, login: Login) {
     let hubs = hubs_on(&server, |hub| hub.login(login)).await;
+    nothing_is_lost(hubs, async |is_over| storm(&mut server, is_over, kills_server).await).await;
+}
+
+/// Sends and reads on two nodes that do not lose data, until enough is accepted, while a storm does harm: it is told how to
+/// see whether the senders are done.
+pub(crate) async fn nothing_is_lost(hubs: [Hub<u64>; 2], storm: impl AsyncFnOnce(&dyn Fn() -> bool)) {
     let is_over = Arc::new(AtomicBool::new(false));
     let (mut senders, mut readers) = (JoinSet::new(), JoinSet::new());
     for user in 0..USERS {
@@ -133,11 +139,10 @@ async fn nothing_is_lost(mut server: Server, kills_server: bool, login: Login) {
         }
         is_over.store(true, Ordering::Release);
     };
-    timeout(Duration::from_secs(300), async {
-        tokio::join!(gather, storm(&mut server, &is_over, kills_server))
-    })
-    .await
-    .expect("the senders are not done");
+    let is_done = || is_over.load(Ordering::Acquire);
+    timeout(Duration::from_secs(300), async { tokio::join!(gather, storm(&is_done)) })
+        .await
+        .expect("the senders are not done");
     let mut got: HashMap<_, _> = readers.join_all().await.into_iter().collect();
     // when all is well again, everybody gets the rest
     for user in 0..USERS {
@@ -157,10 +162,10 @@ async fn nothing_is_lost(mut server: Server, kills_server: bool, login: Login) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_connections_to_the_server_break() {
-    nothing_is_lost(Server::start(&[]), false, Login::ReplaceOld).await;
+    nothing_is_lost_on(Server::start(&[]), false, Login::ReplaceOld).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_the_server_is_killed_and_started_again() {
-    nothing_is_lost(Server::durable(), true, Login::ReplaceOld).await;
+    nothing_is_lost_on(Server::durable(), true, Login::ReplaceOld).await;
 }
