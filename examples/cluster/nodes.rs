@@ -190,9 +190,9 @@ impl Keeper {
     }
 
     fn hear(&self, line: &str, asked: &mut HashMap<u64, oneshot::Sender<Fate>>) {
-        if let Some(address) = line.strip_prefix("http://") {
-            let address = address.trim_end_matches('/').to_owned();
-            self.states.send_modify(|states| states[self.index].address = Some(address));
+        // the last of the lines that a program says where it listens
+        if let Some((address, _)) = line.strip_prefix("ws://").and_then(|url| url.split_once('/')) {
+            self.states.send_modify(|states| states[self.index].address = Some(address.to_owned()));
         }
         match serde_json::from_str(line) {
             Ok(News::Here(users)) => self.states.send_modify(|states| states[self.index].users = users),
@@ -201,7 +201,7 @@ impl Keeper {
                     let _ = answer.send(fate);
                 }
             }
-            // the other address
+            // an address
             Err(_) => {}
         }
     }
