@@ -15,6 +15,7 @@ mod blind;
 mod client;
 mod cluster;
 mod fault;
+mod late;
 mod proxy;
 mod storm;
 #[path = "../support/mod.rs"]

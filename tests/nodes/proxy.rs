@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -59,6 +60,8 @@ pub(crate) struct Proxy {
 struct Path {
     network: watch::Receiver<Network>,
     held: watch::Sender<usize>,
+    /// It was opened while nothing moved, so it is one of those that come first.
+    is_new: bool,
 }
 
 /// What is known of a connection.
@@ -76,7 +79,7 @@ impl Proxy {
         let address = listener.local_addr().expect("it is bound");
         let (network, state) = watch::channel(Network::Pass);
         let held = watch::Sender::new(0);
-        let path = Path { network: state, held: held.clone() };
+        let path = Path { network: state, held: held.clone(), is_new: false };
         let task = tokio::spawn(async move {
             loop {
                 let (node, _) = listener.accept().await.expect("the listener works");
@@ -110,9 +113,11 @@ impl Drop for Proxy {
 }
 
 /// Carries one connection, until one end or the network has had enough.
-async fn carry(node: TcpStream, redis: String, path: Path) {
-    if *path.network.borrow() == Network::Cut {
-        return;
+async fn carry(node: TcpStream, redis: String, mut path: Path) {
+    match *path.network.borrow() {
+        Network::Cut => return,
+        Network::StallAndLag => path.is_new = true,
+        _ => {}
     }
     // where Redis is not there, neither is the proxy
     let Ok(redis) = TcpStream::connect(redis).await else { return };
@@ -122,9 +127,11 @@ async fn carry(node: TcpStream, redis: String, path: Path) {
     let wire = Wire::default();
     let (from_node, to_node) = node.into_split();
     let (from_redis, to_redis) = redis.into_split();
+    // what a node has sent arrives, whether it waits for the answer or not
+    let both =
+        join(ask(from_node, to_redis, path.clone(), &wire), answer(from_redis, to_node, path.clone(), &wire));
     tokio::select! {
-        _ = ask(from_node, to_redis, path.clone(), &wire) => {}
-        _ = answer(from_redis, to_node, path.clone(), &wire) => {}
+        _ = both => {}
         () = end(path.network, &wire) => {}
     }
 }
@@ -165,7 +172,7 @@ impl Path {
             if self.network.wait_for(moves).await.is_err() {
                 return Network::Cut;
             }
-            if before == Network::StallAndLag {
+            if before == Network::StallAndLag && !self.is_new {
                 sleep(LAG).await;
             }
         }
@@ -187,7 +194,7 @@ async fn ask(
     loop {
         let count = node.read(&mut bytes).await?;
         if count == 0 {
-            return Ok(());
+            return redis.shutdown().await;
         }
         if bytes[..count].windows(9).any(|word| word.eq_ignore_ascii_case(b"subscribe")) {
             wire.has_subscribed.store(true, Ordering::Relaxed);
@@ -199,10 +206,11 @@ async fn ask(
 
 async fn answer(
     mut redis: OwnedReadHalf,
-    mut node: OwnedWriteHalf,
+    node: OwnedWriteHalf,
     mut path: Path,
     wire: &Wire,
 ) -> io::Result<()> {
+    let mut node = Some(node);
     let mut bytes = vec![0; 64 * 1024];
     loop {
         let count = redis.read(&mut bytes).await?;
@@ -213,8 +221,10 @@ async fn answer(
             wire.has_hole.store(true, Ordering::Relaxed);
         } else if wire.has_hole.load(Ordering::Relaxed) {
             return Ok(());
-        } else {
-            node.write_all(&bytes[..count]).await?;
+        } else if let Some(open) = &mut node
+            && open.write_all(&bytes[..count]).await.is_err()
+        {
+            node = None;
         }
     }
 }

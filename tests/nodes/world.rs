@@ -18,7 +18,7 @@ const NEWS: usize = 25;
 const BURST: usize = 4;
 
 /// A client stays for at most so many news, then comes back: some leave before they confirm anything.
-const STAY: (usize, usize) = (15, 100);
+const STAY: (usize, usize) = (5, 40);
 
 /// How long a client waits for a server that says nothing, and then tries another one: this long, and up to this much more, so
 /// that some wait for answers that say that nobody knows.

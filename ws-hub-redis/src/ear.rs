@@ -30,7 +30,7 @@ impl Ear {
 
     pub(crate) fn hear(&self, channel: &[u8], payload: Vec<u8>) {
         let Ok((kind, number)) = decode_head(&payload) else {
-            tracing::warn!("a node of another version pushes what this one does not understand");
+            tracing::debug!("a node of another version pushes what this one does not understand");
             return self.inbox.gap();
         };
         if channel == self.channel {

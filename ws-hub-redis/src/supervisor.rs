@@ -279,8 +279,13 @@ impl Supervisor {
             return Ok(Renewed::AnotherName);
         }
         self.leased = Some(Arc::clone(&pushes.node));
-        let heard = timeout(PROBE, pushes.probes.wait_for(|heard| *heard >= number)).await;
-        if !matches!(heard, Ok(Ok(_))) {
+        let (over, probes) = (pushes.link.over(), &mut pushes.probes);
+        let has_heard = tokio::select! {
+            heard = probes.wait_for(|heard| *heard >= number) => heard.is_ok(),
+            () = over => false,
+            () = sleep(PROBE) => false,
+        };
+        if !has_heard {
             tracing::warn!("what is published on Redis does not come back: the connection is replaced");
             return Ok(Renewed::Deaf);
         }

@@ -215,9 +215,9 @@ pub(crate) async fn login<U: Key>(
     read_logged_in(answer).map_err(LogError::from)?.ok_or(LoginError::TooMany)
 }
 
-/// How many logins there may be; 0 is as many as come. None at all is as one that is taken already.
+/// One more than there may be logins; 0 is as many as come.
 fn limit(limit: Option<usize>) -> u64 {
-    limit.map_or(0, |limit| limit.max(1) as u64)
+    limit.map_or(0, |limit| (limit as u64).saturating_add(1))
 }
 
 /// `None` if there are too many.
@@ -273,6 +273,7 @@ pub(crate) async fn reassert<U: Key>(
 }
 
 pub(crate) async fn close<U: Key>(shared: &Shared, user: &U, frame: &CloseFrame) -> Result<usize, Failure> {
+    frame.check().map_err(Failure::refused)?;
     let names = Names::new(shared, user);
     let call = shared.script(Script::Close).key(names.hash).bytes(names.user);
     let call = call.bytes(u16::from(frame.code).to_be_bytes()).bytes(frame.reason.as_bytes());

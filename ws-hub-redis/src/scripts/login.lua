@@ -1,5 +1,5 @@
 -- Registers a connection of a user, and reads its first messages.
--- KEYS: user, log. ARGV: name of the user, connection, limit (0: none), 1 to replace, the place that the client knows or
+-- KEYS: user, log. ARGV: name of the user, connection, limit and 1 (0: none), 1 to replace, the place that the client knows or
 -- nothing, messages and bytes of the page.
 -- Answers LEASE, or MANY, or: OK, number, top, its id, cursor, after which number, 1 if nothing is missing before that,
 -- entries.
@@ -15,7 +15,7 @@ for _, login in ipairs(user.logins) do
   -- the answer to an earlier call was lost
   if login.node == here and login.connection == connection then mine = login end
 end
-if not mine and limit > 0 and #user.logins >= limit then
+if not mine and limit > 0 and #user.logins >= limit - 1 then
   cover(user, name)
   return { 'MANY' }
 end

@@ -1,5 +1,5 @@
 -- The calling node has these logins, and may have missed something.
--- KEYS: user and log, each. ARGV, each: name of the user, connection, login, what it has confirmed, limit (0: none), 1 if a
+-- KEYS: user and log, each. ARGV, each: name of the user, connection, login, what it has confirmed, limit and 1 (0: none), 1 if a
 -- newer one replaces it.
 -- Answers, each: S (starts at), G (gone) or X (of lost data); and the start, or the frame.
 if not is_alive(here) then return { 'LEASE' } end
@@ -11,7 +11,7 @@ local function put_back(user, name, login, limit, replace)
   for _, other in ipairs(others) do
     if replace and other.number > login.number then return end
   end
-  if limit > 0 and #others >= limit then return end
+  if limit > 0 and #others >= limit - 1 then return end
   if replace then
     -- older ones that were put back before this one
     local told = { [here] = true }

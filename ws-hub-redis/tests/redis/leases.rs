@@ -18,7 +18,7 @@ async fn nodes<const N: usize>(lease: Duration) -> (String, [Node; N]) {
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// So that what has to be waited for comes soon.
-const SHORT: Duration = Duration::from_secs(3);
+const SHORT: Duration = Duration::from_secs(5);
 
 async fn standing(node: &Node, login: u64) -> Standing {
     let held = Held { user: &ANNA, connection: 1, login, confirmed: 0, limit: None, replace: false };
