@@ -20,6 +20,9 @@
 //! # }
 //! ```
 //!
+//! `docs/nodes.md`, in the repository, says what happens when something fails, how to deploy nodes behind a load balancer, what
+//! to watch, and what it costs the server.
+//!
 //! # The server
 //!
 //! Redis 6.2 or later, alone: no Sentinel, no cluster, no TLS. It is tested with Redis 7.0. Two settings count, and a warning
