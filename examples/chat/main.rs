@@ -69,7 +69,7 @@ enum Request {
 /// A client that has said where it had stopped is first told that what it has missed follows (`Resumed`), or that some of it
 /// is gone (`Incomplete`). `People` lists who is connected, and each `Room` of the client's user lists its members. After that
 /// the other variants say who comes and goes. `Said` is a message to a room, and `Told` one to the user alone; `at` is its time
-/// and its id, and the hub adds its `position` to a `Told`. A message of the client is `Sent`, or `Lost` if nobody gets it. It
+/// and, of one node, its id, and the hub adds its `position` to a `Told`. A message of the client is `Sent`, or `Lost` if nobody gets it. It
 /// `waits` if the other user gets it at their next login.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -237,7 +237,8 @@ async fn tell(member: &Member<String>, user: &str, text: String) -> Result<(u64,
     }
 }
 
-/// The time in milliseconds since 1970, but never the same twice, so that it is an id, and gives the order of messages.
+/// The time in milliseconds since 1970, but never the same twice on this node, so that it is an id, and gives the order of
+/// messages.
 fn stamp() -> u64 {
     static LAST: Mutex<u64> = Mutex::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -42,7 +42,8 @@
 //! that [resumes](ws_hub::Hub::attach_after) is told that messages are gone.
 //!
 //! The user of an access list needs `~chat:* &chat:* +@read +@write +@pubsub +@scripting +@connection +time`, with `chat` as
-//! the [prefix](RedisBackplaneBuilder::prefix), and `+config|get` to be warned.
+//! the [prefix](RedisBackplaneBuilder::prefix), and `+config|get` to be warned. `CLIENT INFO` and `CLIENT KILL`, which are among
+//! these, are for a connection that is lost: a node has the server end it, so that nothing is done late that is still on its way.
 //!
 //! # What is kept there
 //!

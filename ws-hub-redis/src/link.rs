@@ -138,6 +138,22 @@ impl End {
     }
 }
 
+/// What the server calls a connection: a number and an address. Another server, or the same after a restart, gives the numbers
+/// again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    id: String,
+    address: String,
+}
+
+impl Peer {
+    /// Reads what `CLIENT INFO` answers.
+    fn parse(info: &str) -> Option<Self> {
+        let field = |name: &str| info.split(' ').find_map(|it| it.strip_prefix(name)).map(str::to_owned);
+        Some(Self { id: field("id=")?, address: field("addr=")? })
+    }
+}
+
 /// A connection. Calls of all clones go through it, in the order in which they were begun.
 #[derive(Clone)]
 pub(crate) struct Link {
@@ -168,6 +184,22 @@ impl Link {
                 notified.await;
             }
         }
+    }
+
+    /// What the server calls this connection, if it says so.
+    pub(crate) async fn peer(&self) -> Result<Option<Peer>, Failure> {
+        let mut answers = self.call(&[Call::plain("CLIENT", b"INFO".to_vec())]).await;
+        Ok(match answers.pop().transpose()? {
+            Some(Value::VerbatimString { text, .. }) => Peer::parse(&text),
+            _ => None,
+        })
+    }
+
+    /// Has the server end another connection: what was sent on it and has not arrived yet is never done.
+    pub(crate) async fn end(&self, other: &Peer) -> Result<(), Failure> {
+        let end = Call::plain("CLIENT", b"KILL".to_vec()).bytes("ID").bytes(&*other.id);
+        let mut answers = self.call(&[end.bytes("ADDR").bytes(&*other.address)]).await;
+        answers.pop().map_or(Ok(()), |answer| answer.map(drop))
     }
 
     /// Loads the scripts.
@@ -290,5 +322,18 @@ fn failure(error: &ServerError) -> Failure {
         Failure::refused(text)
     } else {
         Failure::unknown(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_calls_a_connection_is_read() {
+        let info = "id=17 addr=127.0.0.1:36162 laddr=127.0.0.1:6379 fd=8 name= resp=3";
+        let peer = Peer { id: "17".to_owned(), address: "127.0.0.1:36162".to_owned() };
+        assert_eq!(Peer::parse(info), Some(peer));
+        assert_eq!(Peer::parse("id=17 laddr=127.0.0.1:6379"), None);
     }
 }

@@ -11,9 +11,9 @@ use ws_hub::Health;
 
 use crate::config::{BACKOFF, CONNECTING, PROBE};
 use crate::ear::Ear;
-use crate::error::{ConnectError, Failure};
+use crate::error::{ConnectError, Failure, FailureKind};
 use crate::keys::SCHEMA;
-use crate::link::{Link, Value};
+use crate::link::{Link, Peer, Value};
 use crate::reaper::reap;
 use crate::reply::{Reply, bytes, texts};
 use crate::script::{Call, Script};
@@ -29,6 +29,8 @@ pub(crate) struct Supervisor {
     shared: Arc<Shared>,
     requests: mpsc::UnboundedReceiver<Request>,
     link: Option<Link>,
+    /// The last connection for calls.
+    peer: Option<Peer>,
     pushes: Option<Pushes>,
     /// The name that the lease is under; `None` before there is one.
     leased: Option<Arc<str>>,
@@ -71,6 +73,7 @@ impl Supervisor {
             shared,
             requests,
             link: None,
+            peer: None,
             pushes: None,
             leased: None,
             renewed: Instant::now(),
@@ -197,16 +200,20 @@ impl Supervisor {
         let mut link = address.connect(|_, _| {}).await?;
         let unusable = |failure| address.unusable(failure);
         let prepared = timeout(CONNECTING, async {
+            // what was asked for on the last connection is done before anything on this one, or never: a login that came after
+            // its logout would be there for ever
+            let peer = end_last(&link, self.peer.as_ref()).await?;
             link.load().await?;
             let key = self.shared.keys.schema();
             let set = Call::plain("SET", key.clone()).bytes(SCHEMA).bytes("NX");
             let mut answers = link.call(&[set, Call::plain("GET", key)]).await;
             let found = answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")))?;
             answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")))?;
-            bytes(found)
+            Ok((peer, bytes(found)?))
         });
-        let found =
+        let (peer, found) =
             prepared.await.unwrap_or_else(|_| Err(Failure::refused("no answer"))).map_err(unusable)?;
+        self.peer = peer;
         if found != SCHEMA.as_bytes() {
             return Err(ConnectError::OtherVersion {
                 address: address.shown().to_owned(),
@@ -440,6 +447,27 @@ fn setting(answer: Value, name: &str) -> Option<String> {
     let mut texts = pairs.into_iter().filter_map(|(key, value)| Some((bytes(key).ok()?, bytes(value).ok()?)));
     let (_, value) = texts.find(|(key, _)| key == name.as_bytes())?;
     String::from_utf8(value).ok()
+}
+
+/// Ends the connection before this one, if the server allows that, and returns what this one is called.
+async fn end_last(link: &Link, last: Option<&Peer>) -> Result<Option<Peer>, Failure> {
+    let ended = async {
+        if let Some(last) = last {
+            link.end(last).await?;
+        }
+        link.peer().await
+    };
+    match ended.await {
+        Err(failure) if failure.kind == FailureKind::Lost => Err(failure),
+        Err(failure) => {
+            tracing::warn!(
+                error = &failure as &dyn std::error::Error,
+                "Redis does not allow CLIENT INFO and CLIENT KILL: calls may be done late, after a connection was lost"
+            );
+            Ok(None)
+        }
+        Ok(peer) => Ok(peer),
+    }
 }
 
 /// Subscribes to rooms, and notes it.

@@ -117,6 +117,19 @@ async fn a_prefix_with_braces_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_may_not_end_connections_can_do_everything_else() {
+    let server = Server::start(&[]);
+    let rights = "on >secret ~chat:* &chat:* +@read +@write +@pubsub +@scripting +@connection +time -client";
+    let set = ["ACL", "SETUSER", "chat"].into_iter().chain(rights.split(' '));
+    server.run(&set.collect::<Vec<_>>());
+    let url = format!("{}?user=chat&pass=secret", server.url());
+    let node = Node::new(RedisBackplane::<u64>::builder(url).prefix("chat")).await;
+    node.login(ANNA, 1).await;
+    server.run(&["CLIENT", "KILL", "TYPE", "normal"]);
+    assert_eq!(node.append(ANNA, "hello").await.0.number, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_with_the_rights_that_the_documentation_names_can_do_everything() {
     let server = Server::start(&[]);
     let rights = "on >secret ~chat:* &chat:* +@read +@write +@pubsub +@scripting +@connection +time";
