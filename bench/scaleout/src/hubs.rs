@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::future::{join, try_join_all};
 use hdrhistogram::Histogram;
 use tokio::time::sleep;
-use ws_core::{WebSocket, testing};
-use ws_hub::{Delivery, Hub};
+use ws_core::{Message, WebSocket, testing};
+use ws_hub::{Append, Backplane as _, Delivery, Hub, MessageId};
 use ws_hub_redis::RedisBackplane;
 
 /// How many tasks send at once.
@@ -17,10 +17,14 @@ const SENDERS: usize = 64;
 /// How many users log in at once.
 const AT_ONCE: usize = 256;
 
+/// A node without a hub.
+pub(crate) async fn backplane(url: &str) -> Result<RedisBackplane<u64>> {
+    Ok(RedisBackplane::builder(url).prefix("bench").connect().await?)
+}
+
 /// A node.
 pub(crate) async fn node(url: &str) -> Result<Hub<u64>> {
-    let backplane = RedisBackplane::builder(url).prefix("bench").connect().await?;
-    Ok(Hub::builder().max_connections(1_000_000).backplane(backplane).build())
+    Ok(Hub::builder().max_connections(1_000_000).backplane(backplane(url).await?).build())
 }
 
 /// Connects a user over a pipe in memory.
@@ -45,7 +49,12 @@ pub(crate) async fn login(hub: &Hub<u64>, users: std::ops::Range<u64>) -> Result
 }
 
 /// Sends so many messages, to one user after the other.
-pub(crate) async fn send(hub: &Hub<u64>, users: std::ops::Range<u64>, text: &str, count: usize) -> Result<()> {
+pub(crate) async fn send(
+    hub: &Hub<u64>,
+    users: std::ops::Range<u64>,
+    text: &str,
+    count: usize,
+) -> Result<()> {
     let text: Arc<str> = text.into();
     let senders = (0..SENDERS).map(|sender| {
         let (hub, users, text) = (hub.clone(), users.clone(), Arc::clone(&text));
@@ -74,6 +83,24 @@ pub(crate) async fn send_all(
     for _ in 0..count {
         for delivery in hub.send_all(&users, text).await {
             accepted(delivery)?;
+        }
+    }
+    Ok(())
+}
+
+/// Appends one message to the logs of all of these users in one call of a backplane, so often.
+pub(crate) async fn append_all(
+    backplane: &RedisBackplane<u64>,
+    users: std::ops::Range<u64>,
+    text: &str,
+    count: usize,
+) -> Result<()> {
+    let (users, message) = (users.collect::<Vec<_>>(), Message::text(text));
+    for _ in 0..count {
+        let batch: Vec<_> =
+            users.iter().map(|user| Append::new(user, MessageId::random(), &message)).collect();
+        for sent in backplane.append(&batch).await {
+            sent?;
         }
     }
     Ok(())

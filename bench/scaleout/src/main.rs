@@ -3,6 +3,8 @@
 //! The nodes are hubs in this process, with connections of their own to the server; the connections of their users are pipes
 //! in memory. So the figures of the server are what they would be with processes, and latency is without a network.
 
+#![expect(clippy::cast_precision_loss, reason = "counts and sizes are far below 2^52")]
+
 mod hubs;
 mod raw;
 mod server;
@@ -11,7 +13,7 @@ use anyhow::{Result, bail};
 use lexopt::{Arg, ValueExt as _};
 use ws_hub::Hub;
 
-use hubs::{Times, login, node, send, send_all, times};
+use hubs::{Times, append_all, backplane, login, node, send, send_all, times};
 use raw::{Subscriber, append_and_publish, publish, rounded};
 use server::{Server, Spent};
 
@@ -28,8 +30,13 @@ struct Plan {
 }
 
 fn plan() -> Result<Plan> {
-    let mut plan =
-        Plan { appendfsync: "always".into(), online: 2_000, offline: 10_000, sends: 40_000, latencies: 3_000 };
+    let mut plan = Plan {
+        appendfsync: "always".into(),
+        online: 2_000,
+        offline: 10_000,
+        sends: 40_000,
+        latencies: 3_000,
+    };
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -51,7 +58,11 @@ async fn main() -> Result<()> {
     let plan = plan()?;
     let server = Server::start(&plan.appendfsync)?;
     let file = if plan.appendfsync == "no" { "no append-only file" } else { "an append-only file" };
-    println!("Redis {}, {file}, appendfsync {}, messages of {BYTES} bytes\n", server.version().await?, plan.appendfsync);
+    println!(
+        "Redis {}, {file}, appendfsync {}, messages of {BYTES} bytes\n",
+        server.version().await?,
+        plan.appendfsync
+    );
     let text = "x".repeat(BYTES);
     raw(&server, &plan, &text).await?;
     let (here, there) = (node(&server.url()).await?, node(&server.url()).await?);
@@ -74,7 +85,10 @@ async fn main() -> Result<()> {
     println!("| one message at a time, ms | p50 | p99 |\n|---|---|---|");
     show_times("from one node to another", &times(&here, &there, &text, plan.latencies).await?);
     let alone = Hub::new();
-    show_times("without Redis, on one node, log in memory", &times(&alone, &alone, &text, plan.latencies).await?);
+    show_times(
+        "without Redis, on one node, log in memory",
+        &times(&alone, &alone, &text, plan.latencies).await?,
+    );
     Ok(())
 }
 
@@ -99,11 +113,18 @@ async fn messages(server: &Server, plan: &Plan, hub: &Hub<u64>, text: &str) -> R
     show("`send` to a user who is online, and its confirmation", spent, plan.sends);
     let ((), spent) = server.spent(send(hub, offline.clone(), text, plan.sends)).await?;
     show("`send` to a user who is offline", spent, plan.sends);
+    let engine = backplane(&server.url()).await?;
     for (what, users) in [("online", online), ("offline", offline)] {
         let users_at_once = usize::try_from(users.end - users.start)?;
-        let rounds = (plan.sends / users_at_once).max(1);
-        let ((), spent) = server.spent(send_all(hub, users, text, rounds)).await?;
+        let rounds = (plan.sends / 4 / users_at_once).max(1);
+        let ((), spent) = server.spent(send_all(hub, users.clone(), text, rounds)).await?;
         show(&format!("`send_all`, for each of its users, all {what}"), spent, rounds * users_at_once);
+        let ((), spent) = server.spent(append_all(&engine, users, text, rounds)).await?;
+        show(
+            &format!("`Backplane::append` of one batch, for each of its users, all {what}"),
+            spent,
+            rounds * users_at_once,
+        );
     }
     Ok(())
 }
@@ -122,7 +143,8 @@ fn show(what: &str, spent: Spent, count: usize) {
 }
 
 fn show_times(what: &str, times: &Times) {
-    for (to, histogram) in [("to the client", &times.received), ("to the answer of `send`", &times.answered)] {
+    for (to, histogram) in [("to the client", &times.received), ("to the answer of `send`", &times.answered)]
+    {
         let millis = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
         println!("| {what}, {to} | {:.3} | {:.3} |", millis(0.5), millis(0.99));
     }

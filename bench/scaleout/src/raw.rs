@@ -49,7 +49,15 @@ pub(crate) async fn append_and_publish(
         let mut pipe = redis::pipe();
         for user in 0..DEPTH {
             let stream = format!("raw:{}", (round * DEPTH + user) % 1000);
-            pipe.cmd("XADD").arg(stream).arg("MAXLEN").arg("~").arg(1000).arg("*").arg("m").arg(text).ignore();
+            pipe.cmd("XADD")
+                .arg(stream)
+                .arg("MAXLEN")
+                .arg("~")
+                .arg(1000)
+                .arg("*")
+                .arg("m")
+                .arg(text)
+                .ignore();
             pipe.publish("raw", text).ignore();
         }
         pipe.exec_async(connection).await?;
