@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq as _;
 use ws_axum::{Error as ConnectionError, Message, WebSocketLayer, WebSocketUpgrade};
 use ws_examples::page;
 use ws_examples::session::{SessionKey, User, session};
-use ws_hub::{Delivery, Hub, HubBuilder, Member, MessageId, Position, Resumed, framing};
+use ws_hub::{Delivery, Health, Hub, HubBuilder, Member, MessageId, Position, Resumed, framing};
 
 const MAX_CONNECTIONS: usize = 250;
 
@@ -65,6 +65,7 @@ pub(crate) fn layer() -> WebSocketLayer {
 pub(crate) fn app(hub: Hub<String>, sessions: SessionKey, editor_token: &str) -> Router {
     let state = App { hub, sessions, editor_token: editor_token.into() };
     let routes = Router::new()
+        .route("/health", get(health))
         .route("/session", session())
         .route("/news", any(read))
         .route("/users", get(online))
@@ -75,6 +76,16 @@ pub(crate) fn app(hub: Hub<String>, sessions: SessionKey, editor_token: &str) ->
         .with_state(state);
     page(include_str!("index.html")).merge(routes)
 }
+
+/// Whether a load balancer should send clients here: 200, or 503 while this node has no Redis, or has not subscribed again yet.
+async fn health(State(App { hub, .. }): State<App>) -> (StatusCode, &'static str) {
+    match hub.health() {
+        Health::Up => (StatusCode::OK, "up\n"),
+        Health::Syncing => (StatusCode::SERVICE_UNAVAILABLE, "syncing\n"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "down\n"),
+    }
+}
+
 /// Opens a user's connection. The cookie, which the server has signed, says who the user is. A parameter such as `?userId=7`
 /// would not do: anyone who writes 8 there would read the news of another user. `?after=` cannot do that:
 /// whatever position is there, a client only gets the news of its own user.

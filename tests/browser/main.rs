@@ -4,6 +4,7 @@
 
 mod cable;
 mod chat;
+mod cluster;
 mod connection;
 mod driver;
 mod firefox;

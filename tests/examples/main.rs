@@ -5,6 +5,7 @@
 
 mod chat;
 mod client;
+mod cluster;
 mod news_push;
 #[path = "../support/mod.rs"]
 mod support;

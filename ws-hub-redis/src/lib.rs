@@ -20,6 +20,9 @@
 //! # }
 //! ```
 //!
+//! `docs/nodes.md`, in the repository, says what happens when something fails, how to deploy nodes behind a load balancer, what
+//! to watch, and what it costs the server.
+//!
 //! # The server
 //!
 //! Redis 6.2 or later: one server, or, with the feature `sentinel`, a master that Sentinels watch; no cluster. It is tested

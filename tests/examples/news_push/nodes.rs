@@ -152,3 +152,17 @@ async fn who_comes_back_after_redis_has_lost_everything_is_told_so_and_all_goes_
     assert_eq!(first.push("anna", "two").await, sent());
     assert_eq!(title(&mut anna).await, "two");
 }
+
+#[tokio::test]
+async fn a_load_balancer_is_told_whether_a_node_has_redis() {
+    let (redis, first, _second) = start();
+    let health = async || {
+        let answer = first.edit("GET", "/health", "").await;
+        (answer.status, answer.body)
+    };
+    assert_eq!(health().await, (200, "up\n".to_owned()));
+    redis.kill();
+    within("the node to be unhealthy", async { while health().await != (503, "down\n".to_owned()) {} }).await;
+    redis.start_again();
+    within("the node to be healthy", async { while health().await.0 != 200 {} }).await;
+}
