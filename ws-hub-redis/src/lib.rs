@@ -59,7 +59,9 @@
 //! for the master for each connection. When there is a new one, the hub asserts its logins there, and reads what its
 //! connections may have missed. What the new master does not have is lost, such as the last messages that the old one
 //! accepted: where a connection has got such a message, it is seen by its position, the connection is closed with 3100 or
-//! 4100, and the client comes back to what there is. With [`replicas`](RedisBackplaneBuilder::replicas) a message is sent or
+//! 4100, and the client comes back to what there is. The numbers of lost messages are given again, and what a connection
+//! from before the failover acknowledges is a number: so it is closed with 4100 when it acknowledges its first message from
+//! after it, and nothing is taken for delivered that was not. With [`replicas`](RedisBackplaneBuilder::replicas) a message is sent or
 //! stored when so many replicas have it.
 //!
 //! A master that is cut off from the Sentinels, and not from a node, accepts messages from that node until it hears of the

@@ -72,6 +72,8 @@ pub(crate) struct Link {
     end: Arc<End>,
     /// The names of the scripts on the server, by number.
     scripts: Arc<Vec<String>>,
+    /// The address of the server, if another one may become the master.
+    master: Arc<str>,
 }
 
 impl fmt::Debug for Link {
@@ -83,7 +85,18 @@ impl fmt::Debug for Link {
 impl Link {
     /// Of a connection whose pushes the [`End`] takes.
     pub(crate) fn new(connection: MultiplexedConnection, end: Arc<End>) -> Self {
-        Self { connection, end, scripts: Arc::default() }
+        Self { connection, end, scripts: Arc::default(), master: "".into() }
+    }
+
+    /// The same, to a server that is the master now.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn to_master(self, address: &str) -> Self {
+        Self { master: address.into(), ..self }
+    }
+
+    /// The address of the server, if another one may become the master; or nothing.
+    pub(crate) fn master(&self) -> &str {
+        &self.master
     }
 
     pub(crate) fn is_over(&self) -> bool {

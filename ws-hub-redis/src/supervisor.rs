@@ -283,7 +283,8 @@ impl Supervisor {
             .script_of(Script::Renew, &pushes.node)
             .number(millis(shared.settings.lease))
             .number(millis(shared.settings.reaped_after()))
-            .flag(had_lease);
+            .flag(had_lease)
+            .bytes(link.master());
         self.renewed = Instant::now();
         let answers = timeout(PROBE, link.call(&[call])).await;
         let answer = answers.map_or_else(|_| Err(Failure::lost("no answer")), |mut it| it.remove(0))?;

@@ -13,6 +13,8 @@ for i = KEY, #KEYS, 2 do
   if not login then
     kind, value = 'G', frame_of(user, number)
     if value == '' and is_of_lost_data(user, number) then kind = 'X' end
+  elseif is_ambiguous(user, number, upto) then
+    kind = 'X'
   elseif login.start ~= start then
     kind, value = 'S', login.start
   elseif min(upto, user.top) > login.confirmed then

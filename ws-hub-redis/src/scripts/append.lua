@@ -27,6 +27,20 @@ local function fit(user, log, length)
   return evicted
 end
 
+local failover
+
+-- After a failover, the number of a message may have been that of one that was lost: logins from before may have got that.
+local function note_failover(user)
+  failover = failover or tonumber(call('HGET', pushes, 'failover') or 0)
+  local at, top, oldest = 0, user.top - 1, failover
+  if user.base then at, top = unpack('>I8I8', user.base) end
+  if at == failover then return end
+  for _, login in ipairs(user.logins) do oldest = min(oldest, login.number) end
+  if oldest == failover then return end
+  if oldest >= at then top = user.top - 1 end
+  call('HSET', user.key, 'b', pack('>I8I8', failover, top))
+end
+
 local function append(user, log, id, known, message)
   if user.top == 0 then
     -- a user who was forgotten before their log was
@@ -53,6 +67,7 @@ local function append(user, log, id, known, message)
     user.renew = now + (ttl > 0 and floor(ttl / 10) or WEEK)
   end
   save(user)
+  if #user.logins > 0 then note_failover(user) end
   return user.top, previous, evicted
 end
 

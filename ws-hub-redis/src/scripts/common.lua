@@ -5,7 +5,8 @@
 --
 -- A user is a hash. `m` has six numbers (top, cursor, bytes of all messages, bytes before the first one, when to renew the
 -- expiry, last login) and the id of the top; `L` and the number of a login has the login: node, connection, start, confirmed;
--- `k` has the last login that was closed, and the frame; `g` has the places that have given messages back.
+-- `k` has the last login that was closed, and the frame; `g` has the places that have given messages back; `b` has the time of
+-- the last failover that logins are from before, and the last number that was surely not given twice.
 -- A log is a list. An entry: id, previous id, bytes before it, time, and the message. The first number is not stored: it is
 -- top + 1 - length, so a list that is gone leaves nothing wrong behind.
 local call, pack, unpack, sub, byte = redis.call, struct.pack, struct.unpack, string.sub, string.byte
@@ -56,6 +57,7 @@ local function load(key)
       user.id = sub(value, 49, 56)
     elseif kind == 107 then user.fence = value
     elseif kind == 103 then user.given_back = value
+    elseif kind == 98 then user.base = value
     end
   end
   return user
@@ -116,6 +118,14 @@ end
 -- Whether what is here is not what it was when the login was let in: the server has lost data.
 local function is_of_lost_data(user, number)
   return number > user.last or number < tonumber(call('HGET', pushes, 'since') or 0)
+end
+
+-- Whether a login from before a failover says that it has messages up to a number that was given again since: what it has
+-- may be the message that was lost.
+local function is_ambiguous(user, login, upto)
+  if not user.base then return false end
+  local failover, top = unpack('>I8I8', user.base)
+  return login < failover and upto > top
 end
 
 -- If no living login covers the cursor, the newest one starts there from now on. Its node is told, but for `silent`.

@@ -1,5 +1,6 @@
 -- The calling node is alive.
--- ARGV: how long it is believed to be, and how long after its end a node is reaped, in ms; 1 if it should have a lease.
+-- ARGV: how long it is believed to be, and how long after its end a node is reaped, in ms; 1 if it should have a lease; the
+-- address of this server, if another one may become the master.
 -- Answers: the number of the probe that is pushed, 1 if the lease had ended, 1 if there is none that should be, and nodes to
 -- reap. Without a lease that should be nothing is done: the name of the node is used up.
 allow_oom()
@@ -9,6 +10,11 @@ if not over and ARGV[ARG + 2] == '1' then return { 0, 0, 1, {} } end
 call('ZADD', leases, now + lease, here)
 -- since when the server has its data: logins from before are not of these logs
 call('HSETNX', pushes, 'since', micros)
+-- since when this one is the master: it may not have the last things that the one before it had
+local master = ARGV[ARG + 3]
+if master ~= '' and call('HGET', pushes, 'master') ~= master then
+  call('HSET', pushes, 'master', master, 'failover', micros)
+end
 local number = call('HINCRBY', pushes, here, 1)
 call('PUBLISH', channel .. here, pack('>BBI8', 1, 8, number))
 local late = over and tonumber(over) <= now and 1 or 0

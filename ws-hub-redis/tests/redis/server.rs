@@ -26,7 +26,7 @@ echo $!
 cat >/dev/null
 kill -9 $! 2>/dev/null
 wait
-rm -rf "$directory"
+until rm -rf "$directory" 2>/dev/null; do sleep 0.1; done
 "#;
 
 pub(crate) struct Server {
