@@ -72,7 +72,9 @@ impl Setup {
         }
         if result.is_err() || matches!(events.last(), Some(Event::Close(_))) {
             let behind = decode_step(&mut decoder, &mut [0x81, 0]);
-            assert!(matches!(behind, Ok((2, None | Some(Event::Close(None))))), "{behind:?} is not ignored");
+            // the first of the two bytes may be the last one of the header of the peer's Close frame
+            let is_ignored = matches!(behind, Ok((2, None) | (1 | 2, Some(Event::Close(None)))));
+            assert!(is_ignored, "{behind:?} is not ignored");
             assert!(decoder.take_payload(0).is_none());
             assert_eq!(decoder.capacity(), 0);
             assert!(!decoder.in_message());
