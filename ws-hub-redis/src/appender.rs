@@ -86,6 +86,8 @@ impl Writer {
         let mut together = Vec::new();
         while batches.recv_many(&mut together, TOGETHER).await > 0 {
             let (mut calls, mut waiting) = (Vec::new(), Vec::new());
+            // who has given up may have sent something else since, which would come before it
+            together.retain(|batch: &Batch| !batch.answers.is_closed());
             for Batch { calls: some, answers } in together.drain(..) {
                 waiting.push((some.len(), answers));
                 calls.extend(some);

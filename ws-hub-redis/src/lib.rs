@@ -61,8 +61,8 @@
 //! accepted: where a connection has got such a message, it is seen by its position, the connection is closed with 3100 or
 //! 4100, and the client comes back to what there is. The numbers of lost messages are given again, and what a connection
 //! from before the failover acknowledges is a number: so it is closed with 4100 when it acknowledges its first message from
-//! after it, and nothing is taken for delivered that was not. With [`replicas`](RedisBackplaneBuilder::replicas) a message is sent or
-//! stored when so many replicas have it.
+//! after it, and nothing is taken for delivered that was not. With [`replicas`](RedisBackplaneBuilder::replicas) a message is
+//! sent or stored when so many replicas have it.
 //!
 //! A master that is cut off from the Sentinels, and not from a node, accepts messages from that node until it hears of the
 //! new one, and loses them. `min-replicas-to-write 1` bounds that to the ten seconds of `min-replicas-max-lag`; with

@@ -90,7 +90,7 @@ impl Link {
 
     /// The same, to a server that is the master now.
     #[cfg(feature = "sentinel")]
-    pub(crate) fn to_master(self, address: &str) -> Self {
+    pub(crate) fn with_master(self, address: &str) -> Self {
         Self { master: address.into(), ..self }
     }
 

@@ -58,7 +58,7 @@ impl Sentinels {
             let link = master.connect(heard).await?;
             let is_master = is_master(&link).await;
             is_master.map_err(|failure| ConnectError::unusable(master.shown(), failure))?;
-            Ok(link.to_master(master.shown()))
+            Ok(link.with_master(master.shown()))
         };
         let connected = connected.await;
         match &connected {

@@ -37,7 +37,8 @@ for i = KEY, #KEYS, 2 do
   local kind, value = 'S', ''
   if not login then
     kind, value = 'G', frame_of(user, number)
-    if value == '' and (is_of_lost_data(user, number) or confirmed > user.top or is_ambiguous(user, number, confirmed)) then kind = 'X'
+    local is_lost = is_of_lost_data(user, number) or confirmed > user.top or is_ambiguous(user, number, confirmed)
+    if value == '' and is_lost then kind = 'X'
     elseif value == '' then
       login = { number = number, connection = connection, start = confirmed, confirmed = confirmed }
       login = put_back(user, name, login, limit, replace)
