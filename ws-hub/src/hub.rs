@@ -97,18 +97,14 @@ where
     }
 
     /// Sends a message to each of these users, as [`send`](Self::send); the answers are in their order. It is encoded once,
-    /// unless positions are [written](crate::HubBuilder::framed).
+    /// unless positions are [written](crate::HubBuilder::framed), and a log that takes waiting is asked for 128 of them at a
+    /// time.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is ready, each of them may have got the message or not.
     pub async fn send_all(&self, users: &[U], message: impl Into<Message>) -> Vec<Delivery> {
-        let message = PreparedMessage::new(message);
-        let mut deliveries = Vec::with_capacity(users.len());
-        for user in users {
-            deliveries.push(self.inner.send(user, None, message.clone()).await);
-        }
-        deliveries
+        self.inner.send_all(users, &PreparedMessage::new(message)).await
     }
 
     /// Sends a message to all who are connected; returns how far it went.

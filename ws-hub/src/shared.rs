@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::hash::Hash;
+use std::iter::repeat_with;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
@@ -27,6 +28,9 @@ use crate::position::{MessageId, Position};
 use crate::registry::Registry;
 use crate::stats::Counters;
 use crate::user::{User, Wakes, find, open};
+
+/// Messages that are appended in one call.
+const TOGETHER: usize = 128;
 
 pub(crate) struct Inner<U> {
     pub(crate) config: Config<U>,
@@ -165,6 +169,10 @@ where
         } else {
             self.send_unlogged(id, &message).await
         };
+        self.count_delivery(delivery)
+    }
+
+    fn count_delivery(&self, delivery: Delivery) -> Delivery {
         match delivery {
             Delivery::Stored { evicted } => {
                 self.counters.stored.add(1);
@@ -193,8 +201,44 @@ where
             let mut answers = engine.append(&batch).await;
             answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer")))
         });
-        match answer.await {
-            Ok(sent) => self.delivery(user.as_deref(), sent),
+        self.answered(user.as_deref(), answer.await)
+    }
+
+    /// Sends a message to each of these users. If the log does not answer at once, it is asked for many of them together.
+    pub(crate) async fn send_all(&self, ids: &[U], message: &PreparedMessage) -> Vec<Delivery> {
+        let engine = &self.config.engine;
+        let mut deliveries = Vec::with_capacity(ids.len());
+        if !self.config.rules.has_log || engine.is_immediate() {
+            for id in ids {
+                deliveries.push(self.send(id, None, message.clone()).await);
+            }
+            return deliveries;
+        }
+        let content = message.message();
+        for ids in ids.chunks(TOGETHER) {
+            let users: Vec<_> = ids.iter().map(|id| self.read().get(id)).collect();
+            let appends = ids.iter().map(|id| Append::new(id, MessageId::random(), content));
+            let batch: Vec<_> = appends.collect();
+            let answers = match ask(async || Ok(engine.append(&batch).await)).await {
+                Ok(answers) => answers.into_iter().map(Some).collect(),
+                Err(error) => {
+                    self.failed(&error);
+                    Vec::new()
+                }
+            };
+            let answers = answers.into_iter().chain(repeat_with(|| None));
+            deliveries.extend(users.iter().zip(answers).map(|(user, answer)| {
+                let delivery = answer.map(|answer| self.answered(user.as_deref(), answer));
+                self.count_delivery(delivery.unwrap_or(Delivery::Unknown))
+            }));
+        }
+        deliveries
+    }
+
+    /// The log has answered an append.
+    fn answered(&self, user: Option<&User<U>>, answer: Result<Sent, LogError>) -> Delivery {
+        match answer {
+            Ok(sent) => self.delivery(user, sent),
             Err(error) => {
                 self.failed(&error);
                 if error.is_unknown() { Delivery::Unknown } else { Delivery::Dropped(DropReason::Log) }

@@ -87,6 +87,28 @@ async fn an_append_that_has_no_answer_is_unknown_and_can_be_tried_again_with_its
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_to_many_users_is_a_few_calls_of_the_log() {
+    let log = TestLog::default();
+    let hub = Hub::builder().log(log.clone()).build();
+    let mut anna = login(&hub, ANNA).await;
+    let before = log.calls();
+    let users: Vec<u64> = (ANNA..ANNA + 300).collect();
+    let deliveries = hub.send_all(&users, "to all of them").await;
+    assert_eq!(deliveries[0], Delivery::Sent(1));
+    assert_eq!(deliveries[1..], [Delivery::Stored { evicted: 0 }; 299]);
+    assert_eq!(text(&mut anna).await, "to all of them");
+    assert!(log.calls() - before < 10, "{} calls", log.calls() - before);
+    assert_eq!(text(&mut login(&hub, ANNA + 299).await).await, "to all of them");
+    for (mood, expected) in
+        [(Mood::Fails, Delivery::Dropped(DropReason::Log)), (Mood::Hangs, Delivery::Unknown)]
+    {
+        log.feels(Call::Append, mood);
+        assert_eq!(hub.send_all(&users, "to nobody").await, [expected; 300], "{mood:?}");
+    }
+    assert_eq!(hub.stats().dropped, 600);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_that_withholds_messages_is_not_asked_without_a_pause() {
     let log = TestLog::default();
     let hub = Hub::builder().log(log.clone()).build();
