@@ -97,7 +97,7 @@ impl Connection {
     pub(super) fn settle(&mut self) {
         self.attention = true;
         match self.closing.step {
-            Step::Broken => self.closing.step = Step::Closed,
+            Step::Broken => self.closing.go_on(Step::Closed, Deadline::At(None)),
             Step::Ending => {
                 self.queue_close();
                 let is_answered = self.closing.end.as_ref().is_some_and(|end| end.is_answered());

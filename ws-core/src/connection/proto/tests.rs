@@ -143,6 +143,8 @@ fn run(config: ConnectionConfig, steps: impl IntoIterator<Item = Step>) -> Optio
     }
     let closed = driven.outcome()?.clone();
     driven.receive(100_000);
+    // a handler may live on, and its task is not to be woken for nothing
+    assert_eq!(driven.connection.poll_timeout(), None, "what is over has a timer");
     let (firsts, close) = frames(&driven.written);
     assert!(
         firsts.iter().rev().skip(1).all(|first| *first != 0x88),
@@ -255,6 +257,14 @@ fn every_failure_is_what_the_table_says() {
             "the peer's Close frame is a broken one, and there is more behind it",
             vec![Step::Bytes([frame(0x88, &[0, 1]), frame(0x81, b"more")].concat()), End],
             with_error("protocol", ended(1002, Local, false, 0)),
+        ),
+        (
+            "the transport breaks while more has come than is taken, and the user closes",
+            vec![text("x").clone(); 200]
+                .into_iter()
+                .chain([BreakOff, Send(10), Close(1000), pass(10)])
+                .collect(),
+            with_error("disconnected", ended(None, Remote, false, 32)),
         ),
         ("the peer is silent", vec![pass(50)], with_error("keepalive", ended(1011, Local, false, 0))),
         (
