@@ -44,10 +44,11 @@ mod cases {
         run: fn(usize),
     }
 
-    const CASES: [Case; 7] = [
+    const CASES: [Case; 8] = [
         Case { name: "protocol-binary-16", run: |messages| by_protocol(&binary_16(), messages) },
         Case { name: "protocol-binary-1024", run: |messages| by_protocol(&binary_1024(), messages) },
         Case { name: "protocol-text-1024", run: |messages| by_protocol(&text_1024(), messages) },
+        Case { name: "protocol-16-fragments", run: |messages| by_protocol(&fragments(), messages) },
         Case { name: "connection-binary-16", run: |messages| by_connection(1, messages) },
         Case { name: "connection-binary-16-by-32", run: |messages| by_connection(32, messages) },
         Case { name: "sending-from-1-task", run: |messages| by_tasks(1, messages) },
@@ -80,6 +81,20 @@ mod cases {
 
     fn text_1024() -> Vec<u8> {
         frame(Kind::Text, non_ascii(1024).as_bytes())
+    }
+
+    /// A message of 1,024 bytes in 16 frames.
+    fn fragments() -> Vec<u8> {
+        let mut frames: Vec<_> = binary(1024).chunks(64).map(|piece| frame(Kind::Binary, piece)).collect();
+        for frame in &mut frames[..15] {
+            // more follow
+            frame[0] &= 0x7f;
+        }
+        for frame in &mut frames[1..] {
+            // they continue the first one
+            frame[0] &= 0x80;
+        }
+        frames.concat()
     }
 
     /// Decoder and encoder alone.
