@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::assembly::{Assembly, not_utf8};
 use super::cursor::{Cursor, charge_frame};
-use super::header::{Control, Frame, Header, HeaderReader, Kind, Role, Rules};
+use super::header::{Coding, Control, Frame, Header, HeaderReader, Kind, Open, Role, Rules};
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
@@ -256,8 +256,41 @@ impl Decoder {
         self.assembly = None;
     }
 
+    /// The fast path for the frames of a message behind its first one: takes the header of one that is whole in `cursor`, and
+    /// not compressed. `false` if it is anything else, or breaks a rule or a limit: the reader of headers says which.
+    #[inline]
+    fn begin_whole_fragment(&mut self, cursor: &mut Cursor<'_>) -> bool {
+        let State::Header(reader) = &self.state else { return false };
+        let Some(assembly) = self
+            .assembly
+            .as_mut()
+            .filter(|assembly| reader.is_empty() && assembly.open.coding == Coding::Plain)
+        else {
+            return false;
+        };
+        let Some(header) = Header::parse(cursor.rest).filter(|it| it.is_continuation(self.rules.role)) else {
+            return false;
+        };
+        let Limits { max_frame_size, max_message_size, max_fragments } = *self.rules.limits;
+        let (open, length) = (assembly.open, header.length());
+        let is_within = length <= max_frame_size
+            && length <= max_message_size.saturating_sub(assembly.payload.len())
+            && (open.frames as usize) < max_fragments;
+        if !is_within || cursor.rest.len() - header.size < length {
+            return false;
+        }
+        cursor.take(header.size);
+        charge_frame(cursor.budget);
+        assembly.begin_frame(Open { frames: open.frames.saturating_add(1), ..open }, &header);
+        self.state = State::Data;
+        true
+    }
+
     /// Takes a header and what there is of its payload, or only the next part of a payload.
     fn step(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
+        if self.begin_whole_fragment(cursor) {
+            return self.payload(cursor);
+        }
         let Self { rules, state, assembly, .. } = self;
         if let State::Header(reader) = state {
             let open = assembly.as_ref().map(|assembly| (assembly.open, assembly.payload.len()));

@@ -149,7 +149,18 @@ impl Header {
             FINAL_BINARY => Kind::Binary,
             _ => return None,
         };
-        ((role == Role::Server) == (self.second & MASKED != 0)).then_some(kind)
+        self.is_masked_for(role).then_some(kind)
+    }
+
+    /// Whether this is a frame that continues a message, masked as `role` wants it.
+    #[inline]
+    pub(super) fn is_continuation(&self, role: Role) -> bool {
+        self.first & !FINAL == CONTINUATION && self.is_masked_for(role)
+    }
+
+    #[inline]
+    fn is_masked_for(&self, role: Role) -> bool {
+        (role == Role::Server) == (self.second & MASKED != 0)
     }
 }
 
