@@ -35,7 +35,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde::{Deserialize, Serialize};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use ws_axum::{CloseCode, Drain, Error, Message, WebSocketLayer, WebSocketUpgrade};
 use ws_examples::session::{User, name, session};
 use ws_examples::{ctrl_c, environment, listener, page};
@@ -44,6 +44,9 @@ use ws_hub::{Delivery, Event, Events, Guarantee, Hub, Member, Position, Resumed,
 /// How many direct messages of a user are kept after they have come, and for how long after the last of them: for clients that
 /// come back.
 const HISTORY: (usize, Duration) = (500, Duration::from_secs(3600));
+
+/// How long a user who has gone may take to be back before others are told.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// How many users are asked for at a time.
 const PAGE: usize = 1000;
@@ -261,10 +264,21 @@ async fn people(hub: &Hub<String>) -> Vec<String> {
     }
 }
 
-/// Whether a user who has no connection here any more has one on another node.
-async fn has_moved(hub: &Hub<String>, user: &str) -> bool {
-    let users = [user.to_owned()];
-    !hub.is_online(&users[0]) && hub.are_online_anywhere(&users).await.is_ok_and(|online| online == [true])
+/// Tells that a user has gone, from a room if there is one, unless they are back in a moment, here or on another node.
+async fn tell_who_has_gone(hub: Hub<String>, user: String, room: Option<String>) {
+    // until then, the nodes may still count the connection that is over
+    sleep(MOMENT).await;
+    let users = [user];
+    let is_there = match &room {
+        Some(room) if hub.is_online(&users[0]) => hub.rooms_of(&users[0]).contains(room),
+        _ => hub.are_online_anywhere(&users).await.is_ok_and(|online| online == [true]),
+    };
+    let [user] = users;
+    match room {
+        _ if is_there => {}
+        None => drop(hub.broadcast(Answer::Offline { user }).await),
+        Some(room) => drop(hub.room(&room.clone()).send(Answer::Left { at: stamp(), room, user }).await),
+    }
 }
 
 /// Tells everyone who is connected, and the members of a room who else is in it.
@@ -273,9 +287,10 @@ async fn tell_who_is_there(mut events: Events<String>, hub: Hub<String>) {
         let at = stamp();
         match event {
             Event::Online(user) => drop(hub.broadcast(Answer::Online { user }).await),
-            // another node has said that they are there
-            Event::Offline(user) | Event::Left { user, .. } if has_moved(&hub, &user).await => {}
-            Event::Offline(user) => drop(hub.broadcast(Answer::Offline { user }).await),
+            Event::Offline(user) => drop(tokio::spawn(tell_who_has_gone(hub.clone(), user, None))),
+            Event::Left { user, room } if !hub.is_online(&user) => {
+                tokio::spawn(tell_who_has_gone(hub.clone(), user, Some(room)));
+            }
             Event::Joined { user, room } => {
                 drop(hub.room(&room.clone()).send(Answer::Joined { at, room, user }).await);
             }
