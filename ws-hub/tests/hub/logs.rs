@@ -92,7 +92,7 @@ async fn a_message_to_many_users_is_a_few_calls_of_the_log() {
     let hub = Hub::builder().log(log.clone()).build();
     let mut anna = login(&hub, ANNA).await;
     let before = log.calls();
-    let users: Vec<u64> = (ANNA..ANNA + 300).collect();
+    let users: Vec<u64> = (ANNA..=ANNA + 299).collect();
     let deliveries = hub.send_all(&users, "to all of them").await;
     assert_eq!(deliveries[0], Delivery::Sent(1));
     assert_eq!(deliveries[1..], [Delivery::Stored { evicted: 0 }; 299]);
