@@ -1,7 +1,7 @@
 //! A node: what an application is on each of its machines.
 //!
 //! Users connect to it. For the program that has started it, it says on its output who is connected, and reads on its input
-//! what to send to whom: one JSON value a line. When its input ends, it ends.
+//! what to send, and to which user: one JSON value a line. When its input ends, it ends.
 
 use std::error::Error;
 use std::io::Write as _;

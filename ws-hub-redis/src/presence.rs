@@ -21,7 +21,7 @@ struct Place {
     node: String,
     /// The cursor of the scan.
     cursor: String,
-    /// The user, of those that this cursor answers, after whom to go on.
+    /// The user of this cursor after whom the next page begins.
     after: Vec<u8>,
 }
 
