@@ -98,7 +98,7 @@ async fn course(faults: &[Fault], judge: impl Fn(&[User])) {
     }
 }
 
-/// Users, each of whom signs in at one of these nodes.
+/// Users. Each signs in at one of these nodes.
 pub(crate) async fn sign_in(addresses: &[String]) -> Vec<User> {
     let signing_in =
         (0..USERS).map(|number| User::sign_in(&addresses[number % addresses.len()], number, &EDITORS));

@@ -21,7 +21,7 @@ struct Place {
     node: String,
     /// The cursor of the scan.
     cursor: String,
-    /// The user of this cursor after whom the next page begins.
+    /// The last user of the page before, among those that this cursor gives; empty at the start of a cursor.
     after: Vec<u8>,
 }
 
