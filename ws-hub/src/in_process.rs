@@ -32,6 +32,7 @@ use crate::memory::MemoryLog;
 use crate::position::{MessageId, Position};
 use crate::room::{RoomAppend, RoomRead, RoomSent};
 use crate::room_log::RoomLogs;
+use crate::task::spawn;
 
 /// A backplane for hubs of one process: a node of it.
 ///
@@ -420,7 +421,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
             let work = async {
                 let room = Arc::clone(&shared.room).acquire_many_owned(bytes).await;
                 // what has begun is also signalled, even if nobody waits for the answer any more
-                let task = tokio::spawn(async move {
+                let task = spawn(async move {
                     let _room = room;
                     within(ABANDONED, async || Ok(shared.append_all(owned, here).await)).await
                 });

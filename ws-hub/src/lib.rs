@@ -126,6 +126,7 @@ mod session;
 mod shared;
 mod signals;
 mod stats;
+mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod user;

@@ -13,7 +13,6 @@ use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[cfg(all(test, shuttle))]
 use shuttle_parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use ws_core::{CloseFrame, Message, PreparedMessage};
 
 use crate::backplane::{Ack, Packet, Sent};
@@ -27,6 +26,7 @@ use crate::mailbox::{Hands, Mailbox, Offered};
 use crate::position::{MessageId, Position};
 use crate::registry::Registry;
 use crate::stats::Counters;
+use crate::task::AbortHandle;
 use crate::user::{User, Wakes, find, open};
 
 /// Messages that are appended in one call.
