@@ -581,3 +581,11 @@ fn failed_all<T>(error: LogError, count: usize) -> Vec<Result<T, LogError>> {
     results.push(Err(error));
     results
 }
+
+#[cfg(all(test, shuttle))]
+impl<U: Clone + Eq + Hash + Send + Sync + 'static> InProcess<U> {
+    /// No message is on its way to the log.
+    pub(crate) fn assert_nothing_on_the_way(&self) {
+        assert_eq!(self.shared.room.available_permits(), ON_THE_WAY);
+    }
+}

@@ -1,0 +1,124 @@
+//! Two nodes: a user moves between them, and what one of them signals to the other comes when it likes.
+
+use super::*;
+
+/// Sends on both nodes, while connections come on either and are kicked.
+fn each_message_is_delivered_or_waits(guarantee: Guarantee, second: Manners) {
+    in_any_order(move || {
+        let nodes = Nodes::new(2, || builder(guarantee, Login::ReplaceOld));
+        let [here, there] = [&nodes.hubs[0], &nodes.hubs[1]];
+        let first = Client::connect(here, NARROW, Manners::Polite);
+        let senders = [send(here, ["a", "b"]), send(there, ["c", "d"])];
+        let second = Client::connect(there, ROOMY, second);
+        let kicking = kick(here);
+        let first = first.close();
+        let accepted = accepted(senders);
+        assert_eq!(accepted.len(), 4);
+        kicking.join().unwrap();
+        let second = second.close();
+        nodes.assert_at_rest();
+        let delivered = [in_order(&first), in_order(&second)].concat();
+        assert_delivered(&accepted, &delivered, &nodes.waiting(), guarantee == Guarantee::AtMostOnce);
+    });
+}
+
+#[test]
+fn what_is_sent_while_a_user_moves_to_another_node_is_delivered_once_or_waits() {
+    each_message_is_delivered_or_waits(Guarantee::AtMostOnce, Manners::Polite);
+}
+
+#[test]
+fn what_a_client_on_another_node_that_vanishes_has_not_confirmed_waits() {
+    each_message_is_delivered_or_waits(Guarantee::AtLeastOnce, Manners::Vanishes);
+}
+
+#[test]
+fn of_logins_on_two_nodes_at_once_one_stays_and_everything_comes_without_being_asked_for() {
+    for guarantee in [Guarantee::AtMostOnce, Guarantee::AtLeastOnce] {
+        in_any_order(move || {
+            let nodes = Nodes::new(2, || builder(guarantee, Login::ReplaceOld));
+            let mut at = nodes.hubs.iter();
+            let mut clients = [ROOMY, NARROW]
+                .map(|pipe| Client::connect(at.next().expect("two nodes"), pipe, Manners::UntilLast));
+            let accepted = accepted([send(&nodes.hubs[0], ["a", "b"]), send(&nodes.hubs[1], ["c", "d"])]);
+            for client in &mut clients {
+                // or it was replaced before
+                client.is_let_in();
+            }
+            assert!(block_on(nodes.hubs[0].send(&USER, LAST)).is_accepted());
+            let got = clients.map(Client::over);
+            nodes.assert_at_rest();
+            nodes.assert_nothing_waits(guarantee);
+            let is_once = guarantee == Guarantee::AtMostOnce;
+            assert_delivered(&accepted, &got.each_ref().map(in_order).concat(), &[], is_once);
+        });
+    }
+}
+
+#[test]
+fn what_is_sent_while_signals_are_lost_comes_when_the_node_is_told_so() {
+    in_any_order(|| {
+        let nodes = Nodes::new(2, || builder(Guarantee::AtLeastOnce, Login::ReplaceOld));
+        nodes.engines[0].faults().on_push(|signal| match signal {
+            Signal::Gap => Push::Deliver,
+            _ => Push::Lose,
+        });
+        let client = Client::connect(&nodes.hubs[1], ROOMY, Manners::UntilLast);
+        let accepted = accepted([send(&nodes.hubs[0], ["a", "b"]), send(&nodes.hubs[0], ["c", LAST])]);
+        nodes.engines[1].renew_lease();
+        let got = client.over();
+        let again = Client::connect(&nodes.hubs[0], ROOMY, Manners::Polite);
+        nodes.engines[1].renew_lease();
+        let again = again.close();
+        nodes.assert_at_rest();
+        let delivered = [in_order(&got), in_order(&again)].concat();
+        assert_delivered(&accepted, &delivered, &nodes.waiting(), false);
+    });
+}
+
+#[test]
+fn a_user_whose_node_was_thought_to_be_gone_gets_everything_where_they_are() {
+    in_any_order(|| {
+        let nodes = Nodes::new(2, || builder(Guarantee::AtLeastOnce, Login::ReplaceOld));
+        let [here, there] = [&nodes.hubs[0], &nodes.hubs[1]];
+        let mut away = Client::connect(here, ROOMY, Manners::UntilLast);
+        let sender = send(there, ["a", "b"]);
+        away.is_let_in();
+        nodes.engines[0].end_lease();
+        let mut elsewhere = Client::connect(there, ROOMY, Manners::UntilLast);
+        let engine = Arc::clone(&nodes.engines[0]);
+        let returning = thread::spawn(move || engine.renew_lease());
+        assert!(elsewhere.is_let_in());
+        let mut accepted = accepted([sender]);
+        returning.join().unwrap();
+        assert!(block_on(there.send(&USER, LAST)).is_accepted());
+        accepted.push(LAST.to_owned());
+        // the older one goes: it was replaced, and is told so when its node is back
+        let (away, elsewhere) = (away.over(), elsewhere.over());
+        nodes.assert_at_rest();
+        let delivered = [in_order(&away), in_order(&elsewhere)].concat();
+        assert_delivered(&accepted, &delivered, &nodes.waiting(), false);
+    });
+}
+
+#[test]
+fn a_kick_on_one_node_ends_the_connection_on_the_other_and_not_one_that_comes_after_it() {
+    in_any_order(|| {
+        let nodes = Nodes::new(2, || builder(Guarantee::AtMostOnce, Login::ReplaceOld));
+        let [here, there] = [&nodes.hubs[0], &nodes.hubs[1]];
+        let mut first = Client::connect(there, ROOMY, Manners::Polite);
+        assert!(first.is_let_in());
+        let sender = send(here, ["a", "b"]);
+        assert_eq!(block_on(here.kick(&USER)).unwrap(), 1);
+        // the signal may come before this one, or after it
+        let mut second = Client::connect(there, ROOMY, Manners::UntilLast);
+        assert!(second.is_let_in());
+        assert!(block_on(here.send(&USER, LAST)).is_accepted());
+        let (first, second) = (first.over(), second.over());
+        assert!([Some(4003), Some(4001)].contains(&first.code), "{:?}", first.code);
+        let accepted = accepted([sender]);
+        nodes.assert_at_rest();
+        let delivered = [in_order(&first), in_order(&second)].concat();
+        assert_delivered(&accepted, &delivered, &nodes.waiting(), true);
+    });
+}
