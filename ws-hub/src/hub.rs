@@ -335,7 +335,7 @@ where
                 left.await;
             }
         };
-        drain
+        let in_time = drain
             .in_time(async {
                 tokio::select! {
                     biased;
@@ -344,11 +344,12 @@ where
                 }
             })
             .await;
+        // one that comes later is refused, and may be there still
+        let remaining = in_time.map_or_else(|| inner.attached.load(Ordering::SeqCst), |()| 0);
         // nothing is left to be done for logins whose node is gone
         if timeout(DEADLINE, inner.config.engine.leave()).await.is_err() {
             inner.failed(&LogError::unknown("no answer"));
         }
-        let remaining = inner.attached.load(Ordering::SeqCst);
         Drained { closed: attached.saturating_sub(remaining), remaining }
     }
 }
