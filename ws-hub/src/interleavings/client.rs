@@ -148,7 +148,9 @@ async fn read(mut reader: ReadHalf<DuplexStream>, writer: &Writer, manners: Mann
         }
         match manners {
             Manners::Vanishes if head[0] == 0x81 => return got,
-            Manners::UntilLast if head[0] == 0x81 && got.texts.last().is_some_and(|it| it.ends_with(LAST)) => {
+            Manners::UntilLast
+                if head[0] == 0x81 && got.texts.last().is_some_and(|it| it.ends_with(LAST)) =>
+            {
                 write(writer, 0x88, &1000_u16.to_be_bytes()).await;
             }
             _ => {}
