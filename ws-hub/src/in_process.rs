@@ -588,4 +588,10 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> InProcess<U> {
     pub(crate) fn assert_nothing_on_the_way(&self) {
         assert_eq!(self.shared.room.available_permits(), ON_THE_WAY);
     }
+
+    /// Waits until no message is.
+    pub(crate) async fn all_written(&self) {
+        let all = u32::try_from(ON_THE_WAY).unwrap_or(u32::MAX);
+        drop(self.shared.room.acquire_many(all).await);
+    }
 }

@@ -4,12 +4,16 @@ use std::cell::Cell;
 use std::hash::Hash;
 use std::iter::repeat_with;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
+#[cfg(not(all(test, shuttle)))]
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 #[cfg(not(all(test, shuttle)))]
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+#[cfg(all(test, shuttle))]
+use shuttle::sync::atomic::AtomicUsize;
 #[cfg(all(test, shuttle))]
 use shuttle_parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;

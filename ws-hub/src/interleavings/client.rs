@@ -39,6 +39,7 @@ pub(super) struct Client {
     serving: JoinHandle<()>,
     reading: JoinHandle<Got>,
     entered: oneshot::Receiver<()>,
+    has_last: oneshot::Receiver<()>,
 }
 
 impl Client {
@@ -86,20 +87,26 @@ impl Client {
         let serving = thread::spawn(move || block_on(task));
         let (reader, writer) = split(client);
         let writer = Arc::new(Mutex::new(Some(writer)));
+        let (get_last, has_last) = oneshot::channel();
         let reading = {
             let writer = Arc::clone(&writer);
             thread::spawn(move || {
-                let got = block_on(read(reader, &writer, manners));
+                let got = block_on(read(reader, &writer, manners, get_last));
                 *writer.lock().unwrap() = None;
                 got
             })
         };
-        Self { writer, serving, reading, entered }
+        Self { writer, serving, reading, entered, has_last }
     }
 
     /// Waits until it is let in, or is not. Returns which.
     pub(super) fn is_let_in(&mut self) -> bool {
         block_on(&mut self.entered).is_ok()
+    }
+
+    /// Waits until it has got the last message that is sent.
+    pub(super) fn gets_last(&mut self) {
+        block_on(&mut self.has_last).expect("it comes");
     }
 
     /// Ends the connection, and returns what came.
@@ -126,8 +133,14 @@ async fn write(writer: &Writer, head: u8, payload: &[u8]) {
 }
 
 /// Reads texts, and answers pings, until the end of the stream.
-async fn read(mut reader: ReadHalf<DuplexStream>, writer: &Writer, manners: Manners) -> Got {
+async fn read(
+    mut reader: ReadHalf<DuplexStream>,
+    writer: &Writer,
+    manners: Manners,
+    get_last: oneshot::Sender<()>,
+) -> Got {
     let mut got = Got { texts: Vec::new(), code: None };
+    let mut get_last = Some(get_last);
     loop {
         let mut head = [0; 2];
         if reader.read_exact(&mut head).await.is_err() {
@@ -146,14 +159,17 @@ async fn read(mut reader: ReadHalf<DuplexStream>, writer: &Writer, manners: Mann
             0x89 => write(writer, 0x8a, &payload).await,
             other => panic!("a frame with the head {other:#x}"),
         }
-        match manners {
-            Manners::Vanishes if head[0] == 0x81 => return got,
-            Manners::UntilLast
-                if head[0] == 0x81 && got.texts.last().is_some_and(|it| it.ends_with(LAST)) =>
-            {
+        if head[0] != 0x81 {
+            continue;
+        }
+        if manners == Manners::Vanishes {
+            return got;
+        }
+        if got.texts.last().is_some_and(|text| text.ends_with(LAST)) {
+            get_last.take().map(|it| it.send(()));
+            if manners == Manners::UntilLast {
                 write(writer, 0x88, &1000_u16.to_be_bytes()).await;
             }
-            _ => {}
         }
     }
 }

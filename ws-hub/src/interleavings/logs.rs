@@ -129,3 +129,22 @@ fn a_send_that_is_given_up_at_any_moment_is_whole_or_not_at_all_and_holds_up_not
         assert!(counts != (0, 0) || !is_accepted, "{got:?} {waiting:?}");
     });
 }
+
+#[test]
+fn a_send_that_is_given_up_when_its_message_is_written_reaches_those_who_are_there() {
+    in_any_order(|| {
+        let nodes = nodes(2, Guarantee::AtLeastOnce, Login::ReplaceOld);
+        let [here, there] = [&nodes.hubs[0], &nodes.hubs[1]];
+        let mut client = Client::connect(there, ROOMY, Manners::UntilLast);
+        assert!(client.is_let_in());
+        let (cut, is_cut) = Cut::new();
+        let sending = concurrently(here, async move |hub| unless_cut(is_cut, hub.send(&USER, LAST)).await);
+        cut.cut().join().unwrap();
+        sending.join().unwrap();
+        block_on(nodes.engines[0].all_written());
+        let read = block_on(nodes.log.read(&USER, After::Number(0), ALL)).unwrap();
+        let got = if read.entries.is_empty() { client.close() } else { client.over() };
+        assert_eq!(in_order(&got).len(), read.entries.len());
+        nodes.assert_at_rest();
+    });
+}

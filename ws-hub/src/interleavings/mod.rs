@@ -63,8 +63,9 @@ fn in_any_order(scenario: impl Fn() + Send + Sync + 'static) {
     Runner::new(RandomScheduler::new(orders), config).run(scenario);
 }
 
+/// Little waits for a connection: what else comes is read from the log.
 fn builder(guarantee: Guarantee, login: Login) -> HubBuilder<u64> {
-    Hub::builder().guarantee(guarantee).login(login).framed(framing::prefix)
+    Hub::builder().queue(2, 4096).guarantee(guarantee).login(login).framed(framing::prefix)
 }
 
 /// Hubs of one process, and what they share.

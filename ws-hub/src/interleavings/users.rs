@@ -65,13 +65,14 @@ fn each_of_several_connections_gets_all_that_is_sent_while_it_is_there_in_order(
         in_any_order(move || {
             let nodes = Nodes::new(1, || builder(guarantee, Login::AllowMany(2)));
             let hub = &nodes.hubs[0];
-            let mut clients = [ROOMY, NARROW].map(|pipe| Client::connect(hub, pipe, Manners::UntilLast));
+            let mut clients = [ROOMY, NARROW].map(|pipe| Client::connect(hub, pipe, Manners::Polite));
             let senders = [send(hub, ["a", "b"]), send(hub, ["c", "d"])];
             assert!(clients.iter_mut().all(Client::is_let_in));
             let accepted = accepted(senders);
             assert_eq!(accepted.len(), 4);
             assert_eq!(block_on(hub.send(&USER, LAST)), Delivery::Sent(2));
-            let got = clients.map(Client::over);
+            clients.iter_mut().for_each(Client::gets_last);
+            let got = clients.map(Client::close);
             nodes.assert_at_rest();
             nodes.assert_nothing_waits(guarantee);
             let got = got.map(|mut got| {
@@ -123,8 +124,8 @@ fn a_kick_ends_those_who_are_there_and_nobody_who_comes_after_it() {
         let is_let_in = after.is_let_in();
         // one that came meanwhile and is answered late is newer
         let (there, meanwhile) = (there.over(), meanwhile.close());
-        assert!(is_let_in || meanwhile.code == Some(1000));
         let codes = (there.code, meanwhile.code);
+        assert!(is_let_in || meanwhile.code == Some(1000), "{codes:?} {:?}", after.over().code);
         assert!([Some(4001), Some(4003)].contains(&codes.0), "{codes:?} {closed}");
         assert!(closed <= 1, "one replaces the other");
         let _ = block_on(hub.send(&USER, LAST));
@@ -152,5 +153,27 @@ fn a_drain_leaves_nobody_behind_however_late_they_come() {
         }
         nodes.assert_at_rest();
         assert_delivered(&accepted, &got.each_ref().map(in_order).concat(), &nodes.waiting(), true);
+    });
+}
+
+#[test]
+fn a_connection_ends_when_its_member_is_dropped_elsewhere_after_what_is_queued() {
+    in_any_order(|| {
+        let nodes = Nodes::new(1, || builder(Guarantee::AtMostOnce, Login::ReplaceOld));
+        let hub = &nodes.hubs[0];
+        let (give, take) = oneshot::channel();
+        let attaching = hub.clone();
+        let client = Client::serve(NARROW, Manners::Polite, async move |socket, _| {
+            let handler = async |member| assert!(give.send(member).is_ok());
+            attaching.attach_with(USER, socket, handler).await
+        });
+        let sender = send(hub, ["a", "b"]);
+        let dropping = thread::spawn(move || drop(block_on(take).expect("it is let in")));
+        let got = client.over();
+        dropping.join().unwrap();
+        assert_eq!(got.code, Some(1000));
+        let accepted = accepted([sender]);
+        nodes.assert_at_rest();
+        assert_delivered(&accepted, &in_order(&got), &nodes.waiting(), true);
     });
 }
