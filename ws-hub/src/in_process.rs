@@ -147,7 +147,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> InProcess<U> {
     /// This node is believed to be gone, until [`renew_lease`](Self::renew_lease): its logins are over, and it can do nothing.
     pub fn end_lease(&self) {
         self.shared.faults.set_dead(self.node, true);
-        self.shared.end_node(self.node);
+        self.shared.end_node(self.node, false);
     }
 
     /// This node is back. Its hub is told that it may have missed something.
@@ -203,8 +203,8 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
         }
     }
 
-    fn end_node(&self, node: usize) {
-        let restocks = lock(&self.directory).end_all_of(node);
+    fn end_node(&self, node: usize, for_good: bool) {
+        let restocks = lock(&self.directory).end_all_of(node, for_good);
         for (user, restock) in restocks {
             self.restock(&user, Some(restock));
         }
@@ -380,7 +380,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Default for InProcess<U> {
 impl<U: Clone + Eq + Hash + Send + Sync + 'static> Drop for InProcess<U> {
     fn drop(&mut self) {
         lock(&self.shared.nodes).inboxes.remove(&self.node);
-        self.shared.end_node(self.node);
+        self.shared.end_node(self.node, true);
     }
 }
 
@@ -539,7 +539,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
-        self.shared.end_node(self.node);
+        self.shared.end_node(self.node, true);
         Box::pin(ready(()))
     }
 

@@ -122,10 +122,10 @@ fn a_kick_ends_those_who_are_there_and_nobody_who_comes_after_it() {
         let mut after = Client::connect(hub, ROOMY, Manners::UntilLast);
         let accepted = accepted([sender]);
         let is_let_in = after.is_let_in();
-        // one that came meanwhile and is answered late is newer
         let (there, meanwhile) = (there.over(), meanwhile.close());
         let codes = (there.code, meanwhile.code);
-        assert!(is_let_in || meanwhile.code == Some(1000), "{codes:?} {:?}", after.over().code);
+        // one that came meanwhile may count as newer, and be kicked all the same
+        assert!(is_let_in || [Some(1000), Some(4003)].contains(&meanwhile.code), "{codes:?}");
         assert!([Some(4001), Some(4003)].contains(&codes.0), "{codes:?} {closed}");
         assert!(closed <= 1, "one replaces the other");
         let _ = block_on(hub.send(&USER, LAST));

@@ -11,6 +11,7 @@ mod faults;
 mod guarantees;
 mod handlers;
 mod heartbeat;
+mod leases;
 mod logins;
 mod logs;
 mod offline;
