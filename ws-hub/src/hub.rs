@@ -259,7 +259,8 @@ where
     }
 
     /// Closes the connections of a user, on all nodes, with this code and reason; returns how many there were. Nothing more is
-    /// sent on them; what waits for the user is in the log.
+    /// sent on them; what waits for the user is in the log. One that is just logging in is closed, too, and may still replace
+    /// one that comes after the call.
     ///
     /// # Errors
     ///

@@ -21,3 +21,4 @@ mod recovery;
 mod room_history;
 mod rooms;
 mod support;
+mod takeovers;
