@@ -37,7 +37,7 @@ use crate::memory::MemoryLog;
 use client::{Client, Got, Manners};
 
 /// How many interleavings of each scenario are tried, unless `INTERLEAVINGS` in the environment asks for more.
-const ORDERS: usize = 800;
+const ORDERS: usize = 400;
 
 const USER: u64 = 7;
 

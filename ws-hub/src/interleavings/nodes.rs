@@ -159,3 +159,28 @@ fn what_a_connection_leaves_comes_on_another_one_of_its_user_on_another_node() {
         assert_delivered(&accepted, &[in_order(&left), texts(&stayed)].concat(), &[], false);
     });
 }
+
+/// Sends while a connection replaces another one, and does nothing else: few threads come to more of the orders.
+fn what_is_sent_during_a_takeover_comes_once(count: usize) {
+    in_any_order(move || {
+        let nodes = Nodes::new(count, || builder(Guarantee::AtMostOnce, Login::ReplaceOld));
+        let [here, there] = [&nodes.hubs[0], nodes.hubs.last().expect("there is one")];
+        let mut first = Client::connect(here, ROOMY, Manners::Polite);
+        assert!(first.is_let_in());
+        let second = Client::connect(there, ROOMY, Manners::Polite);
+        let accepted = accepted([send(here, ["a", "b"])]);
+        let delivered = [in_order(&first.close()), in_order(&second.close())].concat();
+        nodes.assert_at_rest();
+        assert_delivered(&accepted, &delivered, &nodes.waiting(), true);
+    });
+}
+
+#[test]
+fn what_is_sent_during_a_takeover_on_one_node_comes_once() {
+    what_is_sent_during_a_takeover_comes_once(1);
+}
+
+#[test]
+fn what_is_sent_during_a_takeover_by_another_node_comes_once() {
+    what_is_sent_during_a_takeover_comes_once(2);
+}

@@ -177,3 +177,15 @@ fn a_connection_ends_when_its_member_is_dropped_elsewhere_after_what_is_queued()
         assert_delivered(&accepted, &in_order(&got), &nodes.waiting(), true);
     });
 }
+
+#[test]
+fn a_message_that_is_sent_while_its_user_logs_in_comes() {
+    in_any_order(|| {
+        let nodes = Nodes::new(1, || builder(Guarantee::AtMostOnce, Login::ReplaceOld));
+        let hub = &nodes.hubs[0];
+        let client = Client::connect(hub, ROOMY, Manners::UntilLast);
+        assert!(block_on(hub.send(&USER, LAST)).is_accepted());
+        assert_eq!(in_order(&client.over()), [LAST]);
+        nodes.assert_at_rest();
+    });
+}
