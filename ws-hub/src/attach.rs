@@ -83,7 +83,9 @@ where
     }
 
     /// As [`attach_with`](Self::attach_with), for a client that comes back and knows the position of the last message that it
-    /// has got: it goes on from there. Everything up to that message counts as delivered.
+    /// has got: it goes on from there. Everything up to that message counts as delivered: another connection of the user goes on
+    /// with what it has, but if it ends before it has sent that, nobody else gets it. (At most once over a log that takes
+    /// waiting, what that one [gives back](crate::Guarantee::AtMostOnce) may come again.)
     ///
     /// [`Member::resumed`] tells whether it missed something that is no longer in the log. A client learns positions if the
     /// hub [writes them](crate::HubBuilder::framed). It tells the last one in the query of its URL, or in its first message.

@@ -56,7 +56,8 @@ const NO_HISTORIES: &str = "this backplane keeps no histories of rooms";
 /// - The cursor of a user moves with acknowledgements of logins that start at or before it. When logins end, and none of the
 ///   others does so, the newest one starts at the cursor from then on, and its node gets a [`Signal::Restock`].
 /// - A node that is not heard of is gone after some time, and so are its logins. When it is back, it gets a [`Signal::Gap`],
-///   and asserts the logins that it has with [`reassert`](Self::reassert).
+///   and asserts the logins that it has with [`reassert`](Self::reassert). One that a newer login has replaced is not put back,
+///   even if that is over. Nor is one whose log has begun anew meanwhile: other messages have the numbers that it knows.
 ///
 /// The conformance suite checks this: `ws_hub::testing::backplane`, with the feature `testing`. [`InProcess`](crate::InProcess)
 /// joins hubs of one process.

@@ -62,6 +62,12 @@ pub(crate) struct Limits {
 pub enum Guarantee {
     /// When it is handed to the connection, which sends it as soon as the network takes it. Nothing comes twice; what was
     /// on its way when the peer vanished is lost. The default with a log in memory.
+    ///
+    /// A log that takes waiting, such as one on a disk or a server, is told of up to 32 messages together, before they are
+    /// sent. When a connection ends that has not sent them all, it gives back the rest. If a newer connection has got newer
+    /// messages by then, the promise has limits: that connection gets the rest out of order; if it ends before that, those
+    /// newer messages come twice; and if it is over already, the rest is lost. Use
+    /// [`AtLeastOnce`](Self::AtLeastOnce) where that matters.
     AtMostOnce,
     /// When the client has got it, which [`Confirm`] tells. What was on its way when the connection ended is sent again at the
     /// next login, and may come twice, but not to a client that [resumes](crate::Hub::attach_after). The default with a log
@@ -133,6 +139,9 @@ pub enum Login {
     RejectNew,
     /// A user may have this many connections. Each message goes to all of them; what waits in the log goes to one. One
     /// connection more is refused as with [`RejectNew`](Self::RejectNew).
+    ///
+    /// A message is delivered when one of them has got it: what others have not got when they end does not wait for the next
+    /// login. That a client has got it, it may also say when it [resumes](crate::Hub::attach_after).
     AllowMany(usize),
 }
 

@@ -30,6 +30,18 @@ pub(crate) struct Directory<U> {
     fences: VecDeque<(U, u64, CloseFrame)>,
     /// Connections that have given back what they did not send.
     given_back: VecDeque<Place>,
+    away: HashMap<U, Away>,
+}
+
+/// The logins of a user that are over without their connections having ended: their nodes are thought to be gone, or have not
+/// heard of it.
+#[derive(Default)]
+struct Away {
+    /// The last position that they know.
+    known: Option<Position>,
+    logins: Vec<(Place, u64)>,
+    /// Those up to this one stay over: a newer one has come, and gets what is to be sent.
+    outranked: u64,
 }
 
 struct Logins {
@@ -192,7 +204,13 @@ impl Logins {
 
 impl<U: Clone + Eq + Hash> Directory<U> {
     pub(crate) fn new() -> Self {
-        Self { users: HashMap::new(), last_login: 0, fences: VecDeque::new(), given_back: VecDeque::new() }
+        Self {
+            users: HashMap::new(),
+            last_login: 0,
+            fences: VecDeque::new(),
+            given_back: VecDeque::new(),
+            away: HashMap::new(),
+        }
     }
 
     /// Lets a login in, in place of others if `replace` says so. Its first messages are to be read, and then
@@ -219,7 +237,16 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         }
         let mut replaced = Vec::new();
         if replace {
-            replaced.extend(entry.logins.drain(..).map(|login| login.place.node));
+            for login in entry.logins.drain(..) {
+                self.away.entry(user.clone()).or_default().logins.push((login.place, login.number));
+                replaced.push(login.place.node);
+            }
+        }
+        if (replace || limit == Some(1))
+            && let Some(away) = self.away.get_mut(user)
+        {
+            away.outranked = self.last_login;
+            entry.known = later(entry.known, away.known);
         }
         let is_covered = !entry.logins.is_empty() && entry.is_covered();
         self.last_login += 1;
@@ -264,6 +291,7 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         unsent: Option<Unsent>,
         cursor: u64,
     ) -> (bool, Option<Restock>) {
+        self.take_away(user, place);
         let unsent = unsent.filter(|_| !self.given_back.contains(&place));
         if !self.users.contains_key(user) {
             // its login went before; nobody has got anything since, if the cursor is still where it was
@@ -299,11 +327,24 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         Some(cursor)
     }
 
-    /// All logins of a node are over, as when its process is gone.
-    pub(crate) fn end_all_of(&mut self, node: usize) -> Vec<(U, Restock)> {
+    /// All logins of a node are over: for good, or until it [reasserts](Self::reassert) them.
+    pub(crate) fn end_all_of(&mut self, node: usize, for_good: bool) -> Vec<(U, Restock)> {
+        let away = &mut self.away;
+        if for_good {
+            away.retain(|_, away| {
+                away.logins.retain(|(place, _)| place.node != node);
+                !away.logins.is_empty()
+            });
+        }
         let mut restocks = Vec::new();
         self.users.retain(|user, entry| {
-            entry.logins.retain(|login| login.place.node != node);
+            for login in entry.logins.extract_if(.., |login| login.place.node == node) {
+                if !for_good {
+                    let away = away.entry(user.clone()).or_default();
+                    away.known = later(away.known, entry.known);
+                    away.logins.push((login.place, login.number));
+                }
+            }
             restocks.extend(entry.cover().map(|restock| (user.clone(), restock)));
             !entry.logins.is_empty()
         });
@@ -313,6 +354,7 @@ impl<U: Clone + Eq + Hash> Directory<U> {
     /// All logins of a user are over, by order of the application. Returns the nodes where they were, each as often as it had
     /// any, and the number up to which logins are over.
     pub(crate) fn close(&mut self, user: &U, frame: &CloseFrame) -> (Vec<usize>, u64) {
+        self.away.remove(user);
         let Some(entry) = self.users.remove(user) else { return (Vec::new(), 0) };
         let upto = self.last_login;
         if self.fences.len() == FENCES {
@@ -354,11 +396,16 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         if let Verdict::Gone(Some(frame)) = self.gone(user, number) {
             return Reasserted::only(Verdict::Gone(Some(frame)));
         }
+        if self.away.get(user).is_some_and(|away| number <= away.outranked) {
+            return Reasserted::only(Verdict::Gone(None));
+        }
+        let known = self.known(user);
         let entry = self.users.entry(user.clone()).or_insert_with(|| Logins::new(cursor));
         let is_outranked = replace && entry.logins.iter().any(|login| login.number > number);
         if is_outranked || limit.is_some_and(|limit| entry.logins.len() >= limit) {
             return Reasserted::only(Verdict::Gone(None));
         }
+        entry.known = known;
         let mut replaced = Vec::new();
         if replace {
             // older ones that were put back before this one
@@ -366,7 +413,9 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         }
         let at = entry.logins.partition_point(|login| login.number < number);
         entry.logins.insert(at, Login { number, place, start: Some(confirmed), confirmed });
-        match entry.cover() {
+        let restock = entry.cover();
+        self.take_away(user, place);
+        match restock {
             Some(restock) if restock.login == number => {
                 Reasserted { verdict: Verdict::StartsAt(restock.from), restock: None, replaced }
             }
@@ -374,9 +423,20 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         }
     }
 
-    /// The last position that connections of the user know.
+    /// The connection at this place is not away any more.
+    fn take_away(&mut self, user: &U, place: Place) {
+        if let Some(away) = self.away.get_mut(user) {
+            away.logins.retain(|(of, _)| *of != place);
+            if away.logins.is_empty() {
+                self.away.remove(user);
+            }
+        }
+    }
+
+    /// The last position that connections of the user know, also those that are away: their log goes on from there.
     pub(crate) fn known(&self, user: &U) -> Option<Position> {
-        self.users.get(user)?.known
+        let here = self.users.get(user).and_then(|entry| entry.known);
+        later(here, self.away.get(user).and_then(|away| away.known))
     }
 
     /// A message was appended. Returns the nodes with logins of the user, each as often as it has any.

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use crate::backplane::Signal;
 use crate::log::LogError;
+use crate::task::spawn;
 
 type OnPush<U> = Arc<dyn Fn(&Signal<U>) -> Push + Send + Sync>;
 type OnCall = Arc<dyn Fn(Call) -> Answer + Send + Sync>;
@@ -159,7 +160,7 @@ impl<U> Faults<U> {
                 deliver(signal);
             }
             Push::Delay(time) => {
-                tokio::spawn(async move {
+                spawn(async move {
                     sleep(time).await;
                     deliver(signal);
                 });

@@ -259,7 +259,8 @@ where
     }
 
     /// Closes the connections of a user, on all nodes, with this code and reason; returns how many there were. Nothing more is
-    /// sent on them; what waits for the user is in the log.
+    /// sent on them; what waits for the user is in the log. One that is just logging in is closed, too, and may still replace
+    /// one that comes after the call.
     ///
     /// # Errors
     ///
@@ -335,7 +336,7 @@ where
                 left.await;
             }
         };
-        drain
+        let in_time = drain
             .in_time(async {
                 tokio::select! {
                     biased;
@@ -344,11 +345,12 @@ where
                 }
             })
             .await;
+        // one that comes later is refused, and may be there still
+        let remaining = in_time.map_or_else(|| inner.attached.load(Ordering::SeqCst), |()| 0);
         // nothing is left to be done for logins whose node is gone
         if timeout(DEADLINE, inner.config.engine.leave()).await.is_err() {
             inner.failed(&LogError::unknown("no answer"));
         }
-        let remaining = inner.attached.load(Ordering::SeqCst);
         Drained { closed: attached.saturating_sub(remaining), remaining }
     }
 }

@@ -32,6 +32,7 @@ use crate::memory::MemoryLog;
 use crate::position::{MessageId, Position};
 use crate::room::{RoomAppend, RoomRead, RoomSent};
 use crate::room_log::RoomLogs;
+use crate::task::spawn;
 
 /// A backplane for hubs of one process: a node of it.
 ///
@@ -146,7 +147,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> InProcess<U> {
     /// This node is believed to be gone, until [`renew_lease`](Self::renew_lease): its logins are over, and it can do nothing.
     pub fn end_lease(&self) {
         self.shared.faults.set_dead(self.node, true);
-        self.shared.end_node(self.node);
+        self.shared.end_node(self.node, false);
     }
 
     /// This node is back. Its hub is told that it may have missed something.
@@ -202,8 +203,8 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
         }
     }
 
-    fn end_node(&self, node: usize) {
-        let restocks = lock(&self.directory).end_all_of(node);
+    fn end_node(&self, node: usize, for_good: bool) {
+        let restocks = lock(&self.directory).end_all_of(node, for_good);
         for (user, restock) in restocks {
             self.restock(&user, Some(restock));
         }
@@ -379,7 +380,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Default for InProcess<U> {
 impl<U: Clone + Eq + Hash + Send + Sync + 'static> Drop for InProcess<U> {
     fn drop(&mut self) {
         lock(&self.shared.nodes).inboxes.remove(&self.node);
-        self.shared.end_node(self.node);
+        self.shared.end_node(self.node, true);
     }
 }
 
@@ -420,7 +421,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
             let work = async {
                 let room = Arc::clone(&shared.room).acquire_many_owned(bytes).await;
                 // what has begun is also signalled, even if nobody waits for the answer any more
-                let task = tokio::spawn(async move {
+                let task = spawn(async move {
                     let _room = room;
                     within(ABANDONED, async || Ok(shared.append_all(owned, here).await)).await
                 });
@@ -538,7 +539,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
-        self.shared.end_node(self.node);
+        self.shared.end_node(self.node, true);
         Box::pin(ready(()))
     }
 
@@ -579,4 +580,18 @@ fn failed_all<T>(error: LogError, count: usize) -> Vec<Result<T, LogError>> {
     let mut results: Vec<_> = (1..count).map(|_| Err(again())).collect();
     results.push(Err(error));
     results
+}
+
+#[cfg(all(test, shuttle))]
+impl<U: Clone + Eq + Hash + Send + Sync + 'static> InProcess<U> {
+    /// No message is on its way to the log.
+    pub(crate) fn assert_nothing_on_the_way(&self) {
+        assert_eq!(self.shared.room.available_permits(), ON_THE_WAY);
+    }
+
+    /// Waits until no message is.
+    pub(crate) async fn all_written(&self) {
+        let all = u32::try_from(ON_THE_WAY).unwrap_or(u32::MAX);
+        drop(self.shared.room.acquire_many(all).await);
+    }
 }

@@ -55,9 +55,9 @@
 //! # What is promised
 //!
 //! - A message that was [`Sent`](Delivery::Sent) or [`Stored`](Delivery::Stored) is in the log until it is delivered, or the
-//!   bounds of the log are reached, which `evicted` says. With [`Guarantee::AtMostOnce`] nothing comes twice. With
-//!   [`Guarantee::AtLeastOnce`] nothing is lost, and a message comes twice only if its connection broke before it was
-//!   confirmed, and then not to a client that [resumes](Hub::attach_after).
+//!   bounds of the log are reached, which `evicted` says. With [`Guarantee::AtMostOnce`] nothing comes twice; it names its
+//!   limits for logs that take waiting. With [`Guarantee::AtLeastOnce`] nothing is lost, and a message comes twice only if its
+//!   connection broke before it was confirmed, and then not to a client that [resumes](Hub::attach_after).
 //! - Messages for one user arrive in the order of their log, which is one for all senders, and without gaps. Only a message
 //!   that a connection left behind when it ended may come out of order on another one, if a user has several at a time.
 //!   Messages to rooms and to everyone arrive in the order in which one task sent them.
@@ -126,6 +126,7 @@ mod session;
 mod shared;
 mod signals;
 mod stats;
+mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod user;

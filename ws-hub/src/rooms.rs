@@ -19,6 +19,7 @@ use crate::log::{Continuity, LogError, Page};
 use crate::position::{MessageId, Position, Resumed};
 use crate::room::{Joined, RoomAppend, RoomEntry, RoomHistory, RoomRead};
 use crate::shared::{Inner, Tally};
+use crate::task::spawn;
 use crate::user::{User, find};
 
 /// Which connections of a user join a room with a history.
@@ -83,8 +84,7 @@ where
         history: RoomHistory,
     ) -> Reach {
         let (inner, room) = (Arc::clone(self), room.to_owned());
-        let task =
-            tokio::spawn(async move { inner.append_and_bring(&room, &except, &message, history).await });
+        let task = spawn(async move { inner.append_and_bring(&room, &except, &message, history).await });
         match task.await.unwrap_or_else(|error| Err(LogError::unknown(error))) {
             Ok((here, nodes)) => Reach { here, others: Ok(nodes) },
             Err(error) => {

@@ -19,6 +19,7 @@ use crate::log::{After, Continuity, LogError, Page, Read};
 use crate::mailbox::{Mailbox, Next};
 use crate::position::Position;
 use crate::shared::Inner;
+use crate::task::spawn_if_possible;
 use crate::user::{User, find};
 
 /// A connection, from before its login until it is over everywhere.
@@ -331,10 +332,8 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let Some(mut rest) = self.0.take() else { return };
         // a log in memory does it now
-        if rest.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(rest);
+        if rest.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            spawn_if_possible(rest);
         }
     }
 }

@@ -4,16 +4,19 @@ use std::cell::Cell;
 use std::hash::Hash;
 use std::iter::repeat_with;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
+#[cfg(not(all(test, shuttle)))]
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 #[cfg(not(all(test, shuttle)))]
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[cfg(all(test, shuttle))]
+use shuttle::sync::atomic::AtomicUsize;
+#[cfg(all(test, shuttle))]
 use shuttle_parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use ws_core::{CloseFrame, Message, PreparedMessage};
 
 use crate::backplane::{Ack, Packet, Sent};
@@ -27,6 +30,7 @@ use crate::mailbox::{Hands, Mailbox, Offered};
 use crate::position::{MessageId, Position};
 use crate::registry::Registry;
 use crate::stats::Counters;
+use crate::task::AbortHandle;
 use crate::user::{User, Wakes, find, open};
 
 /// Messages that are appended in one call.
@@ -189,19 +193,21 @@ where
         let content = message.message().clone();
         let append = Append::new(id, message_id.unwrap_or_else(MessageId::random), &content).again(again);
         let user = self.read().get(id);
-        if let Some((sent, is_crowded)) = self.send_now(user.as_deref(), &append, message) {
+        if let Some(OfferedNow { sent, here, is_crowded }) = self.send_now(user.as_deref(), &append, message)
+        {
             if is_crowded && let Some(user) = &user {
                 self.until_clear(user).await;
             }
-            return self.delivery(user.as_deref(), sent);
+            return self.delivery(here, sent);
         }
+        let before = here(user.as_deref());
         let engine = &self.config.engine;
         let batch = [append];
         let answer = ask(async || {
             let mut answers = engine.append(&batch).await;
             answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer")))
         });
-        self.answered(user.as_deref(), answer.await)
+        self.answered(before, user.as_deref(), answer.await)
     }
 
     /// Sends a message to each of these users. If the log does not answer at once, it is asked for many of them together.
@@ -216,7 +222,11 @@ where
         }
         let content = message.message();
         for ids in ids.chunks(TOGETHER) {
-            let users: Vec<_> = ids.iter().map(|id| self.read().get(id)).collect();
+            let users = ids.iter().map(|id| {
+                let user = self.read().get(id);
+                (here(user.as_deref()), user)
+            });
+            let users: Vec<_> = users.collect();
             let appends = ids.iter().map(|id| Append::new(id, MessageId::random(), content));
             let batch: Vec<_> = appends.collect();
             let answers = match ask(async || Ok(engine.append(&batch).await)).await {
@@ -227,18 +237,19 @@ where
                 }
             };
             let answers = answers.into_iter().chain(repeat_with(|| None));
-            deliveries.extend(users.iter().zip(answers).map(|(user, answer)| {
-                let delivery = answer.map(|answer| self.answered(user.as_deref(), answer));
+            deliveries.extend(users.iter().zip(answers).map(|((before, user), answer)| {
+                let delivery = answer.map(|answer| self.answered(*before, user.as_deref(), answer));
                 self.count_delivery(delivery.unwrap_or(Delivery::Unknown))
             }));
         }
         deliveries
     }
 
-    /// The log has answered an append.
-    fn answered(&self, user: Option<&User<U>>, answer: Result<Sent, LogError>) -> Delivery {
+    /// The log has answered an append, before which the user had so many connections here: they may have got the message, and
+    /// be gone.
+    fn answered(&self, before: usize, user: Option<&User<U>>, answer: Result<Sent, LogError>) -> Delivery {
         match answer {
-            Ok(sent) => self.delivery(user, sent),
+            Ok(sent) => self.delivery(before.max(here(user)), sent),
             Err(error) => {
                 self.failed(&error);
                 if error.is_unknown() { Delivery::Unknown } else { Delivery::Dropped(DropReason::Log) }
@@ -246,18 +257,18 @@ where
         }
     }
 
-    /// Appends and offers a message, if the log does that at once. Returns whether a connection is full whose client may read.
+    /// Appends and offers a message, if the log does that at once.
     fn send_now(
         &self,
         user: Option<&User<U>>,
         append: &Append<'_, U>,
         message: PreparedMessage,
-    ) -> Option<(Sent, bool)> {
+    ) -> Option<OfferedNow> {
         let engine = &self.config.engine;
         let Some(user) = user else {
             let sent = engine.append_now(append)?;
             self.tell_those_who_came(append.user);
-            return Some((sent, false));
+            return Some(OfferedNow { sent, here: 0, is_crowded: false });
         };
         // the next message of the user is not appended before this one is offered
         let mut is_left = false;
@@ -270,7 +281,8 @@ where
                 let logged = Logged { position, previous, message };
                 is_crowded = self.offer_logged(&user.id, mailboxes, &logged, wakes);
             }
-            Some((sent, is_crowded))
+            // those that it was offered to: when it is read, they may be gone
+            Some(OfferedNow { sent, here: open(mailboxes), is_crowded })
         });
         if is_left {
             self.tell_those_who_came(append.user);
@@ -309,11 +321,11 @@ where
         is_crowded
     }
 
-    fn delivery(&self, user: Option<&User<U>>, sent: Sent) -> Delivery {
+    fn delivery(&self, here: usize, sent: Sent) -> Delivery {
         let Appended::Logged { evicted, .. } = sent.appended else {
             return Delivery::Dropped(DropReason::TooLarge);
         };
-        match user.map_or(0, |user| open(&user.lock())) + sent.elsewhere {
+        match here + sent.elsewhere {
             0 => Delivery::Stored { evicted },
             connections => {
                 self.counters.evicted.add(evicted);
@@ -513,6 +525,20 @@ where
         self.counters.failed.add(1);
         tracing::error!(error = error as &dyn std::error::Error, "the log failed");
     }
+}
+
+/// How many connections of a user messages go to.
+fn here<U>(user: Option<&User<U>>) -> usize {
+    user.map_or(0, |user| open(&user.lock()))
+}
+
+/// A message that was appended and offered at once.
+struct OfferedNow {
+    sent: Sent,
+    /// To how many connections of this hub it went.
+    here: usize,
+    /// Whether one of them is full whose client may read.
+    is_crowded: bool,
 }
 
 /// What became of a message that was offered to connections.

@@ -13,6 +13,7 @@ use crate::close_code;
 use crate::log::LogError;
 use crate::mailbox::Mailbox;
 use crate::shared::{Inner, Logged};
+use crate::task::spawn;
 use crate::user::{User, find};
 
 /// Logins that are asserted in one call.
@@ -26,7 +27,7 @@ where
     pub(crate) fn listen(self: &Arc<Self>) {
         self.listener.get_or_init(|| {
             let (hub, mut signals) = (Arc::downgrade(self), self.config.engine.signals());
-            let task = tokio::spawn(async move {
+            let task = spawn(async move {
                 while let Some(signal) = poll_fn(|cx| signals.as_mut().poll_next(cx)).await
                     && let Some(hub) = Weak::upgrade(&hub)
                 {
@@ -74,14 +75,14 @@ where
             Signal::RoomEntry { room, entry } => {
                 // others may be before it
                 let hub = Arc::clone(self);
-                tokio::spawn(async move { hub.hear_of(&room, &entry).await });
+                spawn(async move { hub.hear_of(&room, &entry).await });
             }
             Signal::Packet(Packet { room, except, message }) => {
                 self.fan_out(room.as_deref(), &except, &PreparedMessage::new(message)).await;
             }
             Signal::Gap => {
                 let hub = Arc::clone(self);
-                tokio::spawn(async move { hub.resync().await });
+                spawn(async move { hub.resync().await });
             }
             Signal::Down | Signal::Up => {}
         }

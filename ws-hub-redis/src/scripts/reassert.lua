@@ -7,10 +7,9 @@ allow_oom()
 
 -- Puts a login back that went only because its node was thought to be gone. Returns it, or nothing.
 local function put_back(user, name, login, limit, replace)
+  -- a newer one has come, and got what was to be sent: it may be gone again
+  if (replace or limit == 2) and user.last > login.number then return end
   local others = living(user)
-  for _, other in ipairs(others) do
-    if replace and other.number > login.number then return end
-  end
   if limit > 0 and #others >= limit - 1 then return end
   if replace then
     -- older ones that were put back before this one

@@ -2,17 +2,18 @@
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use tokio::time::Duration;
-use ws_core::CloseFrame;
+use tokio::time::{Duration, sleep};
+use ws_core::{CloseFrame, Drain};
 use ws_hub::{
     Ack, Acked, After, Append, Backplane, Delivery, Durability, Held, Hub, InProcess, JoinError, LogError,
     LoggedIn, LoginError, LoginRequest, Logout, NodeId, Online, Packet, Page, Read, RoomHistory, Sent,
     Signal, Standing,
 };
 
-use crate::support::{ANNA, login, text};
+use crate::support::{ANNA, SECOND, login, narrow, scripted_with, settle, text};
 
-struct Plain(InProcess<u64>);
+/// It takes this long to leave.
+struct Plain(InProcess<u64>, Duration);
 
 impl Backplane<u64> for Plain {
     fn node(&self) -> NodeId {
@@ -72,7 +73,10 @@ impl Backplane<u64> for Plain {
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
-        self.0.leave()
+        Box::pin(async {
+            sleep(self.1).await;
+            self.0.leave().await;
+        })
     }
 }
 
@@ -80,7 +84,7 @@ impl Backplane<u64> for Plain {
 async fn one_that_keeps_no_histories_refuses_rooms_with_one_and_does_the_rest() {
     let history = RoomHistory::new(10, Duration::from_secs(60));
     let hub = Hub::builder()
-        .backplane(Plain(InProcess::new()))
+        .backplane(Plain(InProcess::new(), Duration::ZERO))
         .room_history(move |room| (room == "kept").then_some(history))
         .build();
     let mut client = login(&hub, ANNA).await;
@@ -94,4 +98,21 @@ async fn one_that_keeps_no_histories_refuses_rooms_with_one_and_does_the_rest() 
     assert_eq!(hub.rooms_of(&ANNA), ["plain"]);
     let error = hub.room("kept").send("message").await.others.unwrap_err();
     assert_eq!(error.to_string(), "refused: this backplane keeps no histories of rooms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_refused_while_a_drain_takes_leave_of_the_others_does_not_remain() {
+    let hub = Hub::builder().backplane(Plain(InProcess::new(), SECOND)).build();
+    let draining = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.drain(Drain::new()).await }
+    });
+    settle().await;
+    // its client does not answer the Close frame
+    let layer = narrow().close_timeout(3600 * SECOND);
+    let attaching = hub.clone();
+    let _late = scripted_with(&layer, async move |socket| attaching.attach(ANNA, socket).await).await;
+    assert_eq!(hub.stats().refused, 1);
+    let drained = draining.await.unwrap();
+    assert_eq!((drained.closed, drained.remaining), (0, 0));
 }

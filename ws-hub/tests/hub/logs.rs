@@ -3,7 +3,7 @@
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, timeout};
 use ws_core::testing;
-use ws_hub::{Delivery, DropReason, Guarantee, Hub, MessageId};
+use ws_hub::{Answer, Delivery, DropReason, Guarantee, Hub, InProcess, MessageId};
 
 use crate::support::{
     ANNA, BOB, Call, Mood, SECOND, TestLog, assert_silent, connect, connect_with, login, narrow, numbered,
@@ -338,4 +338,25 @@ async fn a_drain_waits_until_all_logins_are_over() {
     assert_eq!((drained.closed, drained.remaining, close.unwrap().0), (1, 0, 1001));
     got.extend(log.texts(ANNA));
     assert_eq!(got, numbered("n", 0..20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_has_come_is_not_said_to_wait_though_its_user_is_gone_when_the_log_answers() {
+    let engine = InProcess::new();
+    engine.faults().on_call(|call| match call {
+        ws_hub::Call::Append => Answer::Slow(SECOND),
+        _ => Answer::Normal,
+    });
+    let hub = Hub::builder().backplane(engine).build();
+    let mut client = login(&hub, ANNA).await;
+    let sending = tokio::spawn({
+        let hub = hub.clone();
+        async move { (hub.send(&ANNA, "one").await, hub.send_all(&[ANNA], "two").await) }
+    });
+    assert_eq!(text(&mut client).await, "one");
+    drop(client);
+    let mut client = connect(&hub, ANNA);
+    assert_eq!(text(&mut client).await, "two");
+    drop(client);
+    assert_eq!(sending.await.unwrap(), (Delivery::Sent(1), vec![Delivery::Sent(1)]));
 }

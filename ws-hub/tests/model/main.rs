@@ -59,7 +59,7 @@ fn run(login: Login, guarantee: Guarantee) {
                     world.rest().await;
                 }
             }
-            // a login that is put back may send what a newer one, which is gone again, has brought
+            // not where nodes are thought to be gone: see `Guarantee::AtMostOnce`
             if gets_nothing_twice && trouble != Trouble::Nodes {
                 world.assert_nothing_twice();
             }
