@@ -24,6 +24,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-pub(super) fn charge_frame(budget: &mut u32) {
-    *budget = budget.saturating_sub(FRAME_COST);
+/// What is left of a budget behind one more frame.
+pub(super) fn charged(budget: u32) -> u32 {
+    budget.saturating_sub(FRAME_COST)
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::assembly::{Assembly, not_utf8};
-use super::cursor::{Cursor, charge_frame};
-use super::header::{Coding, Control, Frame, Header, HeaderReader, Kind, Open, Role, Rules};
+use super::cursor::{Cursor, charged};
+use super::header::{Control, Frame, Header, HeaderReader, Kind, Role, Rules};
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
@@ -135,21 +135,14 @@ impl Decoder {
     #[expect(clippy::inline_always, reason = "the compiler decides otherwise when unrelated code changes")]
     #[inline(always)]
     fn whole_message(&self, input: &mut [u8], budget: &mut u32) -> Option<(usize, Message)> {
-        if !matches!(&self.state, State::Header(reader) if reader.is_empty())
-            || self.assembly.is_some()
-            || *budget == 0
-        {
+        if !self.is_between_messages() || *budget == 0 {
             return None;
         }
-        let header = Header::parse(input)?;
-        let kind = header.whole_message(self.rules.role)?;
-        let length = header.length();
-        let Limits { max_frame_size, max_message_size, .. } = *self.rules.limits;
-        let is_within = length <= max_frame_size && length <= max_message_size;
-        let payload = input[header.size..].get_mut(..length).filter(|_| is_within)?;
+        let (open, header) = self.rules.plain(input, None).filter(|(_, header)| header.is_final())?;
+        let payload = input[header.size..].get_mut(..header.length())?;
         let apply = |payload: &mut [u8]| header.mask.clone().apply(payload);
         apply(payload);
-        let message = match kind {
+        let message = match open.kind {
             Kind::Text => Utf8Bytes::copy_from_slice(payload).map(Message::Text),
             Kind::Binary => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
         };
@@ -157,12 +150,52 @@ impl Decoder {
             apply(payload);
             return None;
         };
-        charge_frame(budget);
-        Some((header.size + length, message))
+        *budget = charged(*budget);
+        Some((header.size + payload.len(), message))
+    }
+
+    /// As [`whole_message`](Self::whole_message), for a message of several frames.
+    fn whole_fragments(&self, input: &[u8], budget: &mut u32) -> Option<(usize, Message)> {
+        if !self.is_between_messages() {
+            return None;
+        }
+        let (mut rest, mut left, mut begun) = (input, *budget, None);
+        let mut payload = Vec::new();
+        let kind = loop {
+            let (open, mut header) = self.rules.plain(rest, begun).filter(|_| left > 0)?;
+            let piece = header.payload(rest)?;
+            let start = payload.len();
+            // for all that follow
+            payload.reserve_exact(rest.len());
+            payload.extend_from_slice(piece);
+            header.mask.apply(&mut payload[start..]);
+            rest = &rest[header.size + piece.len()..];
+            left = charged(left);
+            if header.is_final() {
+                break open.kind;
+            }
+            begun = Some((open, payload.len()));
+        };
+        payload.shrink_to_fit();
+        let payload = Bytes::from(payload);
+        let message = match kind {
+            Kind::Text => Message::Text(Utf8Bytes::try_from(payload).ok()?),
+            Kind::Binary => Message::Binary(payload),
+        };
+        *budget = left;
+        Some((input.len() - rest.len(), message))
+    }
+
+    #[inline]
+    fn is_between_messages(&self) -> bool {
+        matches!(&self.state, State::Header(reader) if reader.is_empty()) && self.assembly.is_none()
     }
 
     /// Goes through the parts of frames: headers, then payloads.
     fn decode_parts(&mut self, mut cursor: Cursor<'_>) -> (usize, Option<Event>) {
+        if let Some((taken, message)) = self.whole_fragments(cursor.rest, cursor.budget) {
+            return (taken, Some(Event::Message(message)));
+        }
         let length = cursor.rest.len();
         let mut result = Ok(None);
         while matches!(result, Ok(None)) && !cursor.rest.is_empty() && *cursor.budget > 0 {
@@ -256,41 +289,8 @@ impl Decoder {
         self.assembly = None;
     }
 
-    /// The fast path for the frames of a message behind its first one: takes the header of one that is whole in `cursor`, and
-    /// not compressed. `false` if it is anything else, or breaks a rule or a limit: the reader of headers says which.
-    #[inline]
-    fn begin_whole_fragment(&mut self, cursor: &mut Cursor<'_>) -> bool {
-        let State::Header(reader) = &self.state else { return false };
-        let Some(assembly) = self
-            .assembly
-            .as_mut()
-            .filter(|assembly| reader.is_empty() && assembly.open.coding == Coding::Plain)
-        else {
-            return false;
-        };
-        let Some(header) = Header::parse(cursor.rest).filter(|it| it.is_continuation(self.rules.role)) else {
-            return false;
-        };
-        let Limits { max_frame_size, max_message_size, max_fragments } = *self.rules.limits;
-        let (open, length) = (assembly.open, header.length());
-        let is_within = length <= max_frame_size
-            && length <= max_message_size.saturating_sub(assembly.payload.len())
-            && (open.frames as usize) < max_fragments;
-        if !is_within || cursor.rest.len() - header.size < length {
-            return false;
-        }
-        cursor.take(header.size);
-        charge_frame(cursor.budget);
-        assembly.begin_frame(Open { frames: open.frames.saturating_add(1), ..open }, &header);
-        self.state = State::Data;
-        true
-    }
-
     /// Takes a header and what there is of its payload, or only the next part of a payload.
     fn step(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
-        if self.begin_whole_fragment(cursor) {
-            return self.payload(cursor);
-        }
         let Self { rules, state, assembly, .. } = self;
         if let State::Header(reader) = state {
             let open = assembly.as_ref().map(|assembly| (assembly.open, assembly.payload.len()));

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use super::cursor::{Cursor, charge_frame};
+use super::cursor::{Cursor, charged};
 use super::mask::Mask;
 use crate::config::Limits;
 use crate::error::ProtocolError;
@@ -91,6 +91,22 @@ pub(super) struct Open {
     pub(super) frames: u32,
 }
 
+impl Open {
+    fn new(kind: Kind) -> Self {
+        Self { kind, coding: Coding::Plain, frames: 1 }
+    }
+
+    /// The message with one more frame.
+    #[inline]
+    fn next(self, limits: &Limits) -> Result<Self, ProtocolError> {
+        let limit = limits.max_fragments;
+        if self.frames as usize >= limit {
+            return Err(ProtocolError::TooManyFragments { limit });
+        }
+        Ok(Self { frames: self.frames.saturating_add(1), ..self })
+    }
+}
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
@@ -132,35 +148,18 @@ impl Header {
         usize::try_from(self.length).unwrap_or(usize::MAX)
     }
 
+    /// What it announces, if that is all in `input`, at whose front it stands.
+    #[inline]
+    pub(super) fn payload<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
+        input[self.size..].get(..self.length())
+    }
+
     pub(super) fn is_final(&self) -> bool {
         self.first & FINAL != 0
     }
 
     pub(super) fn is_close(&self) -> bool {
         self.first & OPCODE == CLOSE
-    }
-
-    /// The type of a message that is this one frame and not compressed: nearly all frames are such. `None` if it is anything
-    /// else, or is not masked as `role` wants it.
-    #[inline]
-    pub(super) fn whole_message(&self, role: Role) -> Option<Kind> {
-        let kind = match self.first {
-            FINAL_TEXT => Kind::Text,
-            FINAL_BINARY => Kind::Binary,
-            _ => return None,
-        };
-        self.is_masked_for(role).then_some(kind)
-    }
-
-    /// Whether this is a frame that continues a message, masked as `role` wants it.
-    #[inline]
-    pub(super) fn is_continuation(&self, role: Role) -> bool {
-        self.first & !FINAL == CONTINUATION && self.is_masked_for(role)
-    }
-
-    #[inline]
-    fn is_masked_for(&self, role: Role) -> bool {
-        (role == Role::Server) == (self.second & MASKED != 0)
     }
 }
 
@@ -197,7 +196,7 @@ impl HeaderReader {
         if let Some((_, header)) = &judged {
             // what was held was incomplete, so the header is longer than that
             cursor.take(header.size - held);
-            charge_frame(cursor.budget);
+            *cursor.budget = charged(*cursor.budget);
             self.len = 0;
         } else {
             // the longest header fits, so it is incomplete only because the input ends
@@ -241,6 +240,22 @@ impl Rules {
         Ok(Header::parse(bytes).map(|header| (frame, header)))
     }
 
+    /// As [`judge`](Self::judge), only for a data frame that is not compressed: nearly all frames are such. `None` if it is
+    /// anything else, or breaks a rule.
+    #[inline]
+    pub(super) fn plain(&self, bytes: &[u8], open: Option<(Open, usize)>) -> Option<(Open, Header)> {
+        let header = Header::parse(bytes)?;
+        let (open, assembled) = match (header.first & !FINAL, open) {
+            (TEXT, None) => (Open::new(Kind::Text), 0),
+            (BINARY, None) => (Open::new(Kind::Binary), 0),
+            (CONTINUATION, Some((open, assembled))) => (open.next(&self.limits).ok()?, assembled),
+            _ => return None,
+        };
+        self.judge_mask(header.second).ok()?;
+        self.judge_length(Frame::Data(open), header.length, assembled).ok()?;
+        (open.coding == Coding::Plain).then_some((open, header))
+    }
+
     #[inline]
     fn judge_first(&self, first: u8, open: Option<Open>) -> Result<Frame, ProtocolError> {
         let opcode = first & OPCODE;
@@ -252,19 +267,13 @@ impl Rules {
             // it would need an extension that gives it a meaning
             _ => return Err(ProtocolError::ReservedBit),
         };
-        let started = |kind| Frame::Data(Open { kind, coding, frames: 1 });
-        let limit = self.limits.max_fragments;
+        let started = |kind| Frame::Data(Open { coding, ..Open::new(kind) });
         match (opcode, open) {
             (TEXT | BINARY, Some(_)) => Err(ProtocolError::ExpectedContinuation),
             (TEXT, None) => Ok(started(Kind::Text)),
             (BINARY, None) => Ok(started(Kind::Binary)),
             (CONTINUATION, None) => Err(ProtocolError::UnexpectedContinuation),
-            (CONTINUATION, Some(open)) if open.frames as usize >= limit => {
-                Err(ProtocolError::TooManyFragments { limit })
-            }
-            (CONTINUATION, Some(open)) => {
-                Ok(Frame::Data(Open { frames: open.frames.saturating_add(1), ..open }))
-            }
+            (CONTINUATION, Some(open)) => open.next(&self.limits).map(Frame::Data),
             (CLOSE | PING | PONG, _) if first & FINAL == 0 => Err(ProtocolError::FragmentedControl),
             (CLOSE, _) => Ok(Frame::Control(Control::Close)),
             (PING, _) => Ok(Frame::Control(Control::Ping)),
@@ -275,12 +284,18 @@ impl Rules {
 
     #[inline]
     fn judge_second(&self, frame: Frame, second: u8) -> Result<(), ProtocolError> {
+        self.judge_mask(second)?;
+        if matches!(frame, Frame::Control(_)) && usize::from(second & LENGTH) > MAX_CONTROL {
+            return Err(ProtocolError::ControlTooLong);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn judge_mask(&self, second: u8) -> Result<(), ProtocolError> {
         match (self.role, second & MASKED != 0) {
             (Role::Server, false) => Err(ProtocolError::Unmasked),
             (Role::Client, true) => Err(ProtocolError::Masked),
-            _ if matches!(frame, Frame::Control(_)) && usize::from(second & LENGTH) > MAX_CONTROL => {
-                Err(ProtocolError::ControlTooLong)
-            }
             _ => Ok(()),
         }
     }
