@@ -22,7 +22,7 @@ use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
-use crate::utf8::{PayloadBuffer, Utf8Bytes};
+use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
 
 /// What came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,22 +131,18 @@ impl Decoder {
     }
 
     /// The fast path: a message that is one frame, not compressed and whole in `input`. `None` if it is anything else,
-    /// or breaks a rule or a limit: `decode_parts` says which.
+    /// or breaks a rule of frames: `decode_parts` says which.
     #[expect(clippy::inline_always, reason = "the compiler decides otherwise when unrelated code changes")]
     #[inline(always)]
     fn whole_message(&self, input: &mut [u8], budget: &mut u32) -> Option<(usize, Message)> {
-        if !self.is_between_messages() || *budget == 0 {
+        if !self.is_between_frames() || self.assembly.is_some() || *budget == 0 {
             return None;
         }
         let (open, header) = self.rules.plain(input, None).filter(|(_, header)| header.is_final())?;
         let payload = input[header.size..].get_mut(..header.length())?;
         let apply = |payload: &mut [u8]| header.mask.clone().apply(payload);
         apply(payload);
-        let message = match open.kind {
-            Kind::Text => Utf8Bytes::copy_from_slice(payload).map(Message::Text),
-            Kind::Binary => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
-        };
-        let Ok(message) = message else {
+        let Ok(message) = message(open.kind, payload) else {
             apply(payload);
             return None;
         };
@@ -154,48 +150,8 @@ impl Decoder {
         Some((header.size + payload.len(), message))
     }
 
-    /// As [`whole_message`](Self::whole_message), for a message of several frames.
-    fn whole_fragments(&self, input: &[u8], budget: &mut u32) -> Option<(usize, Message)> {
-        if !self.is_between_messages() {
-            return None;
-        }
-        let (mut rest, mut left, mut begun) = (input, *budget, None);
-        let mut payload = Vec::new();
-        let kind = loop {
-            let (open, mut header) = self.rules.plain(rest, begun).filter(|_| left > 0)?;
-            let piece = header.payload(rest)?;
-            let start = payload.len();
-            // for all that follow
-            payload.reserve_exact(rest.len());
-            payload.extend_from_slice(piece);
-            header.mask.apply(&mut payload[start..]);
-            rest = &rest[header.size + piece.len()..];
-            left = charged(left);
-            if header.is_final() {
-                break open.kind;
-            }
-            begun = Some((open, payload.len()));
-        };
-        payload.shrink_to_fit();
-        let payload = Bytes::from(payload);
-        let message = match kind {
-            Kind::Text => Message::Text(Utf8Bytes::try_from(payload).ok()?),
-            Kind::Binary => Message::Binary(payload),
-        };
-        *budget = left;
-        Some((input.len() - rest.len(), message))
-    }
-
-    #[inline]
-    fn is_between_messages(&self) -> bool {
-        matches!(&self.state, State::Header(reader) if reader.is_empty()) && self.assembly.is_none()
-    }
-
     /// Goes through the parts of frames: headers, then payloads.
     fn decode_parts(&mut self, mut cursor: Cursor<'_>) -> (usize, Option<Event>) {
-        if let Some((taken, message)) = self.whole_fragments(cursor.rest, cursor.budget) {
-            return (taken, Some(Event::Message(message)));
-        }
         let length = cursor.rest.len();
         let mut result = Ok(None);
         while matches!(result, Ok(None)) && !cursor.rest.is_empty() && *cursor.budget > 0 {
@@ -289,8 +245,48 @@ impl Decoder {
         self.assembly = None;
     }
 
+    #[inline]
+    fn is_between_frames(&self) -> bool {
+        matches!(&self.state, State::Header(reader) if reader.is_empty())
+    }
+
+    /// The fast path for messages of several frames: takes those that follow each other, are whole in the input and not
+    /// compressed. `None` if the next frame is anything else, or breaks a rule or a limit: the reader of headers says which.
+    fn whole_frames(&mut self, cursor: &mut Cursor<'_>) -> Option<Result<Option<Event>, ProtocolError>> {
+        let mut open = self.assembly.as_ref().map(|assembly| assembly.open);
+        let assembled = self.assembly.as_ref().map_or(0, |assembly| assembly.payload.len());
+        let (mut taken, mut length, mut is_final) = (0, 0, false);
+        while !is_final
+            && *cursor.budget > 0
+            && let Some((next, mut header)) =
+                self.rules.plain(&cursor.rest[taken..], open.map(|open| (open, assembled + length)))
+            && let start = taken + header.size
+            && let Some(payload) = cursor.rest[start..].get_mut(..header.length())
+        {
+            header.mask.apply(payload);
+            let end = start + payload.len();
+            // the payloads come to stand together, at the front of what is taken
+            cursor.rest.copy_within(start..end, length);
+            *cursor.budget = charged(*cursor.budget);
+            (taken, length, is_final, open) = (end, length + end - start, header.is_final(), Some(next));
+        }
+        let open = open.filter(|_| taken > 0)?;
+        let payload = &cursor.take(taken)[..length];
+        if is_final && self.assembly.is_none() {
+            return Some(message(open.kind, payload).map_err(not_utf8).map(Event::Message).map(Some));
+        }
+        let assembly = self.assembly.get_or_insert_with(|| Box::new(Assembly::new(open)));
+        assembly.append(open, is_final, payload, &self.rules.limits, cursor.rest.len());
+        Some(self.advanced())
+    }
+
     /// Takes a header and what there is of its payload, or only the next part of a payload.
     fn step(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
+        if self.is_between_frames()
+            && let Some(result) = self.whole_frames(cursor)
+        {
+            return result;
+        }
         let Self { rules, state, assembly, .. } = self;
         if let State::Header(reader) = state {
             let open = assembly.as_ref().map(|assembly| (assembly.open, assembly.payload.len()));
@@ -389,6 +385,15 @@ impl Decoder {
                 Event::Close(close_frame(payload)?)
             }
         })
+    }
+}
+
+/// A message with a payload of its own.
+#[inline]
+fn message(kind: Kind, payload: &[u8]) -> Result<Message, InvalidUtf8> {
+    match kind {
+        Kind::Text => Utf8Bytes::copy_from_slice(payload).map(Message::Text),
+        Kind::Binary => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
     }
 }
 

@@ -148,12 +148,6 @@ impl Header {
         usize::try_from(self.length).unwrap_or(usize::MAX)
     }
 
-    /// What it announces, if that is all in `input`, at whose front it stands.
-    #[inline]
-    pub(super) fn payload<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
-        input[self.size..].get(..self.length())
-    }
-
     pub(super) fn is_final(&self) -> bool {
         self.first & FINAL != 0
     }
