@@ -2,10 +2,9 @@
 
 use std::mem;
 
-use super::cursor::Cursor;
 #[cfg(feature = "deflate")]
 use super::deflate::Inflater;
-use super::header::{Coding, Header, Kind, Open};
+use super::header::{Coding, Cursor, Header, Kind, Open};
 use super::mask::Mask;
 use crate::config::Limits;
 use crate::error::ProtocolError;

@@ -16,8 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::assembly::{Assembly, not_utf8};
-use super::cursor::{Cursor, charged};
-use super::header::{Control, Frame, Header, HeaderReader, Kind, Role, Rules};
+use super::header::{Control, Cursor, Frame, Header, HeaderReader, Kind, Role, Rules, charged};
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;

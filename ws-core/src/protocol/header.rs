@@ -11,9 +11,9 @@
 //! 2. the second byte: the mask bit, the length of control frames;
 //! 3. the length, before the mask's key: the limits.
 
+use std::mem;
 use std::sync::Arc;
 
-use super::cursor::{Cursor, charged};
 use super::mask::Mask;
 use crate::config::Limits;
 use crate::error::ProtocolError;
@@ -34,6 +34,9 @@ const LENGTH: u8 = 0x7f;
 const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
 
+/// What a frame costs besides its bytes, in bytes: small frames take time by their number.
+const FRAME_COST: u32 = 64;
+
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
@@ -43,6 +46,32 @@ pub(super) const FINAL_BINARY: u8 = FINAL | BINARY;
 pub(super) const CLOSE: u8 = 0x8;
 pub(super) const PING: u8 = 0x9;
 pub(super) const PONG: u8 = 0xa;
+
+/// A place in the input, which is unmasked where it is.
+pub(super) struct Cursor<'a> {
+    /// What was not taken yet.
+    pub(super) rest: &'a mut [u8],
+    /// Whether somebody receives what is inflated.
+    #[cfg_attr(not(feature = "deflate"), expect(dead_code, reason = "nothing is inflated"))]
+    pub(super) heard: bool,
+    /// In bytes: those that are inflated, and `FRAME_COST` for each frame.
+    pub(super) budget: &'a mut u32,
+}
+
+impl<'a> Cursor<'a> {
+    /// Takes the next bytes, at most so many.
+    pub(super) fn take(&mut self, most: usize) -> &'a mut [u8] {
+        let rest = mem::take(&mut self.rest);
+        let (taken, rest) = rest.split_at_mut(most.min(rest.len()));
+        self.rest = rest;
+        taken
+    }
+}
+
+/// What is left of a budget behind one more frame.
+pub(super) fn charged(budget: u32) -> u32 {
+    budget.saturating_sub(FRAME_COST)
+}
 
 /// Our side of the connection. A client masks what it sends, a server does not (section 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,7 +274,7 @@ impl Rules {
             (CONTINUATION, Some((open, assembled))) => (open.next(&self.limits).ok()?, assembled),
             _ => return None,
         };
-        self.judge_mask(header.second).ok()?;
+        self.judge_second(Frame::Data(open), header.second).ok()?;
         self.judge_length(Frame::Data(open), header.length, assembled).ok()?;
         (open.coding == Coding::Plain).then_some((open, header))
     }
@@ -278,18 +307,12 @@ impl Rules {
 
     #[inline]
     fn judge_second(&self, frame: Frame, second: u8) -> Result<(), ProtocolError> {
-        self.judge_mask(second)?;
-        if matches!(frame, Frame::Control(_)) && usize::from(second & LENGTH) > MAX_CONTROL {
-            return Err(ProtocolError::ControlTooLong);
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn judge_mask(&self, second: u8) -> Result<(), ProtocolError> {
         match (self.role, second & MASKED != 0) {
             (Role::Server, false) => Err(ProtocolError::Unmasked),
             (Role::Client, true) => Err(ProtocolError::Masked),
+            _ if matches!(frame, Frame::Control(_)) && usize::from(second & LENGTH) > MAX_CONTROL => {
+                Err(ProtocolError::ControlTooLong)
+            }
             _ => Ok(()),
         }
     }

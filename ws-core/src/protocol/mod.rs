@@ -27,7 +27,6 @@
 //! and fuzzers check.
 
 mod assembly;
-mod cursor;
 mod decoder;
 #[cfg(feature = "deflate")]
 mod deflate;

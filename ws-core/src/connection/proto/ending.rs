@@ -29,7 +29,7 @@ impl Connection {
     fn queue_close(&mut self) {
         let Some(end) = &self.closing.end else { return };
         self.attention = true;
-        self.outbound.push(|encoder| encoder.close(end.closed.frame.as_ref()));
+        self.queued += self.encoder.close(end.closed.frame.as_ref()) as u64;
     }
 
     /// The peer's Close frame: the first word of it, or the answer to ours.
@@ -114,14 +114,14 @@ impl Connection {
     #[inline]
     pub(crate) fn handle_flushed(&mut self, now: Instant) {
         if self.closing.step == Step::Flushing
-            && self.outbound.buffered() == 0
+            && self.buffered() == 0
             && let Some(end) = &self.closing.end
         {
             // from here on bytes are read to be dropped
             self.input.clear();
             let deadline = [end.deadline.at(), now.checked_add(LINGER)].into_iter().flatten().min();
             // the server ends the stream first (RFC 6455 section 7.1.1)
-            let is_peers_turn = self.outbound.encoder.role() == Role::Client && end.is_answered();
+            let is_peers_turn = self.encoder.role() == Role::Client && end.is_answered();
             let step = if is_peers_turn { Step::Lingering } else { Step::ShuttingDown };
             self.closing.go_on(step, Deadline::At(deadline));
         }
@@ -184,7 +184,13 @@ impl Connection {
         self.input.shrink();
         self.decoder.stop();
         self.keepalive.clear();
-        let unsent = self.outbound.clear();
+        self.drop_unsent();
+    }
+
+    /// Nothing more leaves.
+    pub(super) fn drop_unsent(&mut self) {
+        self.unanswered = None;
+        let unsent = self.encoder.take_all();
         self.drop_later(unsent);
     }
 
