@@ -1,13 +1,13 @@
 //! [`Decoder`]: bytes in, messages and control events out.
 //!
 //! There are two ways in. [`decode`](Decoder::decode) takes bytes from a buffer of the caller's; a message that is whole
-//! in there is copied once, into an allocation of its own size. [`take_payload`](Decoder::take_payload) and
+//! in there, in one frame or in several, is copied into one allocation of its own size. [`take_payload`](Decoder::take_payload) and
 //! [`put_payload`](Decoder::put_payload) are for the rest of a large frame, which is read to where it will stay.
 //!
 //! Invariants, for whoever changes this file:
 //!
 //! - Between two calls all text that has come is validated, up to a code point that is not complete.
-//! - In [`State::Data`] and [`State::Control`] bytes are missing between two calls.
+//! - In [`State::Control`] bytes of the frame are missing between two calls.
 //! - When an error is returned, `state` tells how much of the broken frame is still to come.
 
 use std::mem;
@@ -50,9 +50,8 @@ pub(crate) struct Decoder {
 /// Where in a frame we are.
 #[derive(Debug)]
 enum State {
+    /// In the header of a frame, or in a frame of the message in `assembly`, which knows how much of it is missing.
     Header(HeaderReader),
-    /// In a frame of the message in `assembly`.
-    Data,
     /// On the heap for as long as a control frame is split, which is rare: an idle connection does not pay for it.
     Control(Box<ControlFrame>),
     /// Behind an error. The peer may go on to send for a while before it sees our Close frame. Its frames are not judged any
@@ -196,7 +195,7 @@ impl Decoder {
     pub(crate) fn in_message(&self) -> bool {
         match &self.state {
             State::Header(header) => self.assembly.is_some() || !header.is_empty(),
-            State::Data | State::Control(_) => true,
+            State::Control(_) => true,
             State::Skipping { .. } | State::Done => false,
         }
     }
@@ -228,11 +227,7 @@ impl Decoder {
     #[cold]
     pub(crate) fn abandon(&mut self) {
         let state = match mem::take(&mut self.state) {
-            State::Header(header) => State::Skipping { missing: 0, header },
-            State::Data => {
-                let missing = self.assembly.as_ref().map_or(0, |assembly| assembly.missing);
-                State::Skipping { missing: missing as u64, header: HeaderReader::default() }
-            }
+            State::Header(header) => State::Skipping { missing: self.missing() as u64, header },
             State::Control(_) => State::Done,
             state => state,
         };
@@ -244,9 +239,14 @@ impl Decoder {
         self.assembly = None;
     }
 
+    /// How much of a data frame is still to come.
+    fn missing(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.missing)
+    }
+
     #[inline]
     fn is_between_frames(&self) -> bool {
-        matches!(&self.state, State::Header(reader) if reader.is_empty())
+        matches!(&self.state, State::Header(reader) if reader.is_empty()) && self.missing() == 0
     }
 
     /// The fast path for messages of several frames: takes those that follow each other, are whole in the input and not
@@ -286,8 +286,11 @@ impl Decoder {
         {
             return result;
         }
-        let Self { rules, state, assembly, .. } = self;
-        if let State::Header(reader) = state {
+        let is_in_data = self.missing() > 0;
+        let Self { rules, state, assembly } = self;
+        if let State::Header(reader) = state
+            && !is_in_data
+        {
             let open = assembly.as_ref().map(|assembly| (assembly.open, assembly.payload.len()));
             let Some((frame, mut header)) = reader.read(cursor, |bytes| rules.judge(bytes, open))? else {
                 return Ok(None);
@@ -297,7 +300,6 @@ impl Decoder {
                 Frame::Data(open) => {
                     let assembly = assembly.get_or_insert_with(|| Box::new(Assembly::new(open)));
                     assembly.begin_frame(open, &header);
-                    *state = State::Data;
                 }
                 Frame::Control(control) if length <= cursor.rest.len() => {
                     // most often it is whole
@@ -317,11 +319,9 @@ impl Decoder {
     /// Takes what there is of the current frame's payload.
     fn payload(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
         match &mut self.state {
-            State::Header(_) => Ok(None),
-            State::Data => {
-                if let Some(assembly) = &mut self.assembly {
-                    assembly.take(cursor, &self.rules.limits)?;
-                }
+            State::Header(_) => {
+                let Some(assembly) = &mut self.assembly else { return Ok(None) };
+                assembly.take(cursor, &self.rules.limits)?;
                 self.advanced()
             }
             State::Control(frame) => {
@@ -358,11 +358,8 @@ impl Decoder {
 
     /// A piece of a data frame has come.
     fn advanced(&mut self) -> Result<Option<Event>, ProtocolError> {
-        if self.assembly.as_ref().is_some_and(|assembly| assembly.missing > 0) {
-            return Ok(None);
-        }
-        self.state = State::default();
-        let Some(assembly) = self.assembly.take_if(|assembly| assembly.is_final) else { return Ok(None) };
+        let is_complete = |assembly: &mut Box<Assembly>| assembly.is_final && assembly.missing == 0;
+        let Some(assembly) = self.assembly.take_if(is_complete) else { return Ok(None) };
         Ok(assembly.complete()?.map(Event::Message))
     }
 

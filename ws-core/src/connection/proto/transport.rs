@@ -80,7 +80,9 @@ impl Connection {
     fn pauses(&mut self, now: Instant) -> bool {
         let pauses = self.is_full();
         if self.inbound.is_paused && !pauses {
-            self.timers.resumed(now);
+            // we did not read for a while: the peer is not to blame for its silence
+            self.timers.inbound(0, now);
+            self.timers.message_excused(now);
             self.kernel.is_wanted = false;
         }
         self.inbound.is_paused = pauses;
@@ -276,11 +278,8 @@ impl Connection {
     fn see(&mut self, now: Instant) {
         self.timers.see(now);
         self.closing.see(self.config.close_timeout, now);
-        // an earlier ping has its deadline, which a user who pings must not postpone
-        if let Some(end) = self.keepalive.see(now)
-            && !self.timers.awaits_pong()
-        {
-            self.timers.pinged_behind(end, now);
+        if let Some(end) = self.keepalive.see(now) {
+            self.timers.pinged(Some(end), now);
         }
     }
 
@@ -381,10 +380,8 @@ impl Connection {
                 self.kernel.is_wanted |= self.inbound.is_paused && !self.timers.is_blocked();
                 self.queue_ping(0);
                 self.see(now);
-                if !self.timers.awaits_pong() {
-                    // an earlier ping has not left yet, and stands for this one
-                    self.timers.pinged(now);
-                }
+                // unless it was seen just now, an earlier ping has not left yet, and stands for this one
+                self.timers.pinged(None, now);
             }
             Due::Idle => self.close(Some(CloseFrame::new(CloseCode::GOING_AWAY, "idle timeout"))),
             // silences of our own making
