@@ -44,7 +44,9 @@ impl Mask {
 
     /// Leaves out the next `n` bytes of the payload.
     pub(super) fn skip(&mut self, n: usize) {
-        self.0 = self.0.rotate_right(u8::BITS * (n % 4) as u32);
+        for _ in 0..n % 4 {
+            self.0 = self.0.rotate_right(u8::BITS);
+        }
     }
 }
 
