@@ -60,7 +60,6 @@ where
     F: FnOnce(WebSocket) -> Fut,
     Fut: Future<Output: Outcome>,
 {
-    /// A connection that `handler` serves.
     pub(crate) fn new(link: Link, handler: F) -> Self {
         // for its first turn
         ArcWake::wake_by_ref(&link.shared);

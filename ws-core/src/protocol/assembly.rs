@@ -162,7 +162,6 @@ impl Assembly {
         }
     }
 
-    /// Validates what has come of a text.
     #[inline]
     pub(super) fn validate(&mut self) -> Result<(), ProtocolError> {
         match self.open.kind {

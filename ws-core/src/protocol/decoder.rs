@@ -23,7 +23,6 @@ use crate::error::ProtocolError;
 use crate::message::Message;
 use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
 
-/// What came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Message(Message),
@@ -47,7 +46,6 @@ pub(crate) struct Decoder {
     assembly: Option<Box<Assembly>>,
 }
 
-/// Where in a frame we are.
 #[derive(Debug)]
 enum State {
     /// In the header of a frame, or in a frame of the message in `assembly`, which knows how much of it is missing.
@@ -133,7 +131,7 @@ impl Decoder {
     #[expect(clippy::inline_always, reason = "the compiler decides otherwise when unrelated code changes")]
     #[inline(always)]
     fn whole_message(&self, input: &mut [u8], budget: &mut u32) -> Option<(usize, Message)> {
-        if !self.is_between_frames() || self.assembly.is_some() || *budget == 0 {
+        if self.assembly.is_some() || !self.is_between_frames() || *budget == 0 {
             return None;
         }
         let (open, header) = self.rules.plain(input, None).filter(|(_, header)| header.is_final())?;
@@ -205,7 +203,6 @@ impl Decoder {
         matches!(self.state, State::Done)
     }
 
-    /// How many bytes of heap memory are held.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
         let control = match &self.state {
@@ -218,7 +215,6 @@ impl Decoder {
         assembly.payload.owned() + control
     }
 
-    /// Ignores all that comes.
     pub(crate) fn stop(&mut self) {
         self.end(State::Done);
     }
@@ -369,7 +365,6 @@ impl Decoder {
         self.assembly.as_mut().map_or(Ok(()), |assembly| assembly.validate())
     }
 
-    /// A control frame is complete.
     fn control(&mut self, control: Control, payload: &[u8]) -> Result<Event, ProtocolError> {
         Ok(match control {
             Control::Ping => Event::Ping(Bytes::copy_from_slice(payload)),
@@ -393,7 +388,6 @@ fn message(kind: Kind, payload: &[u8]) -> Result<Message, InvalidUtf8> {
     }
 }
 
-/// The payload of a Close frame.
 fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
     match payload {
         [] => Ok(None),

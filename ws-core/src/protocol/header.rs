@@ -84,14 +84,12 @@ pub(crate) enum Role {
     Client,
 }
 
-/// The type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
     Binary,
 }
 
-/// The type of a control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
     Close,
@@ -136,7 +134,6 @@ impl Open {
     }
 }
 
-/// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     Control(Control),
@@ -230,7 +227,6 @@ impl HeaderReader {
     }
 }
 
-/// What headers are judged by.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) role: Role,

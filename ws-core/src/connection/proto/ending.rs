@@ -86,14 +86,12 @@ impl Connection {
         }
     }
 
-    /// Answers the end if all that came before it has been taken.
     pub(super) fn settle_if_taken(&mut self) {
         if self.closing.step == Step::Ending && self.inbound.is_taken() {
             self.settle();
         }
     }
 
-    /// Answers the end.
     pub(super) fn settle(&mut self) {
         self.attention = true;
         match self.closing.step {
@@ -155,7 +153,6 @@ impl Connection {
             && error.is_some_and(|error| is_verdict(error.kind()))
     }
 
-    /// The deadline of the current step has passed.
     pub(super) fn closing_timed_out(&mut self) {
         match self.closing.step {
             Step::Ending => self.settle(),

@@ -59,7 +59,6 @@ impl Inbound {
         self.messages.take()
     }
 
-    /// How many messages wait.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.messages.as_ref().map_or(0, |messages| messages.queue.len())
@@ -93,7 +92,6 @@ impl Inbound {
         taken
     }
 
-    /// Gives back the memory, if there is nothing in it.
     pub(super) fn shrink(&mut self) {
         if self.len() == 0
             && let Some(messages) = self.messages.take()

@@ -183,12 +183,10 @@ impl Timers {
         ]
     }
 
-    /// What is due at this time.
     pub(super) fn due(&self, config: &ConnectionConfig, now: Instant) -> Option<Due> {
         self.deadlines(config).into_iter().find(|(at, _)| at.is_some_and(|at| at <= now)).map(|(_, due)| due)
     }
 
-    /// When to look again.
     pub(super) fn next(&self, config: &ConnectionConfig) -> Option<Instant> {
         if self.waits.is_none() && config.idle_timeout.is_none() {
             // nearly always, and after every turn

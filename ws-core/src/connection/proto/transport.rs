@@ -50,12 +50,10 @@ pub(crate) enum Action {
 }
 
 impl Connection {
-    /// The driver has its turn.
     pub(crate) fn begin_turn(&mut self) {
         self.budget = TURN;
     }
 
-    /// Whether the turn has lasted long enough.
     pub(crate) fn is_turn_over(&self) -> bool {
         self.budget == 0
     }
@@ -357,7 +355,6 @@ impl Connection {
         }
     }
 
-    /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.see(now);
         // what ends now has its chance to be written before its deadline is looked at

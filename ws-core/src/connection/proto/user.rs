@@ -25,7 +25,6 @@ pub(crate) struct Milestones {
     step: Step,
 }
 
-/// What is sent.
 #[derive(Debug)]
 pub(crate) enum Outgoing<'a> {
     Own(Message),
@@ -195,8 +194,7 @@ impl Connection {
             return;
         }
         if let Some(heartbeat) = self.heartbeat.take() {
-            self.push(|encoder| encoder.frame(Cow::Borrowed(heartbeat.answer.frame())));
-            self.timers.exchanged = true;
+            self.send_frame(Cow::Borrowed(heartbeat.answer.frame()));
             self.notice(Notice::Sent(heartbeat.answer.len()));
             self.heartbeat = Some(heartbeat);
         }
@@ -223,7 +221,6 @@ impl Connection {
         }
     }
 
-    /// The handler returned an error, or panicked.
     pub(crate) fn handler_failed(&mut self) {
         self.handler_done = true;
         self.close(Some(CloseFrame::new(CloseCode::INTERNAL_ERROR, "")));
@@ -234,7 +231,6 @@ impl Connection {
         self.closing.is_open()
     }
 
-    /// The Close frame that ended the connection.
     pub(crate) fn close_frame(&self) -> Option<CloseFrame> {
         self.closing.end().and_then(|end| end.closed.frame.clone())
     }
