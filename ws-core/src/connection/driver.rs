@@ -8,15 +8,15 @@ use std::any::Any;
 use std::future::{Future, Ready};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_task::{ArcWake, waker_ref};
 use pin_project::pin_project;
-use tokio::time::Instant;
+use tokio::task::unconstrained;
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::alarm::Alarm;
 use super::link::{Link, Next, Turn};
 use super::proto::Connection;
 use super::shared::Shared;
@@ -60,7 +60,6 @@ where
     F: FnOnce(WebSocket) -> Fut,
     Fut: Future<Output: Outcome>,
 {
-    /// A connection that `handler` serves.
     pub(crate) fn new(link: Link, handler: F) -> Self {
         // for its first turn
         ArcWake::wake_by_ref(&link.shared);
@@ -145,6 +144,43 @@ where
         // what it held of the socket goes first, so that the end finds no receiver
         let dropped = catch_unwind(AssertUnwindSafe(|| self.set(Self::Done)));
         ended(shared, outcome.and_then(|outcome| dropped.map(|()| outcome)));
+    }
+}
+
+/// A timer that is set only when something waits for it, and set anew only when it fires or is needed earlier: traffic does
+/// not touch it.
+#[pin_project]
+#[derive(Debug, Default)]
+struct Alarm {
+    /// `None` when it has fired, and when the task's waker is not the one that it knows.
+    #[pin]
+    sleep: Option<Sleep>,
+}
+
+impl Alarm {
+    /// Whether it has fired since the last call.
+    fn take_fired(self: Pin<&mut Self>) -> bool {
+        let fired = self.sleep.as_ref().is_some_and(Sleep::is_elapsed);
+        if fired {
+            self.disarm();
+        }
+        fired
+    }
+
+    /// It is to be set anew.
+    fn disarm(self: Pin<&mut Self>) {
+        self.project().sleep.set(None);
+    }
+
+    /// Makes sure that the task is woken at `at` or before. Returns whether that has passed already.
+    fn arm(self: Pin<&mut Self>, at: Instant, cx: &mut Context<'_>) -> bool {
+        if self.sleep.as_ref().is_some_and(|sleep| sleep.deadline() <= at) {
+            return false;
+        }
+        let mut sleep = self.project().sleep;
+        sleep.set(Some(sleep_until(at)));
+        // a task that has spent its budget would be told to come back, and the timer not be set
+        sleep.as_pin_mut().is_some_and(|sleep| pin!(unconstrained(sleep)).poll(cx).is_ready())
     }
 }
 

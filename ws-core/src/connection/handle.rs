@@ -31,19 +31,17 @@ impl Drop for Waiter<'_> {
 
 /// What does not depend on the direction, on all three types.
 macro_rules! connection_methods {
-    ($shared:ident => $get:expr) => {
+    ($($shared:ident).+) => {
         /// The number of this connection, unique in the process; it is in the `tracing` span, too.
         #[must_use]
         pub fn id(&self) -> $crate::observer::ConnectionId {
-            let $shared = self;
-            $get.info.id
+            self.$($shared).+.info.id
         }
 
         /// The subprotocol that was negotiated.
         #[must_use]
         pub fn protocol(&self) -> Option<&str> {
-            let $shared = self;
-            $get.info.protocol.as_deref()
+            self.$($shared).+.info.protocol.as_deref()
         }
 
         /// The address of the other end of the TCP connection, which may be a proxy's, or the [`PeerAddr`] of the request.
@@ -53,15 +51,13 @@ macro_rules! connection_methods {
         /// [`PeerAddr`]: crate::PeerAddr
         #[must_use]
         pub fn peer_addr(&self) -> Option<std::net::SocketAddr> {
-            let $shared = self;
-            $get.info.peer
+            self.$($shared).+.info.peer
         }
 
         /// Whether nothing can be sent any more: the connection is over, or its closing handshake has begun.
         #[must_use]
         pub fn is_closed(&self) -> bool {
-            let $shared = self;
-            !$get.with(|connection| connection.is_sendable())
+            !self.$($shared).+.with(|connection| connection.is_sendable())
         }
 
         /// The Close frame that ended the connection: the peer's if it was first, ours if we were. `None` while the
@@ -69,8 +65,7 @@ macro_rules! connection_methods {
         /// apart, and who was first.
         #[must_use]
         pub fn close_frame(&self) -> Option<$crate::close::CloseFrame> {
-            let $shared = self;
-            $get.with(|connection| connection.close_frame())
+            self.$($shared).+.with(|connection| connection.close_frame())
         }
 
         /// Waits until the connection is over. Returns how it ended, and which side ended it.
@@ -79,16 +74,14 @@ macro_rules! connection_methods {
         ///
         /// It can be dropped and called again.
         pub async fn closed(&self) -> $crate::close::Closed {
-            let $shared = self;
             let event = $crate::connection::waiters::Event::End;
-            $crate::connection::handle::wait(&$get, event, |connection| connection.poll_closed()).await
+            $crate::connection::handle::wait(&self.$($shared).+, event, |connection| connection.poll_closed()).await
         }
 
         /// The round trip time that was measured last, by keepalive or by [`ping`](crate::Sender::ping).
         #[must_use]
         pub fn latency(&self) -> Option<std::time::Duration> {
-            let $shared = self;
-            $get.with(|connection| connection.latency())
+            self.$($shared).+.with(|connection| connection.latency())
         }
     };
 }

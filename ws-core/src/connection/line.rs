@@ -83,7 +83,6 @@ impl Line {
         Some((size, waker))
     }
 
-    /// Gives back the memory, if nobody is there.
     pub(super) fn shrink(&mut self) {
         if self.is_empty() {
             *self = Self::default();

@@ -53,7 +53,6 @@ pub(super) struct Turn<'a, 'b> {
     _entered: Option<Entered<'a>>,
 }
 
-/// What the driver does next.
 pub(super) enum Next {
     /// Go round once more: something may be done.
     Round,
@@ -64,7 +63,6 @@ pub(super) enum Next {
 }
 
 impl Link {
-    /// A connection over `transport`.
     pub(crate) fn new(
         shared: Arc<Shared>,
         transport: Transport,
@@ -123,7 +121,6 @@ impl<'a, 'b> Turn<'a, 'b> {
         }
     }
 
-    /// Ends the connection at once.
     fn abort(&mut self, reason: &'static str) {
         self.state.connection.abort(Error::Disconnected(Some(io::Error::other(reason))));
         self.act();
@@ -195,7 +192,6 @@ impl<'a, 'b> Turn<'a, 'b> {
         is_handlers_part
     }
 
-    /// Does what is due.
     pub(super) fn keep_time(&mut self) {
         self.unlocked(pool::give_back_old);
         self.look_at_clock();
@@ -379,7 +375,6 @@ fn write_vectored(
     Pin::new(transport).poll_write_vectored(cx, &slices[..count])
 }
 
-/// Flushes what was written, if anything was.
 fn flush(transport: &mut Transport, cx: &mut Context<'_>, unflushed: &mut bool) -> Poll<io::Result<()>> {
     if *unflushed {
         ready!(Pin::new(transport).poll_flush(cx))?;

@@ -4,7 +4,6 @@
 //! sends leaves in one write, and so that keepalive, pongs, the closing handshake and a drain go on while the handler
 //! does something else.
 
-mod alarm;
 mod driver;
 mod handle;
 #[cfg(all(test, shuttle))]

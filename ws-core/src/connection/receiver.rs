@@ -37,7 +37,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    connection_methods!(this => this.shared);
+    connection_methods!(shared);
 
     /// Receives the next message; `None` after an orderly close by either side.
     ///

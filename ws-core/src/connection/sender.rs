@@ -102,7 +102,7 @@ impl Drop for PendingPing<'_> {
 }
 
 impl Sender {
-    connection_methods!(this => this.shared);
+    connection_methods!(shared);
 
     /// Sends a message: waits until there is room in the outbound buffer, and queues the message there.
     ///

@@ -47,7 +47,7 @@ pub struct WebSocket {
 
 #[expect(clippy::missing_errors_doc, reason = "the halves tell the errors")]
 impl WebSocket {
-    connection_methods!(this => this.sender.shared);
+    connection_methods!(sender.shared);
 
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let sender = Sender::new(Arc::clone(&shared));

@@ -2,10 +2,9 @@
 
 use std::mem;
 
-use super::cursor::Cursor;
 #[cfg(feature = "deflate")]
 use super::deflate::Inflater;
-use super::header::{Coding, Header, Kind, Open};
+use super::header::{Coding, Cursor, Header, Kind, Open};
 use super::mask::Mask;
 use crate::config::Limits;
 use crate::error::ProtocolError;
@@ -82,6 +81,21 @@ impl Assembly {
         Ok(())
     }
 
+    /// Appends the payload of frames that came whole, unmasked. `open` counts them, and `here` bytes behind them have come.
+    pub(super) fn append(
+        &mut self,
+        open: Open,
+        is_final: bool,
+        payload: &[u8],
+        limits: &Limits,
+        here: usize,
+    ) {
+        self.open = open;
+        self.is_final = is_final;
+        self.make_room(limits, payload.len(), payload.len() + here);
+        self.payload.extend_from_slice(payload);
+    }
+
     /// Lends the payload, and says how many bytes may be appended to it. `None` if fewer than `threshold` are missing, or what
     /// comes is compressed.
     pub(super) fn lend(&mut self, limits: &Limits, threshold: usize) -> Option<(PayloadBuffer, usize)> {
@@ -148,7 +162,6 @@ impl Assembly {
         }
     }
 
-    /// Validates what has come of a text.
     #[inline]
     pub(super) fn validate(&mut self) -> Result<(), ProtocolError> {
         match self.open.kind {

@@ -1,13 +1,13 @@
 //! [`Decoder`]: bytes in, messages and control events out.
 //!
 //! There are two ways in. [`decode`](Decoder::decode) takes bytes from a buffer of the caller's; a message that is whole
-//! in there is copied once, into an allocation of its own size. [`take_payload`](Decoder::take_payload) and
+//! in there, in one frame or in several, is copied into one allocation of its own size. [`take_payload`](Decoder::take_payload) and
 //! [`put_payload`](Decoder::put_payload) are for the rest of a large frame, which is read to where it will stay.
 //!
 //! Invariants, for whoever changes this file:
 //!
 //! - Between two calls all text that has come is validated, up to a code point that is not complete.
-//! - In [`State::Data`] and [`State::Control`] bytes are missing between two calls.
+//! - In [`State::Control`] bytes of the frame are missing between two calls.
 //! - When an error is returned, `state` tells how much of the broken frame is still to come.
 
 use std::mem;
@@ -16,15 +16,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::assembly::{Assembly, not_utf8};
-use super::cursor::{Cursor, charge_frame};
-use super::header::{Coding, Control, Frame, Header, HeaderReader, Kind, Open, Role, Rules};
+use super::header::{Control, Cursor, Frame, Header, HeaderReader, Kind, Role, Rules, charged};
 use crate::close::{CloseCode, CloseFrame};
 use crate::config::{Limits, Negotiated};
 use crate::error::ProtocolError;
 use crate::message::Message;
-use crate::utf8::{PayloadBuffer, Utf8Bytes};
+use crate::utf8::{InvalidUtf8, PayloadBuffer, Utf8Bytes};
 
-/// What came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Message(Message),
@@ -48,12 +46,10 @@ pub(crate) struct Decoder {
     assembly: Option<Box<Assembly>>,
 }
 
-/// Where in a frame we are.
 #[derive(Debug)]
 enum State {
+    /// In the header of a frame, or in a frame of the message in `assembly`, which knows how much of it is missing.
     Header(HeaderReader),
-    /// In a frame of the message in `assembly`.
-    Data,
     /// On the heap for as long as a control frame is split, which is rare: an idle connection does not pay for it.
     Control(Box<ControlFrame>),
     /// Behind an error. The peer may go on to send for a while before it sees our Close frame. Its frames are not judged any
@@ -131,34 +127,23 @@ impl Decoder {
     }
 
     /// The fast path: a message that is one frame, not compressed and whole in `input`. `None` if it is anything else,
-    /// or breaks a rule or a limit: `decode_parts` says which.
+    /// or breaks a rule of frames: `decode_parts` says which.
     #[expect(clippy::inline_always, reason = "the compiler decides otherwise when unrelated code changes")]
     #[inline(always)]
     fn whole_message(&self, input: &mut [u8], budget: &mut u32) -> Option<(usize, Message)> {
-        if !matches!(&self.state, State::Header(reader) if reader.is_empty())
-            || self.assembly.is_some()
-            || *budget == 0
-        {
+        if self.assembly.is_some() || !self.is_between_frames() || *budget == 0 {
             return None;
         }
-        let header = Header::parse(input)?;
-        let kind = header.whole_message(self.rules.role)?;
-        let length = header.length();
-        let Limits { max_frame_size, max_message_size, .. } = *self.rules.limits;
-        let is_within = length <= max_frame_size && length <= max_message_size;
-        let payload = input[header.size..].get_mut(..length).filter(|_| is_within)?;
+        let (open, header) = self.rules.plain(input, None).filter(|(_, header)| header.is_final())?;
+        let payload = input[header.size..].get_mut(..header.length())?;
         let apply = |payload: &mut [u8]| header.mask.clone().apply(payload);
         apply(payload);
-        let message = match kind {
-            Kind::Text => Utf8Bytes::copy_from_slice(payload).map(Message::Text),
-            Kind::Binary => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
-        };
-        let Ok(message) = message else {
+        let Ok(message) = message(open.kind, payload) else {
             apply(payload);
             return None;
         };
-        charge_frame(budget);
-        Some((header.size + length, message))
+        *budget = charged(*budget);
+        Some((header.size + payload.len(), message))
     }
 
     /// Goes through the parts of frames: headers, then payloads.
@@ -208,7 +193,7 @@ impl Decoder {
     pub(crate) fn in_message(&self) -> bool {
         match &self.state {
             State::Header(header) => self.assembly.is_some() || !header.is_empty(),
-            State::Data | State::Control(_) => true,
+            State::Control(_) => true,
             State::Skipping { .. } | State::Done => false,
         }
     }
@@ -218,7 +203,6 @@ impl Decoder {
         matches!(self.state, State::Done)
     }
 
-    /// How many bytes of heap memory are held.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
         let control = match &self.state {
@@ -231,7 +215,6 @@ impl Decoder {
         assembly.payload.owned() + control
     }
 
-    /// Ignores all that comes.
     pub(crate) fn stop(&mut self) {
         self.end(State::Done);
     }
@@ -240,11 +223,7 @@ impl Decoder {
     #[cold]
     pub(crate) fn abandon(&mut self) {
         let state = match mem::take(&mut self.state) {
-            State::Header(header) => State::Skipping { missing: 0, header },
-            State::Data => {
-                let missing = self.assembly.as_ref().map_or(0, |assembly| assembly.missing);
-                State::Skipping { missing: missing as u64, header: HeaderReader::default() }
-            }
+            State::Header(header) => State::Skipping { missing: self.missing() as u64, header },
             State::Control(_) => State::Done,
             state => state,
         };
@@ -256,43 +235,58 @@ impl Decoder {
         self.assembly = None;
     }
 
-    /// The fast path for the frames of a message behind its first one: takes the header of one that is whole in `cursor`, and
-    /// not compressed. `false` if it is anything else, or breaks a rule or a limit: the reader of headers says which.
+    /// How much of a data frame is still to come.
+    fn missing(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.missing)
+    }
+
     #[inline]
-    fn begin_whole_fragment(&mut self, cursor: &mut Cursor<'_>) -> bool {
-        let State::Header(reader) = &self.state else { return false };
-        let Some(assembly) = self
-            .assembly
-            .as_mut()
-            .filter(|assembly| reader.is_empty() && assembly.open.coding == Coding::Plain)
-        else {
-            return false;
-        };
-        let Some(header) = Header::parse(cursor.rest).filter(|it| it.is_continuation(self.rules.role)) else {
-            return false;
-        };
-        let Limits { max_frame_size, max_message_size, max_fragments } = *self.rules.limits;
-        let (open, length) = (assembly.open, header.length());
-        let is_within = length <= max_frame_size
-            && length <= max_message_size.saturating_sub(assembly.payload.len())
-            && (open.frames as usize) < max_fragments;
-        if !is_within || cursor.rest.len() - header.size < length {
-            return false;
+    fn is_between_frames(&self) -> bool {
+        matches!(&self.state, State::Header(reader) if reader.is_empty()) && self.missing() == 0
+    }
+
+    /// The fast path for messages of several frames: takes those that follow each other, are whole in the input and not
+    /// compressed. `None` if the next frame is anything else, or breaks a rule or a limit: the reader of headers says which.
+    fn whole_frames(&mut self, cursor: &mut Cursor<'_>) -> Option<Result<Option<Event>, ProtocolError>> {
+        let mut open = self.assembly.as_ref().map(|assembly| assembly.open);
+        let assembled = self.assembly.as_ref().map_or(0, |assembly| assembly.payload.len());
+        let (mut taken, mut length, mut is_final) = (0, 0, false);
+        while !is_final
+            && *cursor.budget > 0
+            && let Some((next, mut header)) =
+                self.rules.plain(&cursor.rest[taken..], open.map(|open| (open, assembled + length)))
+            && let start = taken + header.size
+            && let Some(payload) = cursor.rest[start..].get_mut(..header.length())
+        {
+            header.mask.apply(payload);
+            let end = start + payload.len();
+            // the payloads come to stand together, at the front of what is taken
+            cursor.rest.copy_within(start..end, length);
+            *cursor.budget = charged(*cursor.budget);
+            (taken, length, is_final, open) = (end, length + end - start, header.is_final(), Some(next));
         }
-        cursor.take(header.size);
-        charge_frame(cursor.budget);
-        assembly.begin_frame(Open { frames: open.frames.saturating_add(1), ..open }, &header);
-        self.state = State::Data;
-        true
+        let open = open.filter(|_| taken > 0)?;
+        let payload = &cursor.take(taken)[..length];
+        if is_final && self.assembly.is_none() {
+            return Some(message(open.kind, payload).map_err(not_utf8).map(Event::Message).map(Some));
+        }
+        let assembly = self.assembly.get_or_insert_with(|| Box::new(Assembly::new(open)));
+        assembly.append(open, is_final, payload, &self.rules.limits, cursor.rest.len());
+        Some(self.advanced())
     }
 
     /// Takes a header and what there is of its payload, or only the next part of a payload.
     fn step(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
-        if self.begin_whole_fragment(cursor) {
-            return self.payload(cursor);
+        if self.is_between_frames()
+            && let Some(result) = self.whole_frames(cursor)
+        {
+            return result;
         }
-        let Self { rules, state, assembly, .. } = self;
-        if let State::Header(reader) = state {
+        let is_in_data = self.missing() > 0;
+        let Self { rules, state, assembly } = self;
+        if let State::Header(reader) = state
+            && !is_in_data
+        {
             let open = assembly.as_ref().map(|assembly| (assembly.open, assembly.payload.len()));
             let Some((frame, mut header)) = reader.read(cursor, |bytes| rules.judge(bytes, open))? else {
                 return Ok(None);
@@ -302,7 +296,6 @@ impl Decoder {
                 Frame::Data(open) => {
                     let assembly = assembly.get_or_insert_with(|| Box::new(Assembly::new(open)));
                     assembly.begin_frame(open, &header);
-                    *state = State::Data;
                 }
                 Frame::Control(control) if length <= cursor.rest.len() => {
                     // most often it is whole
@@ -322,11 +315,9 @@ impl Decoder {
     /// Takes what there is of the current frame's payload.
     fn payload(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Event>, ProtocolError> {
         match &mut self.state {
-            State::Header(_) => Ok(None),
-            State::Data => {
-                if let Some(assembly) = &mut self.assembly {
-                    assembly.take(cursor, &self.rules.limits)?;
-                }
+            State::Header(_) => {
+                let Some(assembly) = &mut self.assembly else { return Ok(None) };
+                assembly.take(cursor, &self.rules.limits)?;
                 self.advanced()
             }
             State::Control(frame) => {
@@ -363,11 +354,8 @@ impl Decoder {
 
     /// A piece of a data frame has come.
     fn advanced(&mut self) -> Result<Option<Event>, ProtocolError> {
-        if self.assembly.as_ref().is_some_and(|assembly| assembly.missing > 0) {
-            return Ok(None);
-        }
-        self.state = State::default();
-        let Some(assembly) = self.assembly.take_if(|assembly| assembly.is_final) else { return Ok(None) };
+        let is_complete = |assembly: &mut Box<Assembly>| assembly.is_final && assembly.missing == 0;
+        let Some(assembly) = self.assembly.take_if(is_complete) else { return Ok(None) };
         Ok(assembly.complete()?.map(Event::Message))
     }
 
@@ -377,7 +365,6 @@ impl Decoder {
         self.assembly.as_mut().map_or(Ok(()), |assembly| assembly.validate())
     }
 
-    /// A control frame is complete.
     fn control(&mut self, control: Control, payload: &[u8]) -> Result<Event, ProtocolError> {
         Ok(match control {
             Control::Ping => Event::Ping(Bytes::copy_from_slice(payload)),
@@ -392,7 +379,15 @@ impl Decoder {
     }
 }
 
-/// The payload of a Close frame.
+/// A message with a payload of its own.
+#[inline]
+fn message(kind: Kind, payload: &[u8]) -> Result<Message, InvalidUtf8> {
+    match kind {
+        Kind::Text => Utf8Bytes::copy_from_slice(payload).map(Message::Text),
+        Kind::Binary => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
+    }
+}
+
 fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
     match payload {
         [] => Ok(None),

@@ -50,7 +50,6 @@ fn advanced(before: u64, after: u64) -> usize {
     usize::try_from(after - before).expect("no more is read or written than there is memory for")
 }
 
-/// Decompresses one message.
 #[derive(Debug)]
 pub(super) struct Inflater {
     stream: Decompress,

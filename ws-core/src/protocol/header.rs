@@ -11,9 +11,9 @@
 //! 2. the second byte: the mask bit, the length of control frames;
 //! 3. the length, before the mask's key: the limits.
 
+use std::mem;
 use std::sync::Arc;
 
-use super::cursor::{Cursor, charge_frame};
 use super::mask::Mask;
 use crate::config::Limits;
 use crate::error::ProtocolError;
@@ -34,6 +34,9 @@ const LENGTH: u8 = 0x7f;
 const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
 
+/// What a frame costs besides its bytes, in bytes: small frames take time by their number.
+const FRAME_COST: u32 = 64;
+
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
@@ -43,6 +46,32 @@ pub(super) const FINAL_BINARY: u8 = FINAL | BINARY;
 pub(super) const CLOSE: u8 = 0x8;
 pub(super) const PING: u8 = 0x9;
 pub(super) const PONG: u8 = 0xa;
+
+/// A place in the input, which is unmasked where it is.
+pub(super) struct Cursor<'a> {
+    /// What was not taken yet.
+    pub(super) rest: &'a mut [u8],
+    /// Whether somebody receives what is inflated.
+    #[cfg_attr(not(feature = "deflate"), expect(dead_code, reason = "nothing is inflated"))]
+    pub(super) heard: bool,
+    /// In bytes: those that are inflated, and `FRAME_COST` for each frame.
+    pub(super) budget: &'a mut u32,
+}
+
+impl<'a> Cursor<'a> {
+    /// Takes the next bytes, at most so many.
+    pub(super) fn take(&mut self, most: usize) -> &'a mut [u8] {
+        let rest = mem::take(&mut self.rest);
+        let (taken, rest) = rest.split_at_mut(most.min(rest.len()));
+        self.rest = rest;
+        taken
+    }
+}
+
+/// What is left of a budget behind one more frame.
+pub(super) fn charged(budget: u32) -> u32 {
+    budget.saturating_sub(FRAME_COST)
+}
 
 /// Our side of the connection. A client masks what it sends, a server does not (section 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +84,12 @@ pub(crate) enum Role {
     Client,
 }
 
-/// The type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
     Binary,
 }
 
-/// The type of a control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
     Close,
@@ -91,7 +118,22 @@ pub(super) struct Open {
     pub(super) frames: u32,
 }
 
-/// What a frame is.
+impl Open {
+    fn new(kind: Kind) -> Self {
+        Self { kind, coding: Coding::Plain, frames: 1 }
+    }
+
+    /// The message with one more frame.
+    #[inline]
+    fn next(self, limits: &Limits) -> Result<Self, ProtocolError> {
+        let limit = limits.max_fragments;
+        if self.frames as usize >= limit {
+            return Err(ProtocolError::TooManyFragments { limit });
+        }
+        Ok(Self { frames: self.frames.saturating_add(1), ..self })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     Control(Control),
@@ -139,29 +181,6 @@ impl Header {
     pub(super) fn is_close(&self) -> bool {
         self.first & OPCODE == CLOSE
     }
-
-    /// The type of a message that is this one frame and not compressed: nearly all frames are such. `None` if it is anything
-    /// else, or is not masked as `role` wants it.
-    #[inline]
-    pub(super) fn whole_message(&self, role: Role) -> Option<Kind> {
-        let kind = match self.first {
-            FINAL_TEXT => Kind::Text,
-            FINAL_BINARY => Kind::Binary,
-            _ => return None,
-        };
-        self.is_masked_for(role).then_some(kind)
-    }
-
-    /// Whether this is a frame that continues a message, masked as `role` wants it.
-    #[inline]
-    pub(super) fn is_continuation(&self, role: Role) -> bool {
-        self.first & !FINAL == CONTINUATION && self.is_masked_for(role)
-    }
-
-    #[inline]
-    fn is_masked_for(&self, role: Role) -> bool {
-        (role == Role::Server) == (self.second & MASKED != 0)
-    }
 }
 
 /// The bytes of a header that is not complete.
@@ -197,7 +216,7 @@ impl HeaderReader {
         if let Some((_, header)) = &judged {
             // what was held was incomplete, so the header is longer than that
             cursor.take(header.size - held);
-            charge_frame(cursor.budget);
+            *cursor.budget = charged(*cursor.budget);
             self.len = 0;
         } else {
             // the longest header fits, so it is incomplete only because the input ends
@@ -208,7 +227,6 @@ impl HeaderReader {
     }
 }
 
-/// What headers are judged by.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) role: Role,
@@ -241,6 +259,22 @@ impl Rules {
         Ok(Header::parse(bytes).map(|header| (frame, header)))
     }
 
+    /// As [`judge`](Self::judge), only for a data frame that is not compressed: nearly all frames are such. `None` if it is
+    /// anything else, or breaks a rule.
+    #[inline]
+    pub(super) fn plain(&self, bytes: &[u8], open: Option<(Open, usize)>) -> Option<(Open, Header)> {
+        let header = Header::parse(bytes)?;
+        let (open, assembled) = match (header.first & !FINAL, open) {
+            (TEXT, None) => (Open::new(Kind::Text), 0),
+            (BINARY, None) => (Open::new(Kind::Binary), 0),
+            (CONTINUATION, Some((open, assembled))) => (open.next(&self.limits).ok()?, assembled),
+            _ => return None,
+        };
+        self.judge_second(Frame::Data(open), header.second).ok()?;
+        self.judge_length(Frame::Data(open), header.length, assembled).ok()?;
+        (open.coding == Coding::Plain).then_some((open, header))
+    }
+
     #[inline]
     fn judge_first(&self, first: u8, open: Option<Open>) -> Result<Frame, ProtocolError> {
         let opcode = first & OPCODE;
@@ -252,19 +286,13 @@ impl Rules {
             // it would need an extension that gives it a meaning
             _ => return Err(ProtocolError::ReservedBit),
         };
-        let started = |kind| Frame::Data(Open { kind, coding, frames: 1 });
-        let limit = self.limits.max_fragments;
+        let started = |kind| Frame::Data(Open { coding, ..Open::new(kind) });
         match (opcode, open) {
             (TEXT | BINARY, Some(_)) => Err(ProtocolError::ExpectedContinuation),
             (TEXT, None) => Ok(started(Kind::Text)),
             (BINARY, None) => Ok(started(Kind::Binary)),
             (CONTINUATION, None) => Err(ProtocolError::UnexpectedContinuation),
-            (CONTINUATION, Some(open)) if open.frames as usize >= limit => {
-                Err(ProtocolError::TooManyFragments { limit })
-            }
-            (CONTINUATION, Some(open)) => {
-                Ok(Frame::Data(Open { frames: open.frames.saturating_add(1), ..open }))
-            }
+            (CONTINUATION, Some(open)) => open.next(&self.limits).map(Frame::Data),
             (CLOSE | PING | PONG, _) if first & FINAL == 0 => Err(ProtocolError::FragmentedControl),
             (CLOSE, _) => Ok(Frame::Control(Control::Close)),
             (PING, _) => Ok(Frame::Control(Control::Ping)),

@@ -22,12 +22,11 @@
 //! - Each limit is enforced in one place: the size of frames and of plain messages and the number of fragments where a
 //!   header is judged, the size of a compressed message where it is inflated.
 //!
-//! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` takes frames apart by a `cursor`,
-//! `assembly` is the message that they make up, `encoder` queues; `deflate` does the work of permessage-deflate; `properties` are what tests
+//! Modules: `header` judges what a frame announces, `mask` is the XOR, `decoder` takes frames apart, `assembly` is the
+//! message that they make up, `encoder` queues; `deflate` does the work of permessage-deflate; `properties` are what tests
 //! and fuzzers check.
 
 mod assembly;
-mod cursor;
 mod decoder;
 #[cfg(feature = "deflate")]
 mod deflate;

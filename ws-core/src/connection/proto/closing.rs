@@ -74,7 +74,6 @@ pub(super) enum Deadline {
 }
 
 impl Deadline {
-    /// The time, if it is known.
     pub(super) fn at(self) -> Option<Instant> {
         match self {
             Self::NotStarted => None,
@@ -127,7 +126,6 @@ impl Closing {
         self.step >= Step::Closed
     }
 
-    /// Whether messages can be sent.
     #[inline]
     pub(super) fn is_sendable(&self) -> bool {
         self.step <= Step::Ending
@@ -145,7 +143,6 @@ impl Closing {
         matches!(self.step, Step::Open | Step::Broken | Step::AwaitingPeer)
     }
 
-    /// Whether the transport is still read.
     #[inline]
     pub(super) fn is_reading(&self) -> bool {
         self.is_decoding() || self.step == Step::Lingering

@@ -29,7 +29,7 @@ impl Connection {
     fn queue_close(&mut self) {
         let Some(end) = &self.closing.end else { return };
         self.attention = true;
-        self.outbound.push(|encoder| encoder.close(end.closed.frame.as_ref()));
+        self.queued += self.encoder.close(end.closed.frame.as_ref()) as u64;
     }
 
     /// The peer's Close frame: the first word of it, or the answer to ours.
@@ -86,14 +86,12 @@ impl Connection {
         }
     }
 
-    /// Answers the end if all that came before it has been taken.
     pub(super) fn settle_if_taken(&mut self) {
         if self.closing.step == Step::Ending && self.inbound.is_taken() {
             self.settle();
         }
     }
 
-    /// Answers the end.
     pub(super) fn settle(&mut self) {
         self.attention = true;
         match self.closing.step {
@@ -114,14 +112,14 @@ impl Connection {
     #[inline]
     pub(crate) fn handle_flushed(&mut self, now: Instant) {
         if self.closing.step == Step::Flushing
-            && self.outbound.buffered() == 0
+            && self.buffered() == 0
             && let Some(end) = &self.closing.end
         {
             // from here on bytes are read to be dropped
             self.input.clear();
             let deadline = [end.deadline.at(), now.checked_add(LINGER)].into_iter().flatten().min();
             // the server ends the stream first (RFC 6455 section 7.1.1)
-            let is_peers_turn = self.outbound.encoder.role() == Role::Client && end.is_answered();
+            let is_peers_turn = self.encoder.role() == Role::Client && end.is_answered();
             let step = if is_peers_turn { Step::Lingering } else { Step::ShuttingDown };
             self.closing.go_on(step, Deadline::At(deadline));
         }
@@ -155,7 +153,6 @@ impl Connection {
             && error.is_some_and(|error| is_verdict(error.kind()))
     }
 
-    /// The deadline of the current step has passed.
     pub(super) fn closing_timed_out(&mut self) {
         match self.closing.step {
             Step::Ending => self.settle(),
@@ -184,7 +181,13 @@ impl Connection {
         self.input.shrink();
         self.decoder.stop();
         self.keepalive.clear();
-        let unsent = self.outbound.clear();
+        self.drop_unsent();
+    }
+
+    /// Nothing more leaves.
+    pub(super) fn drop_unsent(&mut self) {
+        self.unanswered = None;
+        let unsent = self.encoder.take_all();
         self.drop_later(unsent);
     }
 

@@ -23,7 +23,8 @@ thread_local! {
 /// The messages that are decoded and not received.
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
-    pub(super) queue: Queue,
+    /// `None` where there are none, as in nearly every connection.
+    messages: Option<Box<Messages>>,
     /// Nobody takes messages any more.
     pub(super) is_receiver_gone: bool,
     /// A message was taken, and the next one not yet asked for: its answer may be under way.
@@ -32,61 +33,50 @@ pub(super) struct Inbound {
     pub(super) is_paused: bool,
 }
 
-impl Inbound {
-    /// Whether all that has come was taken, and dealt with.
-    pub(super) fn is_taken(&self) -> bool {
-        self.queue.is_empty() && !self.is_in_hand
-    }
-
-    /// Whether reading has to stop until a message is received.
-    #[inline]
-    pub(super) fn is_full(&self, config: &ConnectionConfig) -> bool {
-        self.queue.len() >= config.inbound_messages || self.queue.cost() >= config.inbound_bytes
-    }
-
-    /// Nobody takes messages any more. Returns those that nobody took.
-    pub(super) fn close(&mut self) -> Queue {
-        self.is_receiver_gone = true;
-        self.is_in_hand = false;
-        std::mem::take(&mut self.queue)
-    }
-}
-
-/// One pointer, as nearly every connection has an empty one.
 #[derive(Debug, Default)]
-pub(super) struct Queue(Option<Box<Messages>>);
-
-#[derive(Debug, Default)]
-struct Messages {
+pub(super) struct Messages {
     queue: VecDeque<Message>,
     /// The length of all payloads.
     bytes: usize,
 }
 
-impl Queue {
+impl Inbound {
+    /// Whether all that has come was taken, and dealt with.
+    pub(super) fn is_taken(&self) -> bool {
+        self.len() == 0 && !self.is_in_hand
+    }
+
+    /// Whether reading has to stop until a message is received.
+    #[inline]
+    pub(super) fn is_full(&self, config: &ConnectionConfig) -> bool {
+        self.len() >= config.inbound_messages || self.cost() >= config.inbound_bytes
+    }
+
+    /// Nobody takes messages any more. Returns those that nobody took.
+    pub(super) fn close(&mut self) -> Option<Box<Messages>> {
+        self.is_receiver_gone = true;
+        self.is_in_hand = false;
+        self.messages.take()
+    }
+
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |messages| messages.queue.len())
+        self.messages.as_ref().map_or(0, |messages| messages.queue.len())
     }
 
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// What the messages cost, in bytes.
+    /// What they cost, in bytes.
     pub(super) fn cost(&self) -> usize {
-        self.0.as_ref().map_or(0, |messages| messages.bytes + messages.queue.len() * MESSAGE_COST)
+        self.messages.as_ref().map_or(0, |messages| messages.bytes + messages.queue.len() * MESSAGE_COST)
     }
 
     pub(super) fn push(&mut self, message: Message) {
-        let messages = self.0.get_or_insert_with(|| spare::borrow(&SPARE).unwrap_or_default());
+        let messages = self.messages.get_or_insert_with(|| spare::borrow(&SPARE).unwrap_or_default());
         messages.bytes += message.len();
         messages.queue.push_back(message);
     }
 
     pub(super) fn pop(&mut self) -> Option<Message> {
-        let messages = self.0.as_mut()?;
+        let messages = self.messages.as_mut()?;
         let message = messages.queue.pop_front()?;
         messages.bytes -= message.len();
         Some(message)
@@ -94,7 +84,7 @@ impl Queue {
 
     /// Takes out the messages that `take` says.
     pub(super) fn extract(&mut self, mut take: impl FnMut(&Message) -> bool) -> Vec<Message> {
-        let Some(messages) = self.0.take() else { return Vec::new() };
+        let Some(messages) = self.messages.take() else { return Vec::new() };
         let (taken, left): (Vec<_>, Vec<_>) = messages.queue.into_iter().partition(|message| take(message));
         for message in left {
             self.push(message);
@@ -102,10 +92,9 @@ impl Queue {
         taken
     }
 
-    /// Gives back the memory, if there is nothing in it.
     pub(super) fn shrink(&mut self) {
-        if self.is_empty()
-            && let Some(messages) = self.0.take()
+        if self.len() == 0
+            && let Some(messages) = self.messages.take()
             && messages.queue.capacity() <= MAX_SPARE
         {
             spare::give_back(&SPARE, Some(messages));
@@ -117,15 +106,15 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn queue(messages: &[&str]) -> Queue {
-        let mut queue = Queue::default();
+    fn queue(messages: &[&str]) -> Inbound {
+        let mut queue = Inbound::default();
         for message in messages {
             queue.push(Message::from(*message));
         }
         queue
     }
 
-    fn drain(mut queue: Queue) -> Vec<String> {
+    fn drain(mut queue: Inbound) -> Vec<String> {
         let messages =
             std::iter::from_fn(|| queue.pop()).map(|message| message.as_text().unwrap().to_owned()).collect();
         assert_eq!((queue.len(), queue.cost()), (0, 0));
@@ -157,6 +146,6 @@ mod tests {
         assert_eq!(messages.len(), 1, "what is in it stays");
         messages.pop();
         messages.shrink();
-        assert!(messages.0.is_none());
+        assert!(messages.messages.is_none());
     }
 }

@@ -101,12 +101,10 @@ impl Keepalive {
         }
     }
 
-    /// No answer comes any more.
     pub(super) fn clear(&mut self) {
         self.pings = None;
     }
 
-    /// Gives back the memory, if there is nothing in it.
     pub(super) fn shrink(&mut self) {
         self.pings.take_if(|pings| pings.is_empty());
     }

@@ -19,7 +19,6 @@ mod ending;
 mod inbound;
 mod input;
 mod keepalive;
-mod outbound;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod state;

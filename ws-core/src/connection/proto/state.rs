@@ -4,11 +4,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::closing::Closing;
 use super::inbound::Inbound;
 use super::input::Input;
 use super::keepalive::Keepalive;
-use super::outbound::Outbound;
 use super::timers::Timers;
 use crate::config::{ConnectionConfig, Negotiated};
 use crate::error::Error;
@@ -29,7 +30,14 @@ pub(crate) struct Connection {
     pub(super) decoder: Decoder,
     pub(super) input: Input,
     pub(super) inbound: Inbound,
-    pub(super) outbound: Outbound,
+    /// The outbound buffer, without what the driver is writing.
+    pub(super) encoder: Encoder,
+    /// Bytes that were queued, and that the transport took, since the connection opened.
+    pub(super) queued: u64,
+    pub(super) written: u64,
+    /// The newest ping that could not be answered, because the peer takes nothing. Those before it need no answer (RFC 6455
+    /// section 5.5.3).
+    pub(super) unanswered: Option<Box<Bytes>>,
     pub(super) closing: Closing,
     pub(super) keepalive: Keepalive,
     pub(super) timers: Timers,
@@ -102,7 +110,10 @@ impl Connection {
             decoder: Decoder::new(role, Arc::clone(&config.limits)).with(negotiated),
             input: Input::new(read),
             inbound: Inbound::default(),
-            outbound: Outbound::new(role),
+            encoder: Encoder::new(role),
+            queued: 0,
+            written: 0,
+            unanswered: None,
             closing: Closing::default(),
             keepalive: Keepalive::default(),
             timers: Timers::new(&config, now),
@@ -144,16 +155,22 @@ impl Connection {
         self.effects.get_or_insert_default().dropped.push(Box::new(value));
     }
 
-    /// Queues what `encode` encodes.
+    /// Queues what `encode` encodes, of which it returns the length.
     #[inline]
     pub(super) fn push(&mut self, encode: impl FnOnce(&mut Encoder) -> usize) {
         self.attention = true;
-        self.outbound.push(encode);
+        self.queued += encode(&mut self.encoder) as u64;
+    }
+
+    /// Bytes that were queued and that the transport has not taken.
+    #[inline]
+    pub(super) fn buffered(&self) -> u64 {
+        self.queued - self.written
     }
 
     /// How many more bytes may be queued by those who wait for it; none where nothing can be sent.
     #[inline]
     pub(crate) fn outbound_room(&self) -> u64 {
-        (self.config.outbound_bytes as u64).saturating_sub(self.outbound.buffered())
+        (self.config.outbound_bytes as u64).saturating_sub(self.buffered())
     }
 }

@@ -109,12 +109,6 @@ impl Timers {
         }
     }
 
-    /// We did not read for a while: the peer is not to blame for its silence.
-    pub(super) fn resumed(&mut self, now: Instant) {
-        self.inbound(0, now);
-        self.message_excused(now);
-    }
-
     /// The pong had its time, and nobody could have read it. A ping that nobody could hear answered does not put off the
     /// next one.
     pub(super) fn ping_passed(&mut self) {
@@ -130,21 +124,15 @@ impl Timers {
         }
     }
 
-    /// Whether a ping is unanswered.
-    pub(super) fn awaits_pong(&self) -> bool {
-        self.waits.as_ref().is_some_and(|waits| waits.pinged_since.is_some())
-    }
-
-    /// A ping is on its way, or held up by what is on its way before it.
-    pub(super) fn pinged(&mut self, now: Instant) {
-        self.waits().pinged_since = Some(now);
-    }
-
-    /// As [`pinged`](Self::pinged), and the pong has its time from when the transport has taken this byte of all that was
-    /// queued.
-    pub(super) fn pinged_behind(&mut self, end: u64, now: Instant) {
-        self.pinged(now);
-        self.waits().held_until = NonZeroU64::new(end);
+    /// A ping is on its way, and if it is held up by what is on its way before it, the pong has its time from when the
+    /// transport has taken this byte of all that was queued. An earlier ping that is unanswered keeps its deadline, which a
+    /// user who pings must not postpone.
+    pub(super) fn pinged(&mut self, held_until: Option<u64>, now: Instant) {
+        let waits = self.waits();
+        if waits.pinged_since.is_none() {
+            waits.pinged_since = Some(now);
+            waits.held_until = held_until.and_then(NonZeroU64::new).or(waits.held_until);
+        }
     }
 
     /// Whether it matters when the transport takes something.
@@ -195,12 +183,10 @@ impl Timers {
         ]
     }
 
-    /// What is due at this time.
     pub(super) fn due(&self, config: &ConnectionConfig, now: Instant) -> Option<Due> {
         self.deadlines(config).into_iter().find(|(at, _)| at.is_some_and(|at| at <= now)).map(|(_, due)| due)
     }
 
-    /// When to look again.
     pub(super) fn next(&self, config: &ConnectionConfig) -> Option<Instant> {
         if self.waits.is_none() && config.idle_timeout.is_none() {
             // nearly always, and after every turn
@@ -249,7 +235,7 @@ mod tests {
         let (config, now, mut timers) = start();
         assert_eq!(timers.due(&config, now + 17 * SECOND), None);
         assert_eq!(timers.due(&config, now + 23 * SECOND), Some(Due::Ping));
-        timers.pinged(now + 23 * SECOND);
+        timers.pinged(None, now + 23 * SECOND);
         assert_eq!(timers.due(&config, now + 42 * SECOND), None);
         assert_eq!(timers.due(&config, now + 43 * SECOND), Some(Due::GiveUp(Timeout::Keepalive)));
     }
@@ -257,7 +243,7 @@ mod tests {
     #[test]
     fn any_inbound_byte_is_a_sign_of_life() {
         let (config, now, mut timers) = start();
-        timers.pinged(now);
+        timers.pinged(None, now);
         timers.inbound(1, now + 19 * SECOND);
         assert_eq!(timers.due(&config, now + 36 * SECOND), None);
     }
@@ -303,7 +289,7 @@ mod tests {
         config.idle_timeout = Some(Duration::MAX);
         config.message_timeout = Some(Duration::MAX);
         let mut timers = Timers::new(&config, now);
-        timers.pinged(now);
+        timers.pinged(None, now);
         timers.in_message(true);
         assert_eq!(timers.next(&config), None);
     }

@@ -50,12 +50,10 @@ pub(crate) enum Action {
 }
 
 impl Connection {
-    /// The driver has its turn.
     pub(crate) fn begin_turn(&mut self) {
         self.budget = TURN;
     }
 
-    /// Whether the turn has lasted long enough.
     pub(crate) fn is_turn_over(&self) -> bool {
         self.budget == 0
     }
@@ -80,7 +78,9 @@ impl Connection {
     fn pauses(&mut self, now: Instant) -> bool {
         let pauses = self.is_full();
         if self.inbound.is_paused && !pauses {
-            self.timers.resumed(now);
+            // we did not read for a while: the peer is not to blame for its silence
+            self.timers.inbound(0, now);
+            self.timers.message_excused(now);
             self.kernel.is_wanted = false;
         }
         self.inbound.is_paused = pauses;
@@ -150,8 +150,7 @@ impl Connection {
             return self.ended(Some(error));
         }
         self.attention = true;
-        let unsent = self.outbound.clear();
-        self.drop_later(unsent);
+        self.drop_unsent();
         let error = Some(Error::Disconnected(Some(error)));
         self.closing.begin(Step::Broken, End { error, ..End::new(Side::Remote, None) });
     }
@@ -178,7 +177,7 @@ impl Connection {
     pub(crate) fn is_between_messages(&self) -> bool {
         !self.input.is_empty()
             && self.closing.is_open()
-            && self.inbound.queue.is_empty()
+            && self.inbound.len() == 0
             && !self.decoder.in_message()
     }
 
@@ -227,7 +226,7 @@ impl Connection {
     /// Puts a message where it waits for the receiver.
     fn deliver(&mut self, message: Message) {
         self.notice(Notice::Received(message.len()));
-        self.inbound.queue.push(message);
+        self.inbound.push(message);
     }
 
     /// Answers a ping, if there is room for that; else the newest one is answered when there is (RFC 6455 section 5.5.3).
@@ -236,7 +235,7 @@ impl Connection {
             return;
         }
         if self.timers.is_blocked() || self.outbound_room() == 0 {
-            self.outbound.unanswered = Some(Box::new(payload));
+            self.unanswered = Some(Box::new(payload));
         } else {
             self.push(|encoder| encoder.pong(&payload));
         }
@@ -251,7 +250,7 @@ impl Connection {
     /// Whether there is something for [`take_output`](Self::take_output) to see, or to take.
     #[inline]
     pub(crate) fn needs_write(&self, is_writable: bool) -> bool {
-        self.attention || self.timers.exchanged || is_writable && self.outbound.encoder.has_remaining()
+        self.attention || self.timers.exchanged || is_writable && self.encoder.has_remaining()
     }
 
     /// Whether it matters to the next [`take_output`](Self::take_output) what time it is, and to what follows it.
@@ -268,7 +267,7 @@ impl Connection {
     pub(crate) fn take_output(&mut self, is_writable: bool, now: Instant) -> Option<Encoder> {
         self.attention = false;
         self.see(now);
-        let encoder = &mut self.outbound.encoder;
+        let encoder = &mut self.encoder;
         (is_writable && encoder.has_remaining()).then(|| encoder.take_all())
     }
 
@@ -277,11 +276,8 @@ impl Connection {
     fn see(&mut self, now: Instant) {
         self.timers.see(now);
         self.closing.see(self.config.close_timeout, now);
-        // an earlier ping has its deadline, which a user who pings must not postpone
-        if let Some(end) = self.keepalive.see(now)
-            && !self.timers.awaits_pong()
-        {
-            self.timers.pinged_behind(end, now);
+        if let Some(end) = self.keepalive.see(now) {
+            self.timers.pinged(Some(end), now);
         }
     }
 
@@ -294,14 +290,18 @@ impl Connection {
         is_blocked: bool,
         now: Instant,
     ) {
-        self.outbound.put_back(rest, written);
+        if rest.has_remaining() {
+            self.encoder.drain_into(rest);
+            std::mem::swap(&mut self.encoder, rest);
+        }
         if written > 0 {
-            self.timers.written(self.outbound.written, now);
+            self.written += written as u64;
+            self.timers.written(self.written, now);
             self.closing.written(self.config.close_timeout, now);
             // before others fill the room that has become free
             if self.outbound_room() > 0
                 && self.closing.is_sendable()
-                && let Some(payload) = self.outbound.unanswered.take()
+                && let Some(payload) = self.unanswered.take()
             {
                 self.push(|encoder| encoder.pong(&payload));
             }
@@ -355,7 +355,6 @@ impl Connection {
         }
     }
 
-    /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.see(now);
         // what ends now has its chance to be written before its deadline is looked at
@@ -378,10 +377,8 @@ impl Connection {
                 self.kernel.is_wanted |= self.inbound.is_paused && !self.timers.is_blocked();
                 self.queue_ping(0);
                 self.see(now);
-                if !self.timers.awaits_pong() {
-                    // an earlier ping has not left yet, and stands for this one
-                    self.timers.pinged(now);
-                }
+                // unless it was seen just now, an earlier ping has not left yet, and stands for this one
+                self.timers.pinged(None, now);
             }
             Due::Idle => self.close(Some(CloseFrame::new(CloseCode::GOING_AWAY, "idle timeout"))),
             // silences of our own making
@@ -416,7 +413,7 @@ impl Connection {
     /// Gives back memory before the driver sleeps.
     pub(crate) fn shrink(&mut self) {
         self.input.shrink();
-        self.inbound.queue.shrink();
+        self.inbound.shrink();
         self.keepalive.shrink();
         self.timers.shrink();
     }

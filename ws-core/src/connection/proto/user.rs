@@ -25,7 +25,6 @@ pub(crate) struct Milestones {
     step: Step,
 }
 
-/// What is sent.
 #[derive(Debug)]
 pub(crate) enum Outgoing<'a> {
     Own(Message),
@@ -77,7 +76,7 @@ impl Connection {
             self.inbound.is_in_hand = true;
             // the driver reads on
             self.attention |= self.is_full();
-            return Poll::Ready(self.inbound.queue.pop().map(Ok));
+            return Poll::Ready(self.inbound.pop().map(Ok));
         }
         self.inbound.is_in_hand = true;
         if let Some(message) = self.decode() {
@@ -95,7 +94,7 @@ impl Connection {
     /// Whether a message waits that was decoded before it was asked for.
     #[inline]
     pub(crate) fn has_message(&self) -> bool {
-        !self.inbound.queue.is_empty()
+        self.inbound.len() > 0
     }
 
     /// Whether [`recv`](Self::recv) would have something to say, or something to look at.
@@ -127,12 +126,12 @@ impl Connection {
 
     /// Bytes that were queued since the connection opened: where a flush that begins now is over.
     pub(crate) fn queued(&self) -> u64 {
-        self.outbound.queued
+        self.queued
     }
 
     /// Whether the transport took the byte where a flush is over.
     pub(crate) fn poll_flushed(&self, end: u64) -> Poll<Result<(), Error>> {
-        if self.outbound.written >= end {
+        if self.written >= end {
             Poll::Ready(Ok(()))
         } else if self.is_over() {
             Poll::Ready(Err(Error::Closed))
@@ -148,12 +147,12 @@ impl Connection {
 
     /// Queues a ping for whose answer so many wait.
     pub(super) fn queue_ping(&mut self, awaited: u32) -> u64 {
-        if let Some(id) = self.keepalive.share_unsent(awaited, self.outbound.written) {
+        if let Some(id) = self.keepalive.share_unsent(awaited, self.written) {
             return id;
         }
         let id = self.keepalive.next;
         self.push(|encoder| encoder.ping(&id.to_be_bytes()));
-        self.keepalive.queued(awaited, self.outbound.queued);
+        self.keepalive.queued(awaited, self.queued);
         id
     }
 
@@ -177,7 +176,7 @@ impl Connection {
     /// From now on this text is answered in place of being received, those too that wait for the receiver.
     pub(crate) fn set_heartbeat(&mut self, text: Utf8Bytes, answer: PreparedMessage) {
         let heartbeat = Box::new(Heartbeat { text, answer });
-        let heartbeats = self.inbound.queue.extract(|message| heartbeat.is(message));
+        let heartbeats = self.inbound.extract(|message| heartbeat.is(message));
         let before = self.heartbeat.replace(heartbeat);
         self.drop_later(before);
         for _ in &heartbeats {
@@ -195,8 +194,7 @@ impl Connection {
             return;
         }
         if let Some(heartbeat) = self.heartbeat.take() {
-            self.push(|encoder| encoder.frame(Cow::Borrowed(heartbeat.answer.frame())));
-            self.timers.exchanged = true;
+            self.send_frame(Cow::Borrowed(heartbeat.answer.frame()));
             self.notice(Notice::Sent(heartbeat.answer.len()));
             self.heartbeat = Some(heartbeat);
         }
@@ -223,7 +221,6 @@ impl Connection {
         }
     }
 
-    /// The handler returned an error, or panicked.
     pub(crate) fn handler_failed(&mut self) {
         self.handler_done = true;
         self.close(Some(CloseFrame::new(CloseCode::INTERNAL_ERROR, "")));
@@ -234,7 +231,6 @@ impl Connection {
         self.closing.is_open()
     }
 
-    /// The Close frame that ended the connection.
     pub(crate) fn close_frame(&self) -> Option<CloseFrame> {
         self.closing.end().and_then(|end| end.closed.frame.clone())
     }
@@ -272,6 +268,6 @@ impl Connection {
     /// How many messages wait for the receiver, what they are charged, and how many bytes wait for the transport.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn waiting(&self) -> (usize, usize, u64) {
-        (self.inbound.queue.len(), self.inbound.queue.cost(), self.outbound.buffered())
+        (self.inbound.len(), self.inbound.cost(), self.buffered())
     }
 }

@@ -400,6 +400,35 @@ fn a_fragmented_message_has_little_memory_that_it_does_not_use() {
 }
 
 #[test]
+fn a_message_in_frames_of_one_read_has_memory_of_its_own_length() {
+    let mut stream = [frame(BINARY, &[1; 1000]), frame(CONTINUE, &[1; 10]), frame(FINAL, b"1")].concat();
+    let Ok((_, Some(Event::Message(message)))) = decode_step(&mut server(), &mut stream) else {
+        panic!("no message")
+    };
+    assert_eq!(Vec::from(message.into_bytes()).capacity(), 1011);
+}
+
+#[test]
+fn no_more_frames_of_one_read_are_taken_than_the_budget_allows() {
+    for frames in [vec![frame(FINAL | BINARY, b"1"); 10], vec![frame(BINARY, b"1"), frame(FINAL, b"1")]] {
+        let mut budget = u32::MAX;
+        server().decode(&mut frames[0].clone(), true, &mut budget);
+        let cost = u32::MAX - budget;
+        assert!(cost > 0);
+
+        for most in 0..frames.len() {
+            let (mut decoder, mut stream) = (server(), frames.concat());
+            let (mut taken, mut budget) = (0, cost * u32::try_from(most).unwrap());
+            while budget > 0 {
+                taken += decoder.decode(&mut stream[taken..], true, &mut budget).0;
+            }
+            assert_eq!(taken, most * frames[0].len());
+            assert_eq!(decoder.decode(&mut stream[taken..], true, &mut budget), (0, None));
+        }
+    }
+}
+
+#[test]
 fn many_small_fragments_do_not_reallocate_each_time() {
     let limits = Limits { max_fragments: usize::MAX, ..Limits::default() };
     let mut decoder = Decoder::new(Role::Server, limits);
