@@ -106,9 +106,11 @@ mod script;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 mod shared;
+mod slot;
 mod supervisor;
 #[cfg(feature = "tls")]
 mod tls;
+mod topology;
 mod users;
 
 pub use backplane::RedisBackplane;
