@@ -7,6 +7,7 @@ mod failures;
 mod hubs;
 mod leases;
 mod logs;
+mod redis_cluster;
 mod replicas;
 mod rooms;
 #[cfg(feature = "sentinel")]
