@@ -7,6 +7,7 @@
 pub(crate) const SLOTS: u16 = 16_384;
 
 /// How many partitions there may be.
+#[cfg(test)]
 pub(crate) const PARTITIONS: [u16; 4] = [1, 16, 64, 256];
 
 /// Tags of 256 ranges of slots of the same size, each with its slot in the middle of its range. They are on disk, and never
@@ -51,7 +52,7 @@ fn tag(key: &[u8]) -> Option<&[u8]> {
 }
 
 /// CRC-16/XMODEM.
-fn checksum(bytes: &[u8]) -> u16 {
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |sum, byte| {
         let sum = sum ^ u16::from(*byte) << 8;
         (0..8).fold(sum, |sum, _| if sum & 0x8000 == 0 { sum << 1 } else { sum << 1 ^ 0x1021 })

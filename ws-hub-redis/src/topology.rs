@@ -1,8 +1,6 @@
-//! [`Topology`]: which master of a cluster has which slots; [`Redirect`]: what a server answers that does not have them.
+//! [`Topology`]: which master of a cluster has which slots.
 
 use std::ops::RangeInclusive;
-
-use redis::{ServerError, ServerErrorKind};
 
 use crate::error::Failure;
 use crate::link::Value;
@@ -76,6 +74,7 @@ impl Topology {
     }
 
     /// Those that have slots.
+    #[cfg(test)]
     pub(crate) fn masters(&self) -> &[Master] {
         &self.0
     }
@@ -119,50 +118,6 @@ fn host(endpoint: Option<String>, ip: Option<String>, asked: Asked<'_>) -> Strin
     let unknown = |host: &String| host == "?";
     let host = if endpoint.as_ref().is_some_and(unknown) { ip } else { endpoint };
     host.filter(|host| !host.is_empty() && !unknown(host)).unwrap_or_else(|| asked.host.to_owned())
-}
-
-/// Why a server does nothing with a key that is not its own, or not now. Nothing was done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Redirect {
-    /// This one has the slot, until it is said to be elsewhere.
-    Moved(Place),
-    /// This one has what is asked for, since the slot is being moved there: to be asked just this time, after `ASKING`.
-    Ask(Place),
-    /// The slot is being moved, and some of the keys are here, and others are not.
-    TryAgain,
-    /// The cluster does not work as a whole.
-    ClusterDown,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) slot: u16,
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
-impl Redirect {
-    /// What an error says that a server has answered; `None` if it is another error. `asked` is the host of the server.
-    pub(crate) fn from_error(error: &ServerError, asked: &str) -> Option<Self> {
-        let place = || Place::parse(error.details()?, asked);
-        match error.kind()? {
-            ServerErrorKind::Moved => place().map(Self::Moved),
-            ServerErrorKind::Ask => place().map(Self::Ask),
-            ServerErrorKind::TryAgain => Some(Self::TryAgain),
-            ServerErrorKind::ClusterDown => Some(Self::ClusterDown),
-            _ => None,
-        }
-    }
-}
-
-impl Place {
-    /// Reads a slot and an address. An address of version 6 of the protocol has colons of its own.
-    fn parse(text: &str, asked: &str) -> Option<Self> {
-        let (slot, address) = text.split_once(' ')?;
-        let (host, port) = address.rsplit_once(':')?;
-        let host = if matches!(host, "" | "?") { asked } else { host };
-        Some(Self { slot: slot.parse().ok()?, host: host.to_owned(), port: port.parse().ok()? })
-    }
 }
 
 /// Names and values, which the protocol RESP3 has maps for, and RESP2 lists.
@@ -327,36 +282,6 @@ mod tests {
         for answer in ["+OK\n", "*1\n:1\n", "*1\n*2\n:0\n:1\n", "*1\n*2\n$5\nslots\n*1\n:7\n"] {
             assert!(Topology::from_shards(parse(answer), ASKED).is_err(), "{answer}");
             assert!(Topology::from_slots(parse(answer), ASKED).is_err(), "{answer}");
-        }
-    }
-
-    fn redirect(error: &str) -> Option<Redirect> {
-        match parse(&format!("{error}\n")) {
-            Value::ServerError(error) => Redirect::from_error(&error, "asked.example.com"),
-            other => panic!("{other:?} is no error"),
-        }
-    }
-
-    #[test]
-    fn a_server_says_where_a_key_is() {
-        let at = |host: &str, port| Place { slot: 12_182, host: host.to_owned(), port };
-        let asked = || at("asked.example.com", 7403);
-        let cases = [
-            ("-MOVED 12182 127.0.0.1:7403", Some(Redirect::Moved(at("127.0.0.1", 7403)))),
-            ("-MOVED 12182 two.example.com:7402", Some(Redirect::Moved(at("two.example.com", 7402)))),
-            ("-MOVED 12182 ?:7403", Some(Redirect::Moved(asked()))),
-            ("-MOVED 12182 :7403", Some(Redirect::Moved(asked()))),
-            ("-MOVED 12182 2001:db8::1:7402", Some(Redirect::Moved(at("2001:db8::1", 7402)))),
-            ("-ASK 12182 127.0.0.1:7402", Some(Redirect::Ask(at("127.0.0.1", 7402)))),
-            ("-TRYAGAIN Multiple keys request during rehashing of slot", Some(Redirect::TryAgain)),
-            ("-CLUSTERDOWN The cluster is down", Some(Redirect::ClusterDown)),
-            ("-MOVED 12182", None),
-            ("-MOVED 99999 127.0.0.1:port", None),
-            ("-NOSCRIPT No matching script. Please use EVAL.", None),
-            ("-OOM command not allowed", None),
-        ];
-        for (error, expected) in cases {
-            assert_eq!(redirect(error), expected, "{error}");
         }
     }
 }
