@@ -34,7 +34,7 @@ impl Store {
     }
 
     pub(crate) async fn cluster() -> Self {
-        let cluster = spawn_blocking(RedisCluster::start).await.expect("it starts");
+        let cluster = spawn_blocking(|| RedisCluster::start_with(&[])).await.expect("it starts");
         Self::Cluster(Arc::new(cluster), Mutex::default())
     }
 

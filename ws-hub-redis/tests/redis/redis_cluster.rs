@@ -72,7 +72,6 @@ impl Drop for Keeper {
 
 /// What a server knows of another one.
 struct Known {
-    id: String,
     port: u16,
     has_failed: bool,
     /// Of a replica: the id of its master.
@@ -81,12 +80,8 @@ struct Known {
 }
 
 impl RedisCluster {
-    /// Three masters with as many slots, and a replica of each, which sync each write to their disks.
-    pub(crate) fn start() -> Self {
-        Self::start_with(&[])
-    }
-
-    /// The same, with further settings, such as `["cluster-require-full-coverage", "no"]`.
+    /// Three masters with as many slots, and a replica of each, which sync each write to their disks; with further settings, such
+    /// as `["cluster-require-full-coverage", "no"]`.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -197,12 +192,17 @@ impl RedisCluster {
         owner.unwrap_or_else(|| panic!("nobody has slot {slot}")).0
     }
 
-    /// The replica of a master.
+    /// The replica of a master. Waits until it has one.
     pub(crate) fn replica_of(&self, master: usize) -> usize {
         let id = self.id(master);
-        let known = self.known_to(master);
-        let port = known.iter().find(|it| it.master == id && !it.has_failed).expect("it has a replica").port;
-        self.with_port(port).expect("it is one of them")
+        let mut found = None;
+        until("a master has a replica", || {
+            let known = self.known_to(master);
+            let replica = known.iter().find(|it| it.master == id && !it.has_failed);
+            found = replica.and_then(|it| self.with_port(it.port));
+            found.is_some()
+        });
+        found.expect("it was found")
     }
 
     /// Ends a server as `kill -9` does.
@@ -446,7 +446,7 @@ impl Known {
     /// Reads a line of `CLUSTER NODES`: id, address, flags, master, three numbers, the link, and slots.
     fn parse(line: &str) -> Option<Self> {
         let parts: Vec<_> = line.split(' ').collect();
-        let [id, address, flags, master, _, _, _, _, slots @ ..] = parts.as_slice() else { return None };
+        let [_, address, flags, master, _, _, _, _, slots @ ..] = parts.as_slice() else { return None };
         let (_, port) = address.split('@').next()?.rsplit_once(':')?;
         let has = |flag: &str| flags.split(',').any(|it| it == flag);
         // one that is moved is in brackets, and among the others, too
@@ -455,7 +455,6 @@ impl Known {
             Some((start.parse().ok()?, end.parse().ok()?))
         };
         Some(Self {
-            id: (*id).to_owned(),
             port: port.parse().ok()?,
             has_failed: has("fail") || has("fail?"),
             master: (*master).to_owned(),
