@@ -200,9 +200,13 @@ impl RedisCluster {
     /// The replica of a master.
     pub(crate) fn replica_of(&self, master: usize) -> usize {
         let id = self.id(master);
-        let known = self.known_to(master);
-        let port = known.iter().find(|it| it.master == id && !it.has_failed).expect("it has a replica").port;
-        self.with_port(port).expect("it is one of them")
+        let mut replica = None;
+        until("the master has a replica", || {
+            let known = self.known_to(master);
+            replica = known.iter().find(|it| it.master == id && !it.has_failed).map(|it| it.port);
+            replica.is_some()
+        });
+        self.with_port(replica.expect("it is known")).expect("it is one of them")
     }
 
     /// Ends a server as `kill -9` does.
@@ -214,11 +218,6 @@ impl RedisCluster {
     pub(crate) fn restart(&self, server: usize) {
         self.servers[server].launch();
         self.is_well();
-    }
-
-    /// Stops the process of a server, or has it go on: `STOP`, `CONT`.
-    pub(crate) fn signal(&self, server: usize, name: &str) {
-        self.servers[server].signal(name);
     }
 
     /// Waits until all servers that run say that the cluster works, each replica is linked to its master, and nobody who runs
@@ -248,7 +247,7 @@ impl RedisCluster {
             let _ = self.ask(replica, &["CLUSTER", "FAILOVER"]);
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(5) {
-                if self.has_slots(replica, &slots) {
+                if self.all_say_has_slots(replica, &slots) {
                     return true;
                 }
                 sleep(LOOK);
@@ -263,9 +262,39 @@ impl RedisCluster {
     pub(crate) fn kill_master(&self, master: usize) -> usize {
         let (replica, slots) = (self.replica_of(master), self.slots_of(master));
         self.kill(master);
-        until("a replica takes the place of a master that is gone", || self.has_slots(replica, &slots));
+        until("a replica takes the place of a master that is gone", || {
+            self.all_say_has_slots(replica, &slots)
+        });
         self.is_well();
         replica
+    }
+
+    /// Stops the process of a master until its replica has taken its place, and has it go on. Returns which one that is.
+    pub(crate) fn stop_master(&self, master: usize) -> usize {
+        let (replica, slots) = (self.replica_of(master), self.slots_of(master));
+        self.servers[master].signal("STOP");
+        let others = || self.running().filter(|it| *it != master);
+        until("a replica takes the place of a master that does nothing", || {
+            others().all(|asked| self.has_slots(asked, replica, &slots))
+        });
+        self.servers[master].signal("CONT");
+        self.is_well();
+        replica
+    }
+
+    /// The slots that have keys.
+    pub(crate) fn used_slots(&self) -> Vec<u16> {
+        let mut used = Vec::new();
+        for master in self.masters() {
+            for key in self.ask_bytes(master, &["KEYS", "*"]).expect("it answers") {
+                let slot =
+                    self.ask(master, &[b"CLUSTER", &b"KEYSLOT"[..], &key]).expect("it answers").remove(0);
+                used.push(slot.parse().expect("a number"));
+            }
+        }
+        used.sort_unstable();
+        used.dedup();
+        used
     }
 
     /// The slots of a server.
@@ -274,8 +303,13 @@ impl RedisCluster {
     }
 
     /// Whether all servers that run say that one has these slots.
-    fn has_slots(&self, server: usize, slots: &[(u16, u16)]) -> bool {
-        self.running().all(|asked| self.owners(asked).iter().any(|(it, its)| *it == server && its == slots))
+    fn all_say_has_slots(&self, server: usize, slots: &[(u16, u16)]) -> bool {
+        self.running().all(|asked| self.has_slots(asked, server, slots))
+    }
+
+    /// Whether one server says that another one has these slots.
+    fn has_slots(&self, asked: usize, server: usize, slots: &[(u16, u16)]) -> bool {
+        self.owners(asked).iter().any(|(it, its)| *it == server && its == slots)
     }
 
     /// Moves a slot to another master, with its keys, while clients use it.
