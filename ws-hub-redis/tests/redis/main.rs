@@ -10,6 +10,8 @@ mod hubs;
 mod leases;
 mod logs;
 #[cfg(feature = "cluster")]
+mod moves;
+#[cfg(feature = "cluster")]
 mod redis_cluster;
 mod replicas;
 mod rooms;

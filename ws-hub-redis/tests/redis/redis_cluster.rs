@@ -80,8 +80,12 @@ struct Known {
 }
 
 impl RedisCluster {
-    /// Three masters with as many slots, and a replica of each, which sync each write to their disks; with further settings, such
-    /// as `["cluster-require-full-coverage", "no"]`.
+    /// Three masters with as many slots, and a replica of each, which sync each write to their disks.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with further settings, such as `["cluster-require-full-coverage", "no"]`.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -192,17 +196,16 @@ impl RedisCluster {
         owner.unwrap_or_else(|| panic!("nobody has slot {slot}")).0
     }
 
-    /// The replica of a master. Waits until it has one.
+    /// The replica of a master.
     pub(crate) fn replica_of(&self, master: usize) -> usize {
         let id = self.id(master);
-        let mut found = None;
-        until("a master has a replica", || {
+        let mut replica = None;
+        until("the master has a replica", || {
             let known = self.known_to(master);
-            let replica = known.iter().find(|it| it.master == id && !it.has_failed);
-            found = replica.and_then(|it| self.with_port(it.port));
-            found.is_some()
+            replica = known.iter().find(|it| it.master == id && !it.has_failed).map(|it| it.port);
+            replica.is_some()
         });
-        found.expect("it was found")
+        self.with_port(replica.expect("it is known")).expect("it is one of them")
     }
 
     /// Ends a server as `kill -9` does.
