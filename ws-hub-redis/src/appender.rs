@@ -71,6 +71,12 @@ impl Appender {
         let lost = |_| vec![Err(Failure::lost("the connection is over")); calls.len()];
         answered.await.unwrap_or_else(lost)
     }
+
+    /// Like [`Link::call_asking`], and what is answered is what replicas have, too.
+    pub(crate) async fn call_asking(&self, calls: &[Call]) -> Answers {
+        let calls: Vec<_> = calls.iter().flat_map(|call| [Call::asking(), call.clone()]).collect();
+        self.call(&calls).await.into_iter().skip(1).step_by(2).collect()
+    }
 }
 
 struct Writer {
@@ -117,7 +123,12 @@ impl Writer {
     async fn wait_for_replicas(&self, calls: &[Call]) -> Result<(), Failure> {
         let wait = Call::plain("WAIT", self.replicas.to_string().into_bytes());
         let wait = wait.number(u64::try_from(REPLICATING.as_millis()).unwrap_or(u64::MAX));
-        let mut answers = self.link.call(&[self.mark(calls), wait]).await;
+        let mut answers = if self.link.is_sharded() {
+            // the server may not have the partition yet
+            self.link.call(&[Call::asking(), self.mark(calls), wait]).await
+        } else {
+            self.link.call(&[self.mark(calls), wait]).await
+        };
         let waited = answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")));
         let marked = answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")));
         // what was appended is in the log
@@ -142,7 +153,7 @@ impl Writer {
     /// that comes after it, that replicas get, and that changes nothing.
     fn mark(&self, calls: &[Call]) -> Call {
         let first = |parts: fn(&Call) -> &Vec<Vec<u8>>| {
-            calls.first().and_then(|call| parts(call).first()).cloned().unwrap_or_default()
+            calls.iter().find_map(|call| parts(call).first()).cloned().unwrap_or_default()
         };
         if self.link.is_sharded() {
             // replicas in a cluster are not told of what is published; the leases of nodes are not for ever

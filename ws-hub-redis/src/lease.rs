@@ -103,14 +103,19 @@ fn read(
     Ok(())
 }
 
-/// Renews a lease at the server that is getting its partition. Its pushes are not heard until it has the partition.
+/// Renews a lease at the server that is getting its partition. Its pushes are not heard until it has the partition: what they
+/// would have told of is looked for.
 async fn renew_there(shared: &Shared, partition: &Partition, name: &Arc<str>, asked: &Failure) {
     let (site, is_asking) = shared.routes.target(partition.number, Some(asked));
     let Some(lines) = site.lines().filter(|_| is_asking) else { return };
     let calls = [call(shared, partition, name, &Reign::default())];
     let answer = timeout(PROBE, lines.link.call_asking(&calls)).await;
     if let Some(answer) = answer.ok().and_then(|mut answers| answers.pop()?.ok()) {
-        // what it may have missed is read when the partition is there
-        let _ = read(shared, partition, name, answer, &mut Renewed::default());
+        let mut renewed = Renewed::default();
+        // what is of no use there is seen when the partition is there
+        let _ = read(shared, partition, name, answer, &mut renewed);
+        if renewed.probes.iter().any(|(_, number)| partition.has_missed(*number)) {
+            shared.inbox.gap();
+        }
     }
 }

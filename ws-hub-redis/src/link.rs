@@ -197,8 +197,7 @@ impl Link {
 
     /// The same, of a server that is getting the partitions of these calls, and does not have them yet.
     pub(crate) async fn call_asking(&self, calls: &[Call]) -> Vec<Result<Value, Failure>> {
-        let asking = || Call { what: What::Plain("ASKING"), keys: Vec::new(), args: Vec::new() };
-        let calls: Vec<_> = calls.iter().flat_map(|call| [asking(), call.clone()]).collect();
+        let calls: Vec<_> = calls.iter().flat_map(|call| [Call::asking(), call.clone()]).collect();
         self.call(&calls).await.into_iter().skip(1).step_by(2).collect()
     }
 

@@ -103,6 +103,11 @@ impl Call {
         Self { what: What::Plain(command), keys: vec![key], args: Vec::new() }
     }
 
+    /// What comes before a call of a server that is getting the partition, and does not have it yet.
+    pub(crate) fn asking() -> Self {
+        Self { what: What::Plain("ASKING"), keys: Vec::new(), args: Vec::new() }
+    }
+
     pub(crate) fn key(mut self, key: Vec<u8>) -> Self {
         self.keys.push(key);
         self

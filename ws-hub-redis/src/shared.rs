@@ -221,6 +221,7 @@ impl Shared {
         };
         let answering = async {
             match lines.appender.as_ref().filter(|_| way == Way::Append) {
+                Some(appender) if group.is_asking => appender.call_asking(calls).await,
                 Some(appender) => appender.call(calls).await,
                 None if group.is_asking => lines.link.call_asking(calls).await,
                 None => lines.link.call(calls).await,

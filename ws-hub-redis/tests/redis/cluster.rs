@@ -7,7 +7,7 @@ use ws_hub::{Backplane as _, Delivery, Guarantee, Health, Hub, HubBuilder, Login
 use ws_hub_redis::{ConnectError, RedisBackplane, RedisBackplaneBuilder};
 
 use crate::redis_cluster::RedisCluster;
-use crate::server::{Server, free_port, shared};
+use crate::server::{Server, free_port};
 use crate::storms;
 use crate::support::{ANNA, Node, login, rest, soon, text, until};
 
@@ -216,8 +216,18 @@ async fn a_user_and_a_room_are_heard_after_their_slots_have_moved() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_whose_keys_have_moved_is_used_before_it_has() {
+    half_moved(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_have_what_is_in_a_slot_whose_keys_have_moved_before_it_has() {
+    half_moved(1).await;
+}
+
+/// All keys have moved, and the servers that have the slots know it.
+async fn half_moved(replicas: u32) {
     let cluster = start().await;
-    let hubs = hubs_on(&cluster, 0, |hub| hub).await;
+    let hubs = hubs_on(&cluster, replicas, |hub| hub).await;
     let mut anna = login(&hubs[0], ANNA).await;
     assert!(hubs[1].send(&ANNA, "before").await.is_accepted());
     assert_eq!(text(&mut anna).await, "before");
@@ -232,7 +242,6 @@ async fn a_slot_whose_keys_have_moved_is_used_before_it_has() {
         cluster.used_slots().into_iter().map(begin).collect::<Vec<_>>()
     })
     .await;
-    // the servers that have the slots know that others have the keys
     for number in 0..10 {
         let delivery = hubs[number % 3].send(&ANNA, number.to_string()).await;
         assert!(delivery.is_accepted(), "{delivery:?}");
