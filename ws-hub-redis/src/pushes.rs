@@ -169,6 +169,16 @@ impl Pushes {
         !ended.is_empty()
     }
 
+    /// The last pushes to partitions, which have these numbers, are not heard here.
+    pub(crate) fn note_unheard(&self, numbers: &[(usize, u64)]) {
+        for (partition, number) in numbers {
+            if let Some(name) = self.names.get(partition) {
+                let channel = self.channel(self.shared.partitions.at(*partition), name);
+                self.ear.note_unheard(&channel, *number);
+            }
+        }
+    }
+
     /// Whether the probes with these numbers, each of a partition, come in time.
     pub(crate) async fn hears(&self, numbers: &[(usize, u64)]) -> bool {
         let deadline = Instant::now() + PROBE;
