@@ -6,14 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::keys::Keys;
-use crate::slot::{checksum, slot, tags};
+use crate::slot::{checksum, tags};
 
 /// What this node has to do with a partition.
 pub(crate) struct Partition {
     pub(crate) number: usize,
     pub(crate) keys: Keys,
-    /// In a cluster.
-    pub(crate) slot: u16,
     /// This node's.
     name: RwLock<Arc<str>>,
     /// The name that the lease is under; `None` before there is one.
@@ -27,11 +25,15 @@ impl Partition {
         Self {
             number,
             keys: Keys::new(prefix, tag),
-            slot: slot(format!("{{{tag}}}").as_bytes()),
             name: RwLock::new(Arc::clone(name)),
             leased: Mutex::default(),
             asserted_by: Mutex::default(),
         }
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) fn slot(&self) -> u16 {
+        crate::slot::slot(&self.keys.schema())
     }
 
     /// The name of this node.
