@@ -29,7 +29,7 @@ impl Cluster {
             let source = "Redis Cluster has only the database 0".into();
             return Err(ConnectError::InvalidAddress { address: seed.shown().to_owned(), source });
         }
-        let options = seeds.first().map_or_else(|| options.clone(), |seed| seed.options());
+        let options = seeds.first().map_or_else(|| options.clone(), Endpoint::options);
         Ok(Self { seeds, options, shown })
     }
 

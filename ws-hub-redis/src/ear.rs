@@ -24,6 +24,16 @@ struct Channel {
     probes: watch::Sender<u64>,
 }
 
+impl Channel {
+    /// Sees whether pushes before the one with this number are missing.
+    fn note(&mut self, number: u64, inbox: &Inbox) {
+        if self.last.is_some_and(|last| number != last + 1) {
+            inbox.gap();
+        }
+        self.last = Some(number);
+    }
+}
+
 impl Ear {
     pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
         Self { inbox, channels: Mutex::default(), ended: Mutex::default(), has_ended: Notify::new() }
@@ -68,16 +78,20 @@ impl Ear {
             return self.inbox.gap();
         };
         if let Some(channel) = self.channels().get_mut(&channel) {
-            if channel.last.is_some_and(|last| number != last + 1) {
-                self.inbox.gap();
-            }
-            channel.last = Some(number);
+            channel.note(number, &self.inbox);
             if kind == PROBE {
                 channel.probes.send_replace(number);
             }
         }
         if kind != PROBE {
             self.inbox.push(payload);
+        }
+    }
+
+    /// A push with this number is the last one on a channel, and was not heard.
+    pub(crate) fn note_unheard(&self, channel: &[u8], number: u64) {
+        if let Some(channel) = self.channels().get_mut(channel) {
+            channel.note(number, &self.inbox);
         }
     }
 

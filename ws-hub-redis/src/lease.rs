@@ -18,6 +18,8 @@ use crate::shared::Shared;
 pub(crate) struct Renewed {
     /// The numbers of the probes that were pushed, by partition.
     pub(crate) probes: Vec<(usize, u64)>,
+    /// Of those that were pushed at a server that is getting the partition, where this node does not hear them.
+    pub(crate) unheard: Vec<(usize, u64)>,
     /// The lease was gone, and somebody may have tidied up after this node: it has a new name there.
     pub(crate) renamed: Vec<usize>,
     /// Another server has the partition.
@@ -62,7 +64,9 @@ pub(crate) async fn renew(
             }
             Err(failure) if failure.kind == FailureKind::Ask => {
                 renewed.has_undone = true;
-                renew_there(shared, of, name, &failure).await;
+                let there = renew_there(shared, of, name, &failure).await;
+                renewed.unheard.extend(there.probes);
+                renewed.renamed.extend(there.renamed);
             }
             // the slot is moved just now, or the cluster does not work
             Err(failure) if failure.kind == FailureKind::Busy && link.is_sharded() => {
@@ -103,19 +107,18 @@ fn read(
     Ok(())
 }
 
-/// Renews a lease at the server that is getting its partition. Its pushes are not heard until it has the partition: what they
-/// would have told of is looked for.
-async fn renew_there(shared: &Shared, partition: &Partition, name: &Arc<str>, asked: &Failure) {
+/// Renews a lease at the server that is getting its partition.
+async fn renew_there(shared: &Shared, partition: &Partition, name: &Arc<str>, asked: &Failure) -> Renewed {
+    let mut renewed = Renewed::default();
     let (site, is_asking) = shared.routes.target(partition.number, Some(asked));
-    let Some(lines) = site.lines().filter(|_| is_asking) else { return };
+    let Some(lines) = site.lines().filter(|_| is_asking) else { return renewed };
+    // it is the same reign as soon as the partition is there
     let calls = [call(shared, partition, name, &Reign::default())];
     let answer = timeout(PROBE, lines.link.call_asking(&calls)).await;
-    if let Some(answer) = answer.ok().and_then(|mut answers| answers.pop()?.ok()) {
-        let mut renewed = Renewed::default();
-        // what is of no use there is seen when the partition is there
-        let _ = read(shared, partition, name, answer, &mut renewed);
-        if renewed.probes.iter().any(|(_, number)| partition.has_missed(*number)) {
-            shared.inbox.gap();
-        }
+    if let Some(answer) = answer.ok().and_then(|mut answers| answers.pop()?.ok())
+        && let Err(failure) = read(shared, partition, name, answer, &mut renewed)
+    {
+        tracing::debug!(error = &failure as &dyn std::error::Error, "the lease is not renewed");
     }
+    renewed
 }

@@ -6,22 +6,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::keys::Keys;
-use crate::slot::{checksum, slot, tags};
+use crate::slot::{checksum, tags};
 
 /// What this node has to do with a partition.
 pub(crate) struct Partition {
     pub(crate) number: usize,
     pub(crate) keys: Keys,
-    /// In a cluster.
-    pub(crate) slot: u16,
     /// This node's.
     name: RwLock<Arc<str>>,
     /// The name that the lease is under; `None` before there is one.
     leased: Mutex<Option<Arc<str>>>,
     /// Until when logins that are not there may only not be asserted yet.
     asserted_by: Mutex<Option<Instant>>,
-    /// The number of the last probe that was pushed where nobody hears it.
-    unheard: Mutex<Option<u64>>,
 }
 
 impl Partition {
@@ -29,12 +25,15 @@ impl Partition {
         Self {
             number,
             keys: Keys::new(prefix, tag),
-            slot: slot(format!("{{{tag}}}").as_bytes()),
             name: RwLock::new(Arc::clone(name)),
             leased: Mutex::default(),
             asserted_by: Mutex::default(),
-            unheard: Mutex::default(),
         }
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) fn slot(&self) -> u16 {
+        crate::slot::slot(&self.keys.schema())
     }
 
     /// The name of this node.
@@ -55,13 +54,6 @@ impl Partition {
 
     pub(crate) fn note_lease(&self, name: &Arc<str>) {
         *self.leased.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(name));
-    }
-
-    /// Notes the number of a probe that was pushed where nobody hears it. Returns whether something else may have been since the
-    /// last one.
-    pub(crate) fn has_missed(&self, number: u64) -> bool {
-        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
-        unheard.replace(number).is_none_or(|last| number != last + 1)
     }
 
     /// The lease had ended: the hub asserts its logins in a moment.
@@ -148,13 +140,6 @@ mod tests {
             (0..64_000).for_each(|user| counts[partitions.of(&name(user)).number] += 1);
             assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
         }
-    }
-
-    #[test]
-    fn what_is_pushed_between_two_probes_is_missed() {
-        let partitions = Partitions::new("ws", 1);
-        let has_missed = [3, 4, 5, 7, 8, 1].map(|number| partitions.at(0).has_missed(number));
-        assert_eq!(has_missed, [true, false, false, true, false, true]);
     }
 
     #[test]

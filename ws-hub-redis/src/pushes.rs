@@ -9,7 +9,6 @@ use crate::config::{CONNECTING, PROBE};
 use crate::ear::Ear;
 use crate::error::{ConnectError, Failure};
 use crate::link::Link;
-use crate::partition::Partition;
 use crate::shared::Shared;
 use crate::site::Site;
 
@@ -45,10 +44,6 @@ impl Pushes {
         &self.names
     }
 
-    fn channel(&self, partition: &Partition, name: &str) -> Vec<u8> {
-        partition.keys.node_channel(name)
-    }
-
     /// Subscribes to the channels of partitions. What was pushed before is missed, if this is not the first time. Returns why
     /// it could not be done, of those of which the server says so.
     pub(crate) async fn begin(&mut self, partitions: &[usize]) -> Result<Vec<Failure>, Failure> {
@@ -62,7 +57,7 @@ impl Pushes {
         let mut names = Vec::new();
         for partition in partitions.iter().map(|it| shared.partitions.at(*it)) {
             let name = partition.name();
-            let channel = self.channel(partition, &name);
+            let channel = partition.keys.node_channel(&name);
             self.ear.begin(channel.clone(), !partition.was_leased(Some(&name)));
             channels.push((partition.number, channel, None));
             if partition.number == 0 {
@@ -77,7 +72,7 @@ impl Pushes {
         }
         for (partition, name) in names {
             if failed.contains_key(&partition.number) {
-                self.ear.end(&self.channel(partition, &name));
+                self.ear.end(&partition.keys.node_channel(&name));
                 continue;
             }
             if partition.was_leased(None) {
@@ -129,7 +124,7 @@ impl Pushes {
     pub(crate) async fn end(&mut self, partition: usize) {
         let Some(name) = self.names.remove(&partition) else { return };
         let partition = self.shared.partitions.at(partition);
-        let channel = self.channel(partition, &name);
+        let channel = partition.keys.node_channel(&name);
         self.ear.end(&channel);
         let mut channels = vec![channel];
         if partition.number == 0 {
@@ -169,12 +164,22 @@ impl Pushes {
         !ended.is_empty()
     }
 
+    /// The last pushes to partitions, which have these numbers, are not heard here.
+    pub(crate) fn note_unheard(&self, numbers: &[(usize, u64)]) {
+        for (partition, number) in numbers {
+            if let Some(name) = self.names.get(partition) {
+                let channel = self.shared.partitions.at(*partition).keys.node_channel(name);
+                self.ear.note_unheard(&channel, *number);
+            }
+        }
+    }
+
     /// Whether the probes with these numbers, each of a partition, come in time.
     pub(crate) async fn hears(&self, numbers: &[(usize, u64)]) -> bool {
         let deadline = Instant::now() + PROBE;
         for (partition, number) in numbers {
             let Some(name) = self.names.get(partition) else { continue };
-            let channel = self.channel(self.shared.partitions.at(*partition), name);
+            let channel = self.shared.partitions.at(*partition).keys.node_channel(name);
             let Some(mut probes) = self.ear.probes(&channel) else { continue };
             let has_heard = tokio::select! {
                 heard = timeout_at(deadline, probes.wait_for(|heard| heard >= number)) => {

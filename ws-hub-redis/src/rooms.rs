@@ -26,15 +26,12 @@ fn others(shared: &Shared, count: u64, room: Option<&str>) -> usize {
 
 pub(crate) async fn publish<U: Key>(shared: &Shared, packet: &Packet<U>) -> Result<usize, Failure> {
     let room = packet.room.as_deref();
-    let (partition, channel) = match room {
-        Some(room) => {
-            let partition = shared.partitions.of(room.as_bytes());
-            (partition, partition.keys.room_channel(room))
-        }
-        None => {
-            let first = shared.partitions.at(0);
-            (first, first.keys.everyone_channel())
-        }
+    let (partition, channel) = if let Some(room) = room {
+        let partition = shared.partitions.of(room.as_bytes());
+        (partition, partition.keys.room_channel(room))
+    } else {
+        let first = shared.partitions.at(0);
+        (first, first.keys.everyone_channel())
     };
     let bytes = encode_packet(shared.partitions.origin(), packet)?;
     let publish = if shared.partitions.are_many() { "SPUBLISH" } else { "PUBLISH" };

@@ -160,7 +160,7 @@ impl Router {
         let before = shared.routes.table();
         let (mut table, mut new) = (Vec::new(), Vec::new());
         for partition in shared.partitions.all() {
-            let Some(master) = topology.master_of(partition.slot) else {
+            let Some(master) = topology.master_of(partition.slot()) else {
                 // until there is one
                 let before = before.get(partition.number).cloned();
                 let nobody = || Failure::refused("there are slots that no master has");

@@ -4,6 +4,7 @@
 //! the first braces in the key, its tag, or else of all of it.
 
 /// How many slots a cluster has.
+#[cfg(any(test, feature = "cluster"))]
 pub(crate) const SLOTS: u16 = 16_384;
 
 /// How many partitions there may be.
@@ -40,11 +41,13 @@ pub(crate) fn tags(partitions: u16) -> Vec<&'static str> {
 }
 
 /// The slot of a key or a channel.
+#[cfg(any(test, feature = "cluster"))]
 pub(crate) fn slot(key: &[u8]) -> u16 {
     checksum(tag(key).unwrap_or(key)) % SLOTS
 }
 
 /// What is between the first `{` of a key and the first `}` after it, if anything is.
+#[cfg(any(test, feature = "cluster"))]
 fn tag(key: &[u8]) -> Option<&[u8]> {
     let start = key.iter().position(|byte| *byte == b'{')? + 1;
     let length = key[start..].iter().position(|byte| *byte == b'}')?;

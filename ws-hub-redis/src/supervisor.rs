@@ -308,6 +308,7 @@ impl Supervisor {
                 return Err(self.site.address.unusable(failure));
             }
         };
+        pushes.note_unheard(&renewed.unheard);
         for partition in renewed.moved.iter().chain(&renewed.renamed) {
             pushes.end(*partition).await;
         }
