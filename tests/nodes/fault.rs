@@ -94,6 +94,8 @@ impl Fault {
         Self::KillMaster,
         Self::StopMaster,
         Self::MoveSlots,
+        Self::KillPubsub,
+        Self::FlushScripts,
     ];
 
     /// About how long it lasts.
@@ -202,6 +204,6 @@ impl Cluster {
 
     /// Tells Redis something, if it is there: another fault may be that it is not.
     async fn tell(&self, command: &str) {
-        let _ = self.store.redis().ask(command).await;
+        self.store.ask(command).await;
     }
 }

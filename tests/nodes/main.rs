@@ -75,6 +75,8 @@ storms_on_redis_cluster! {
     replicas_take_the_place_of_their_masters_as_operators_have_it: &[Fault::FailOver];
     slots_move_to_other_masters: &[Fault::MoveSlots];
     nodes_of_a_redis_cluster_are_killed: &[Fault::KillNode];
+    a_node_of_a_redis_cluster_stops_until_it_is_believed_to_be_gone: &[Fault::StopNodeBeyondLease];
+    a_redis_cluster_ends_subscriptions_and_forgets_scripts: &[Fault::KillPubsub, Fault::FlushScripts];
     masters_are_killed: &[Fault::KillMaster];
     masters_stop_until_others_have_taken_their_place: &[Fault::StopMaster];
     everything_goes_wrong_in_a_redis_cluster: Fault::MIXED_IN_CLUSTER;

@@ -3,6 +3,8 @@
 mod as_log;
 #[cfg(feature = "cluster")]
 mod cluster;
+#[cfg(feature = "cluster")]
+mod cluster_connecting;
 mod conformance;
 mod connecting;
 mod failures;

@@ -268,15 +268,25 @@ impl RedisCluster {
         replica
     }
 
+    /// Stops the process of a server.
+    pub(crate) fn stop(&self, server: usize) {
+        self.servers[server].signal("STOP");
+    }
+
+    /// Has a server go on that was stopped.
+    pub(crate) fn go_on(&self, server: usize) {
+        self.servers[server].signal("CONT");
+    }
+
     /// Stops the process of a master until its replica has taken its place, and has it go on. Returns which one that is.
     pub(crate) fn stop_master(&self, master: usize) -> usize {
         let (replica, slots) = (self.replica_of(master), self.slots_of(master));
-        self.servers[master].signal("STOP");
+        self.stop(master);
         let others = || self.running().filter(|it| *it != master);
         until("a replica takes the place of a master that does nothing", || {
             others().all(|asked| self.has_slots(asked, replica, &slots))
         });
-        self.servers[master].signal("CONT");
+        self.go_on(master);
         self.is_well();
         replica
     }
