@@ -22,6 +22,7 @@ use ws_hub::{
 use crate::appender::Lines;
 use crate::codec::{decode_push, encode_user};
 use crate::config::{PROBE, Settings};
+use crate::confirmations::Confirmations;
 use crate::error::{ConnectError, Failure};
 use crate::inbox::Item;
 use crate::join::join_all;
@@ -32,7 +33,7 @@ use crate::router::{Router, Servers};
 use crate::script::Call;
 use crate::shared::Shared;
 use crate::site::Site;
-use crate::users;
+use crate::users::{self, Confirmed};
 
 /// Joins the hubs of several nodes over one Redis server, so that they act as one, and keeps the messages of their users
 /// there.
@@ -69,6 +70,7 @@ pub struct RedisBackplane<U> {
     shared: Arc<Shared>,
     address: String,
     router: Mutex<Option<JoinHandle<()>>>,
+    confirmations: Confirmations,
     has_given_signals: AtomicBool,
     user: PhantomData<fn() -> U>,
 }
@@ -79,10 +81,12 @@ impl<U: Key> RedisBackplane<U> {
         let address = servers.shown().to_owned();
         let shared = Arc::new(Shared::new(settings, partitions));
         let router = Router::start(Arc::clone(&shared), servers).await?;
+        let confirmations = Confirmations::start(Arc::clone(&shared));
         Ok(Self {
             shared,
             address,
             router: Mutex::new(Some(tokio::spawn(router.run()))),
+            confirmations,
             has_given_signals: AtomicBool::new(false),
             user: PhantomData,
         })
@@ -193,7 +197,7 @@ impl<U: Key> Backplane<U> for RedisBackplane<U> {
     }
 
     fn acknowledge<'a>(&'a self, batch: &'a [Ack<'a, U>]) -> BoxFuture<'a, Vec<Result<Acked, LogError>>> {
-        Box::pin(users::acknowledge(&self.shared, batch))
+        Box::pin(self.confirmations.send(batch.iter().map(Confirmed::new)))
     }
 
     fn login<'a>(&'a self, login: &'a LoginRequest<'a, U>) -> BoxFuture<'a, Result<LoggedIn, LoginError>> {
@@ -257,7 +261,12 @@ impl<U: Key> Backplane<U> for RedisBackplane<U> {
     }
 
     fn health(&self) -> Health {
-        self.shared.routes.health()
+        let has_gap = || self.has_given_signals.load(Ordering::Acquire) && self.shared.inbox.has_gap();
+        match self.shared.routes.health() {
+            // the hub does not know it yet
+            Health::Up if has_gap() => Health::Syncing,
+            health => health,
+        }
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {

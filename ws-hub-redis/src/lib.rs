@@ -95,6 +95,7 @@ mod builder;
 mod cluster;
 mod codec;
 mod config;
+mod confirmations;
 mod ear;
 mod endpoint;
 mod error;
