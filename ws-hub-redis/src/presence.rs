@@ -1,7 +1,8 @@
 //! Who is online, in pages.
 //!
-//! Partitions are looked at one after the other. A page ends at a place: the partition, the node, where the scan of its users is, and the last user that was told of there. A scan may
-//! answer more than was asked for, and what was not told of is asked for again.
+//! Partitions are looked at one after the other. A page ends at a place: the partition, the node, where the scan of its users
+//! is, and the last user that was told of there. A scan may answer more than was asked for, and what was not told of is asked
+//! for again. Each server has an order of its own: a scan does not go on at another one.
 
 use crate::link::Value;
 use ws_hub::{Key, LogError, Online};
@@ -10,6 +11,7 @@ use crate::error::Failure;
 use crate::reply::{Reply, list, texts};
 use crate::script::{Call, Script};
 use crate::shared::Shared;
+use crate::slot::checksum;
 use crate::users::count;
 
 /// Users that are looked at with one scan, at least.
@@ -24,15 +26,17 @@ struct Place {
     cursor: String,
     /// The last user of the page before, among those that this cursor gives; empty at the start of a cursor.
     after: Vec<u8>,
+    /// Which server the cursor is of; 0 at the start of a scan.
+    server: u16,
 }
 
 impl Place {
     fn start(partition: usize, node: String) -> Self {
-        Self { partition, node, cursor: "0".to_owned(), after: Vec::new() }
+        Self { partition, node, cursor: "0".to_owned(), after: Vec::new(), server: 0 }
     }
 
     fn encode(&self) -> String {
-        let mut text = format!("{}.{}.{}.", self.partition, self.node, self.cursor);
+        let mut text = format!("{}.{}.{}.{}.", self.partition, self.node, self.cursor, self.server);
         for byte in &self.after {
             let digits = [byte >> 4, byte & 15].map(|digit| char::from_digit(u32::from(digit), 16));
             text.extend(digits.into_iter().flatten());
@@ -43,14 +47,15 @@ impl Place {
     fn decode(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let partition = parts.next()?.parse().ok()?;
-        let (node, cursor, after) = (parts.next()?, parts.next()?, parts.next()?);
+        let (node, cursor) = (parts.next()?, parts.next()?);
+        let (server, after) = (parts.next()?.parse().ok()?, parts.next()?);
         let is_cursor = !cursor.is_empty() && cursor.bytes().all(|it| it.is_ascii_digit());
         if parts.next().is_some() || !is_cursor || !after.is_ascii() || after.len() % 2 != 0 {
             return None;
         }
         let bytes = (0..after.len()).step_by(2).map(|at| u8::from_str_radix(&after[at..at + 2], 16).ok());
         let after = bytes.collect::<Option<_>>()?;
-        Some(Self { partition, node: node.to_owned(), cursor: cursor.to_owned(), after })
+        Some(Self { partition, node: node.to_owned(), cursor: cursor.to_owned(), after, server })
     }
 }
 
@@ -89,6 +94,13 @@ async fn nodes(shared: &Shared, partition: usize) -> Result<Vec<String>, Failure
     Ok(nodes)
 }
 
+/// Which server has a partition: a number that another one hardly has. It is not 0.
+fn server_of(shared: &Shared, partition: usize) -> u16 {
+    let (site, _) = shared.routes.target(partition, None);
+    let reign = site.lines().map(|lines| lines.link.reign().now.clone()).unwrap_or_default();
+    checksum(format!("{} {reign}", site.address.shown()).as_bytes()).max(1)
+}
+
 /// Adds users of one scan, not more than so many. Returns where to go on in the partition.
 async fn step<U: Key>(
     shared: &Shared,
@@ -103,6 +115,10 @@ async fn step<U: Key>(
         Call::plain("SSCAN", members.clone()).bytes(at.cursor.as_str()).bytes("COUNT").number(SCANNED as u64)
     };
     let mut reply = Reply::new(shared.ask_one(partition, call).await?)?;
+    let server = server_of(shared, at.partition);
+    if ![0, server].contains(&at.server) {
+        return Err(LogError::refused("another server says who is online now: begin with the first page"));
+    }
     let cursor = reply.text()?;
     let mut found = members_of(reply.next()?)?;
     found.retain(|user| *user > at.after);
@@ -115,7 +131,7 @@ async fn step<U: Key>(
             continue;
         }
         if left == 0 {
-            return Ok(Some(Place { after: last_told(users), ..at }));
+            return Ok(Some(Place { after: last_told(users), server, ..at }));
         }
         if let Some(user) = U::decode(&user) {
             users.push(user);
@@ -125,7 +141,7 @@ async fn step<U: Key>(
     Ok(if cursor == "0" {
         nodes.get(first).cloned().map(|node| Place::start(at.partition, node))
     } else {
-        Some(Place { cursor, after: Vec::new(), ..at })
+        Some(Place { cursor, after: Vec::new(), server, ..at })
     })
 }
 
@@ -148,20 +164,23 @@ mod tests {
     #[test]
     fn a_place_comes_back_as_it_was() {
         for after in [Vec::new(), vec![0, 0xff, b'.']] {
-            let place = Place { partition: 3, node: "node".to_owned(), cursor: "17".to_owned(), after };
+            let (node, cursor) = ("node".to_owned(), "17".to_owned());
+            let place = Place { partition: 3, node, cursor, after, server: u16::MAX };
             assert_eq!(Place::decode(&place.encode()), Some(place));
         }
         for text in [
             "",
             "0.node",
             "0.node.17",
-            "0.node..",
-            "0.node.x.",
-            "0.node.1.0",
-            "0.node.1.0g",
-            "0.node.1.00.",
-            "0.node.1.ä",
-            "x.node.1.",
+            "0.node.17.1",
+            "0.node..1.",
+            "0.node.x.1.",
+            "0.node.1.1.0",
+            "0.node.1.1.0g",
+            "0.node.1.1.00.",
+            "0.node.1.1.ä",
+            "0.node.1.70000.",
+            "x.node.1.1.",
         ] {
             assert_eq!(Place::decode(text), None, "{text:?}");
         }

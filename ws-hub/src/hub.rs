@@ -202,7 +202,8 @@ where
     ///
     /// # Errors
     ///
-    /// If the backplane fails.
+    /// If the backplane fails, or cannot go on there any more, such as in a Redis Cluster when another server has become the
+    /// master: then begin with the first page.
     ///
     /// # Cancel safety
     ///

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::task::{block_in_place, spawn_blocking};
-use ws_hub::{Delivery, Guarantee, Health, Hub, HubBuilder, Login, Signal};
+use tokio::task::{JoinSet, block_in_place, spawn_blocking};
+use ws_hub::{Backplane as _, Delivery, Guarantee, Health, Hub, HubBuilder, Login, LoginRequest, Signal};
 use ws_hub_redis::{ConnectError, RedisBackplane, RedisBackplaneBuilder};
 
 use crate::redis_cluster::RedisCluster;
 use crate::server::Server;
 use crate::storms;
-use crate::support::{ANNA, Node, login, rest, soon, text, until};
+use crate::support::{ALL, ANNA, Node, login, rest, soon, text, until};
 
 /// As many as are in all partitions.
 const USERS: u64 = 300;
@@ -185,6 +185,51 @@ async fn who_is_online_in_a_cluster_is_read_in_pages_of_any_size() {
     assert_eq!(drained.await.unwrap().remaining, 0);
     let left: Vec<_> = all.into_iter().filter(|user| user % 3 != 2).collect();
     assert_eq!(online(&hubs[0], 50).await, left);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_who_is_online_does_not_go_on_at_another_server() {
+    let cluster = start_with(&["appendfsync", "no"]).await;
+    let node = Arc::new(builder(&cluster).connect().await.unwrap());
+    // so many that those of a partition are not looked at in one go
+    let users = 0..8_000;
+    let mut logins = JoinSet::new();
+    for some in 0..8 {
+        let (node, users) = (Arc::clone(&node), users.clone());
+        logins.spawn(async move {
+            for user in users.skip(some).step_by(8) {
+                let (connection, page) = (user, ALL);
+                let login =
+                    LoginRequest { user: &user, connection, limit: None, replace: false, after: None, page };
+                soon(node.login(&login)).await.unwrap();
+            }
+        });
+    }
+    logins.join_all().await;
+    let (mut found, mut next, mut refused) = (Vec::new(), None, 0);
+    for round in 0.. {
+        match soon(node.online(next.as_deref(), 950)).await {
+            Ok(page) => {
+                found.extend(page.users);
+                next = page.next;
+                if next.is_none() {
+                    break;
+                }
+            }
+            Err(_) => {
+                refused += 1;
+                found.clear();
+                next = None;
+            }
+        }
+        if round % 2 == 0 && refused < 2 {
+            act(&cluster, fail_over_all).await;
+        }
+    }
+    // the first page ends amid those of a partition
+    assert_eq!(refused, 2);
+    found.sort_unstable();
+    assert_eq!(found, users.collect::<Vec<_>>());
 }
 
 /// Moves each slot that has keys to another master.
