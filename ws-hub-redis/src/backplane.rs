@@ -22,6 +22,7 @@ use ws_hub::{
 use crate::appender::Lines;
 use crate::codec::{decode_push, encode_user};
 use crate::config::{PROBE, Settings};
+use crate::confirmations::Confirmations;
 use crate::error::{ConnectError, Failure};
 use crate::inbox::Item;
 use crate::join::join_all;
@@ -32,12 +33,11 @@ use crate::router::{Router, Servers};
 use crate::script::Call;
 use crate::shared::Shared;
 use crate::site::Site;
-use crate::users;
+use crate::users::{self, Confirmed};
 
-/// Joins the hubs of several nodes over one Redis server, so that they act as one, and keeps the messages of their users
-/// there.
+/// Joins the hubs of several nodes over Redis, so that they act as one, and keeps the messages of their users there.
 ///
-/// Each node connects by itself, to the same server with the same [prefix](crate::RedisBackplaneBuilder::prefix) and the same
+/// Each node connects by itself, to the same server or cluster with the same [prefix](crate::RedisBackplaneBuilder::prefix) and the same
 /// bounds. See the [documentation of this crate](crate) for what is kept, what it survives, and how to set the server up.
 ///
 /// # When the server is away
@@ -69,6 +69,7 @@ pub struct RedisBackplane<U> {
     shared: Arc<Shared>,
     address: String,
     router: Mutex<Option<JoinHandle<()>>>,
+    confirmations: Confirmations,
     has_given_signals: AtomicBool,
     user: PhantomData<fn() -> U>,
 }
@@ -79,10 +80,12 @@ impl<U: Key> RedisBackplane<U> {
         let address = servers.shown().to_owned();
         let shared = Arc::new(Shared::new(settings, partitions));
         let router = Router::start(Arc::clone(&shared), servers).await?;
+        let confirmations = Confirmations::start(Arc::clone(&shared));
         Ok(Self {
             shared,
             address,
             router: Mutex::new(Some(tokio::spawn(router.run()))),
+            confirmations,
             has_given_signals: AtomicBool::new(false),
             user: PhantomData,
         })
@@ -193,7 +196,7 @@ impl<U: Key> Backplane<U> for RedisBackplane<U> {
     }
 
     fn acknowledge<'a>(&'a self, batch: &'a [Ack<'a, U>]) -> BoxFuture<'a, Vec<Result<Acked, LogError>>> {
-        Box::pin(users::acknowledge(&self.shared, batch))
+        Box::pin(self.confirmations.send(batch.iter().map(Confirmed::new)))
     }
 
     fn login<'a>(&'a self, login: &'a LoginRequest<'a, U>) -> BoxFuture<'a, Result<LoggedIn, LoginError>> {
@@ -257,7 +260,12 @@ impl<U: Key> Backplane<U> for RedisBackplane<U> {
     }
 
     fn health(&self) -> Health {
-        self.shared.routes.health()
+        let has_gap = || self.has_given_signals.load(Ordering::Acquire) && self.shared.inbox.has_gap();
+        match self.shared.routes.health() {
+            // the hub does not know it yet
+            Health::Up if has_gap() => Health::Syncing,
+            health => health,
+        }
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {

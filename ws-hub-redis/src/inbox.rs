@@ -71,6 +71,11 @@ impl Inbox {
         self.change(|state| state.has_gap = true);
     }
 
+    /// Whether the hub is still to be told of a gap.
+    pub(crate) fn has_gap(&self) -> bool {
+        self.state().has_gap
+    }
+
     pub(crate) fn down(&self) {
         self.change(|state| state.items.push_back(Item::Down));
     }

@@ -142,6 +142,15 @@ impl Link {
         }
     }
 
+    /// Tells the server how to call this connection where it lists those that it has. It does not matter if it cannot.
+    pub(crate) async fn name(&self, name: &str) {
+        let name: String = name.chars().map(|it| if it.is_ascii_graphic() { it } else { '_' }).collect();
+        let named = self.call(&[Call::plain("CLIENT", b"SETNAME".to_vec()).bytes(name)]).await;
+        if let Some(Err(failure)) = named.first() {
+            tracing::debug!(error = failure as &dyn std::error::Error, "a connection has no name");
+        }
+    }
+
     /// What the server says of itself under a name, as it greets.
     pub(crate) async fn says(&self, name: &str) -> Result<Option<String>, Failure> {
         let answer = self.call(&[Call::plain("HELLO", b"3".to_vec())]).await.pop();

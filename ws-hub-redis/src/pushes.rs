@@ -28,6 +28,8 @@ impl Pushes {
         let ear = Arc::new(Ear::new(Arc::clone(&shared.inbox)));
         let hearing = Arc::clone(&ear);
         let link = site.address.connect(move |channel, payload| hearing.hear(channel, payload)).await?;
+        // a server that does not answer is found out when it is subscribed to
+        let _ = timeout(CONNECTING, link.name(&shared.connection_name("pushes"))).await;
         Ok(Self { link, ear, shared: Arc::clone(shared), names: BTreeMap::new() })
     }
 

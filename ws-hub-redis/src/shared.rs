@@ -74,6 +74,11 @@ impl Shared {
         }
     }
 
+    /// The name for people of a connection of this node.
+    pub(crate) fn connection_name(&self, what: &str) -> String {
+        format!("{}:{}:{what}", self.settings.prefix, self.partitions.origin())
+    }
+
     pub(crate) fn rooms(&self) -> MutexGuard<'_, HashMap<String, Room>> {
         // each use leaves it whole
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)

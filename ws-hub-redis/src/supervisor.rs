@@ -231,6 +231,7 @@ impl Supervisor {
         let address = &self.site.address;
         let mut link = address.connect_for_calls().await?;
         let prepared = timeout(CONNECTING, async {
+            link.name(&self.shared.connection_name("calls")).await;
             // what was asked for on the last connection is done before anything on this one, or never: a login that came after
             // its logout would be there for ever
             let peer = end_last(&link, self.peer.as_ref()).await?;
@@ -253,7 +254,11 @@ impl Supervisor {
             return Ok(None);
         }
         let mut link = address.connect_for_calls().await?;
-        let loaded = timeout(CONNECTING, link.load()).await;
+        let loaded = timeout(CONNECTING, async {
+            link.name(&self.shared.connection_name("appends")).await;
+            link.load().await
+        });
+        let loaded = loaded.await;
         let loaded = loaded.unwrap_or_else(|_| Err(Failure::refused("no answer")));
         loaded.map_err(|failure| address.unusable(failure))?;
         Ok(Some(Appender::start(link, settings.replicas)))

@@ -122,21 +122,32 @@ pub(crate) async fn read<U: Key>(
     Ok(if read.top.is_none() { Read::nothing(after) } else { read })
 }
 
-pub(crate) async fn acknowledge<U: Key>(
-    shared: &Shared,
-    batch: &[Ack<'_, U>],
-) -> Vec<Result<Acked, LogError>> {
-    let batch: Vec<_> = batch.iter().map(|ack| (Names::new(shared, ack.user), ack)).collect();
-    let chunks = chunks(batch.iter().map(|(names, _)| (names.partition.number, 0)));
-    let call = |chunk: &mut dyn Iterator<Item = &Item<'_, Ack<'_, U>>>, call, _| {
-        chunk.fold(call, |call, (names, ack)| {
-            names.keys(call).number(ack.login).number(ack.start).number(ack.upto)
+/// What a connection has confirmed.
+pub(crate) struct Confirmed {
+    user: Vec<u8>,
+    login: u64,
+    start: u64,
+    upto: u64,
+}
+
+impl Confirmed {
+    pub(crate) fn new<U: Key>(ack: &Ack<'_, U>) -> Self {
+        Self { user: encode_user(ack.user), login: ack.login, start: ack.start, upto: ack.upto }
+    }
+}
+
+pub(crate) async fn acknowledge(shared: &Shared, batch: &[Confirmed]) -> Vec<Result<Acked, LogError>> {
+    let partition = |confirmed: &Confirmed| shared.partitions.of(&confirmed.user);
+    let chunks = chunks(batch.iter().map(|confirmed| (partition(confirmed).number, 0)));
+    let call = |chunk: &mut dyn Iterator<Item = &Confirmed>, call, _| {
+        chunk.fold(call, |call: Call, it| {
+            let keys = &partition(it).keys;
+            let call = call.key(keys.user(&it.user)).key(keys.log(&it.user));
+            call.number(it.login).number(it.start).number(it.upto)
         })
     };
     let kind = (Script::Acknowledge, Way::Repeatable);
-    let acked = in_chunks(shared, kind, &batch, &chunks, call, |reply, (names, _)| {
-        read_acked(names.partition, reply)
-    });
+    let acked = in_chunks(shared, kind, batch, &chunks, call, |reply, it| read_acked(partition(it), reply));
     let flat = acked.await.into_iter().map(|it| it.and_then(|acked| acked.map_err(LogError::from)));
     flat.collect()
 }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::hash::Hash;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use ws_core::{CloseFrame, PreparedMessage};
@@ -80,8 +81,8 @@ where
                 self.fan_out(room.as_deref(), &except, &PreparedMessage::new(message)).await;
             }
             Signal::Gap => {
-                let hub = Arc::clone(self);
-                tokio::spawn(async move { hub.resync().await });
+                let syncing = Syncing::new(Arc::clone(self));
+                tokio::spawn(async move { syncing.0.resync().await });
             }
             Signal::Down | Signal::Up => {}
         }
@@ -158,6 +159,22 @@ where
                 return;
             }
         }
+    }
+}
+
+/// It is found out what was missed, as long as this is there.
+struct Syncing<U>(Arc<Inner<U>>);
+
+impl<U> Syncing<U> {
+    fn new(hub: Arc<Inner<U>>) -> Self {
+        hub.syncing.fetch_add(1, Ordering::Relaxed);
+        Self(hub)
+    }
+}
+
+impl<U> Drop for Syncing<U> {
+    fn drop(&mut self) {
+        self.0.syncing.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

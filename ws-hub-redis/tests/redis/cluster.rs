@@ -168,7 +168,7 @@ async fn online(hub: &Hub<u64>, size: usize) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_online_in_a_cluster_is_read_in_pages_of_any_size() {
     let hubs = hubs(|hub| hub).await;
-    assert_eq!(online(&hubs[0], 10).await, []);
+    assert_eq!(online(&hubs[0], 10).await, Vec::<u64>::new());
     let mut clients = Vec::new();
     for user in 0..USERS {
         clients.push(login(&hubs[usize::try_from(user % 3).unwrap()], user).await);
