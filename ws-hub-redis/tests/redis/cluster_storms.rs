@@ -83,6 +83,21 @@ async fn with_replicas_nothing_that_was_accepted_is_lost_when_a_master_stops_and
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn with_replicas_nothing_that_was_accepted_is_lost_when_replicas_do_not_ask_their_masters() {
+    let cluster = start().await;
+    let hubs = hubs_on(&cluster, 1, |hub| hub.login(Login::ReplaceOld)).await;
+    storms::nothing_is_lost(hubs, async |is_over| {
+        for _ in 0..3 {
+            for master in act(&cluster, RedisCluster::masters).await {
+                act(&cluster, move |cluster| cluster.take_over(master)).await;
+            }
+        }
+        until("all are done", async || is_over()).await;
+    })
+    .await;
+}
+
 /// Does harm to the cluster until `what` is done.
 async fn beside<T>(
     cluster: &std::sync::Arc<RedisCluster>,
