@@ -157,7 +157,10 @@ impl<U: Key> Stream for Signals<U> {
         loop {
             let bytes = match ready!(self.shared.inbox.poll_next(cx)) {
                 Some(Item::Push(bytes)) => bytes,
-                Some(Item::Gap) => return Poll::Ready(Some(Signal::Gap)),
+                Some(Item::GapIn(partitions)) if self.shared.partitions.are_many() => {
+                    return Poll::Ready(Some(Signal::GapIn(partitions)));
+                }
+                Some(Item::Gap | Item::GapIn(_)) => return Poll::Ready(Some(Signal::Gap)),
                 Some(Item::Down) => return Poll::Ready(Some(Signal::Down)),
                 Some(Item::Up) => return Poll::Ready(Some(Signal::Up)),
                 None => return Poll::Ready(None),
@@ -266,6 +269,14 @@ impl<U: Key> Backplane<U> for RedisBackplane<U> {
             Health::Up if has_gap() => Health::Syncing,
             health => health,
         }
+    }
+
+    fn partition(&self, user: &U) -> usize {
+        self.shared.partitions.of(&encode_user(user)).number
+    }
+
+    fn partition_of_room(&self, room: &str) -> usize {
+        self.shared.partitions.of(room.as_bytes()).number
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {

@@ -19,6 +19,7 @@ pub(crate) struct Ear {
 }
 
 struct Channel {
+    partition: usize,
     /// The number of the last push; `None` if it is not known.
     last: Option<u64>,
     probes: watch::Sender<u64>,
@@ -28,7 +29,7 @@ impl Channel {
     /// Sees whether pushes before the one with this number are missing.
     fn note(&mut self, number: u64, inbox: &Inbox) {
         if self.last.is_some_and(|last| number != last + 1) {
-            inbox.gap();
+            inbox.gap_in(self.partition);
         }
         self.last = Some(number);
     }
@@ -44,9 +45,9 @@ impl Ear {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to take what is pushed on a channel of this node. `is_new` says that nothing was pushed there yet.
-    pub(crate) fn begin(&self, channel: Vec<u8>, is_new: bool) {
-        let channel_of = Channel { last: is_new.then_some(0), probes: watch::Sender::new(0) };
+    /// Begins to take what is pushed on the channel of this node in a partition. `is_new` says that nothing was pushed there yet.
+    pub(crate) fn begin(&self, channel: Vec<u8>, partition: usize, is_new: bool) {
+        let channel_of = Channel { partition, last: is_new.then_some(0), probes: watch::Sender::new(0) };
         self.channels().insert(channel, channel_of);
     }
 
@@ -126,7 +127,7 @@ mod tests {
     fn ear(is_new: bool) -> (Arc<Inbox>, Ear) {
         let inbox = Arc::<Inbox>::default();
         let ear = Ear::new(Arc::clone(&inbox));
-        ear.begin(b"node".to_vec(), is_new);
+        ear.begin(b"node".to_vec(), 3, is_new);
         (inbox, ear)
     }
 
@@ -147,16 +148,16 @@ mod tests {
         assert_eq!(heard(&inbox), [Item::Push(push(1, 1)), Item::Push(push(5, 0))]);
         assert_eq!(*probes.borrow(), 2);
         ear.hear_push("node", push(1, 4));
-        assert_eq!(heard(&inbox), [Item::Gap, Item::Push(push(1, 4))]);
+        assert_eq!(heard(&inbox), [Item::GapIn(vec![3]), Item::Push(push(1, 4))]);
         // the server has lost its data
         ear.hear_push("node", push(1, 1));
-        assert_eq!(heard(&inbox)[0], Item::Gap);
+        assert_eq!(heard(&inbox)[0], Item::GapIn(vec![3]));
     }
 
     #[test]
     fn each_channel_has_its_own_numbers() {
         let (inbox, ear) = ear(true);
-        ear.begin(b"other".to_vec(), true);
+        ear.begin(b"other".to_vec(), 4, true);
         for number in 1..=2 {
             ear.hear_push("node", push(1, number));
             ear.hear_push("other", push(1, number));
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!(heard(&inbox), [Item::Push(push(1, 17))]);
         let (inbox, new) = ear(true);
         new.hear_push("node", push(1, 17));
-        assert_eq!(heard(&inbox)[0], Item::Gap);
+        assert_eq!(heard(&inbox)[0], Item::GapIn(vec![3]));
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn read(
     if is_late || is_missing {
         tracing::warn!("the lease of this node had ended: others believed that it was gone");
         shared.was_late(partition);
-        shared.inbox.gap();
+        shared.inbox.gap_in(partition.number);
     }
     if is_missing {
         partition.rename();

@@ -60,7 +60,7 @@ impl Pushes {
         for partition in partitions.iter().map(|it| shared.partitions.at(*it)) {
             let name = partition.name();
             let channel = partition.keys.node_channel(&name);
-            self.ear.begin(channel.clone(), !partition.was_leased(Some(&name)));
+            self.ear.begin(channel.clone(), partition.number, !partition.was_leased(Some(&name)));
             channels.push((partition.number, channel, None));
             if partition.number == 0 {
                 channels.push((0, partition.keys.everyone_channel(), None));
@@ -78,7 +78,7 @@ impl Pushes {
                 continue;
             }
             if partition.was_leased(None) {
-                shared.inbox.gap();
+                shared.inbox.gap_in(partition.number);
             }
             self.names.insert(partition.number, name);
         }

@@ -80,17 +80,24 @@ where
             Signal::Packet(Packet { room, except, message }) => {
                 self.fan_out(room.as_deref(), &except, &PreparedMessage::new(message)).await;
             }
-            Signal::Gap => {
-                let syncing = Syncing::new(Arc::clone(self));
-                tokio::spawn(async move { syncing.0.resync().await });
-            }
+            Signal::Gap => self.begin_to_resync(None),
+            Signal::GapIn(partitions) => self.begin_to_resync(Some(partitions)),
             Signal::Down | Signal::Up => {}
         }
     }
 
-    /// Signals may have been missed: all connections look into the log, and all logins are asserted.
-    async fn resync(&self) {
-        let users = self.read().everyone();
+    fn begin_to_resync(self: &Arc<Self>, partitions: Option<Vec<usize>>) {
+        let syncing = Syncing::new(Arc::clone(self));
+        tokio::spawn(async move { syncing.0.resync(partitions.as_deref()).await });
+    }
+
+    /// Signals may have been missed, in these partitions or in all of them: all connections there look into the log, and all
+    /// logins are asserted.
+    async fn resync(&self, partitions: Option<&[usize]>) {
+        let engine = &self.config.engine;
+        let is_one = |partition: usize| partitions.is_none_or(|them| them.contains(&partition));
+        let mut users = self.read().everyone();
+        users.retain(|user| is_one(engine.partition(&user.id)));
         for user in &users {
             self.change(user, |mailboxes, wakes| mailboxes.iter_mut().for_each(|it| it.resync(wakes)));
         }
@@ -102,7 +109,7 @@ where
         for batch in held.collect::<Vec<_>>().chunks(ASSERTED) {
             self.reassert(batch).await;
         }
-        self.resync_rooms().await;
+        self.resync_rooms(|room| is_one(engine.partition_of_room(room))).await;
     }
 
     async fn reassert(&self, batch: &[HeldHere<U>]) {

@@ -210,7 +210,8 @@ async fn a_node_hears_that_it_may_have_missed_something_when_a_partition_moves()
     assert_eq!(node.entry(ANNA).await, 1);
     let slot = cluster.slot_of(ANNA).await;
     cluster.with(move |cluster| cluster.move_slot(slot, another(cluster, slot))).await;
-    node.heard(&Signal::Gap).await;
+    // of no other partition
+    node.heard(&Signal::GapIn(vec![node.backplane.partition(&ANNA)])).await;
     until("it is up", async || node.backplane.health() == Health::Up).await;
     assert_eq!(node.append(ANNA, "second").await.0.number, 2);
     assert_eq!(node.entry(ANNA).await, 2);
