@@ -58,6 +58,8 @@ pub(crate) enum Fault {
     Flush,
     /// A replica in a Redis Cluster takes the place of its master, as an operator has it.
     FailOver,
+    /// The same, without the consent of the master, which goes on until it hears of it.
+    TakeOver,
     /// `kill -9` of a master in a Redis Cluster, whose replica takes its place.
     KillMaster,
     /// A master in a Redis Cluster stops until its replica has taken its place, and goes on.
@@ -91,6 +93,7 @@ impl Fault {
         Self::KillNode,
         Self::StopNode,
         Self::FailOver,
+        Self::TakeOver,
         Self::KillMaster,
         Self::StopMaster,
         Self::MoveSlots,
@@ -113,7 +116,7 @@ impl Fault {
 
     /// Whether what a master has accepted, and no replica has yet, is lost.
     pub(crate) fn loses_tail(self) -> bool {
-        matches!(self, Self::KillMaster | Self::StopMaster)
+        matches!(self, Self::TakeOver | Self::KillMaster | Self::StopMaster)
     }
 
     /// Goes wrong, and is put right again; but nodes that were killed are started when nothing else is wrong any more.
@@ -165,6 +168,7 @@ impl Fault {
             Self::Sleep => cluster.tell("DEBUG SLEEP 3").await,
             Self::Flush => cluster.tell("FLUSHALL").await,
             Self::FailOver => cluster.store.fail_over(random).await,
+            Self::TakeOver => cluster.store.take_over(random).await,
             Self::KillMaster => cluster.store.kill_master(random).await,
             Self::StopMaster => cluster.store.stop_master(random).await,
             Self::MoveSlots => cluster.store.move_slots(random).await,

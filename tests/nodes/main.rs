@@ -73,6 +73,7 @@ macro_rules! storms_on_redis_cluster {
 
 storms_on_redis_cluster! {
     replicas_take_the_place_of_their_masters_as_operators_have_it: &[Fault::FailOver];
+    replicas_do_not_ask_their_masters: &[Fault::TakeOver];
     slots_move_to_other_masters: &[Fault::MoveSlots];
     nodes_of_a_redis_cluster_are_killed: &[Fault::KillNode];
     a_node_of_a_redis_cluster_stops_until_it_is_believed_to_be_gone: &[Fault::StopNodeBeyondLease];

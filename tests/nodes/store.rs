@@ -71,6 +71,12 @@ impl Store {
         self.with_cluster(move |cluster| cluster.fail_over(one_of(&cluster.masters(), &mut random))).await;
     }
 
+    /// The same, without the consent of the master.
+    pub(crate) async fn take_over(&self, random: &mut Random) {
+        let mut random = random.branch(1);
+        self.with_cluster(move |cluster| cluster.take_over(one_of(&cluster.masters(), &mut random))).await;
+    }
+
     /// `kill -9` of a master, whose replica takes its place; it is started again as a replica.
     pub(crate) async fn kill_master(&self, random: &mut Random) {
         let mut random = random.branch(1);

@@ -20,7 +20,7 @@ const SEED: &str = "NODES_SEED";
 /// How long all storms take together, in seconds.
 const SECONDS: &str = "NODES_SECONDS";
 /// How many storms there are.
-const STORMS: u32 = 26;
+const STORMS: u32 = 27;
 
 pub(crate) const USERS: usize = 12;
 /// Of each user: one who pushes again what was not answered, and one who does not.

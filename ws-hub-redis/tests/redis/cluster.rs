@@ -3,16 +3,16 @@
 use std::sync::{Arc, OnceLock};
 
 use tokio::task::{JoinSet, block_in_place, spawn_blocking};
-use ws_hub::{Backplane as _, Delivery, Guarantee, Health, Hub, HubBuilder, Login, LoginRequest, Signal};
+use ws_hub::{Backplane as _, Delivery, Guarantee, Health, Hub, HubBuilder, LoginRequest, Signal};
 use ws_hub_redis::{ConnectError, RedisBackplane, RedisBackplaneBuilder};
 
+use crate::cluster_storms::{fail_over_all, move_used_slots};
 use crate::redis_cluster::RedisCluster;
 use crate::server::Server;
-use crate::storms;
 use crate::support::{ALL, ANNA, Node, login, rest, soon, text, until};
 
 /// As many as are in all partitions.
-const USERS: u64 = 300;
+pub(crate) const USERS: u64 = 300;
 
 /// The cluster of all tests that do not harm it.
 pub(crate) fn shared_cluster() -> &'static RedisCluster {
@@ -21,7 +21,7 @@ pub(crate) fn shared_cluster() -> &'static RedisCluster {
     SHARED.get_or_init(|| RedisCluster::start_with(&["cluster-node-timeout", "60000"]))
 }
 
-async fn start() -> Arc<RedisCluster> {
+pub(crate) async fn start() -> Arc<RedisCluster> {
     start_with(&[]).await
 }
 
@@ -30,7 +30,7 @@ async fn start_with(settings: &'static [&str]) -> Arc<RedisCluster> {
 }
 
 /// Does something to a cluster that takes some time.
-async fn act<T: Send + 'static>(
+pub(crate) async fn act<T: Send + 'static>(
     cluster: &Arc<RedisCluster>,
     act: impl FnOnce(&RedisCluster) -> T + Send + 'static,
 ) -> T {
@@ -42,15 +42,23 @@ pub(crate) fn builder(cluster: &RedisCluster) -> RedisBackplaneBuilder<u64> {
     RedisBackplane::cluster(cluster.urls())
 }
 
-async fn hubs_on(
+pub(crate) async fn hubs_on(
     cluster: &RedisCluster,
     replicas: u32,
     build: impl Fn(HubBuilder<u64>) -> HubBuilder<u64>,
 ) -> [Hub<u64>; 3] {
-    let prefix = Server::prefix();
+    hubs_with(cluster, &Server::prefix(), replicas, build).await
+}
+
+async fn hubs_with(
+    cluster: &RedisCluster,
+    prefix: &str,
+    replicas: u32,
+    build: impl Fn(HubBuilder<u64>) -> HubBuilder<u64>,
+) -> [Hub<u64>; 3] {
     let mut hubs = Vec::new();
     for _ in 0..3 {
-        let backplane = builder(cluster).prefix(&prefix).replicas(replicas).connect().await.unwrap();
+        let backplane = builder(cluster).prefix(prefix).replicas(replicas).connect().await.unwrap();
         hubs.push(build(Hub::builder().backplane(backplane)).build());
     }
     hubs.try_into().unwrap()
@@ -232,15 +240,6 @@ async fn a_page_of_who_is_online_does_not_go_on_at_another_server() {
     assert_eq!(found, users.collect::<Vec<_>>());
 }
 
-/// Moves each slot that has keys to another master.
-fn move_used_slots(cluster: &RedisCluster) {
-    for slot in cluster.used_slots() {
-        let from = cluster.master_of(slot);
-        let to = cluster.masters().into_iter().find(|it| *it != from).expect("there are several");
-        cluster.move_slot(slot, to);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_and_a_room_are_heard_after_their_slots_have_moved() {
     let cluster = start().await;
@@ -272,7 +271,8 @@ async fn replicas_have_what_is_in_a_slot_whose_keys_have_moved_before_it_has() {
 /// All keys have moved, and the servers that have the slots know it.
 async fn half_moved(replicas: u32) {
     let cluster = start().await;
-    let hubs = hubs_on(&cluster, replicas, |hub| hub).await;
+    let prefix = Server::prefix();
+    let hubs = hubs_with(&cluster, &prefix, replicas, |hub| hub).await;
     let mut anna = login(&hubs[0], ANNA).await;
     assert!(hubs[1].send(&ANNA, "before").await.is_accepted());
     assert_eq!(text(&mut anna).await, "before");
@@ -294,6 +294,10 @@ async fn half_moved(replicas: u32) {
     for number in 0..10 {
         assert_eq!(text(&mut anna).await, number.to_string());
     }
+    let newcomer = builder(&cluster).prefix(&prefix).replicas(replicas).connect().await.unwrap();
+    let newcomer = Hub::builder().backplane(newcomer).build();
+    assert!(newcomer.send(&ANNA, "from somebody new").await.is_accepted());
+    assert_eq!(text(&mut anna).await, "from somebody new");
     act(&cluster, |cluster| {
         for (slot, from, to) in moving {
             cluster.end_to_move(slot, from, to);
@@ -302,68 +306,6 @@ async fn half_moved(replicas: u32) {
     .await;
     assert!(hubs[2].send(&ANNA, "after").await.is_accepted());
     assert_eq!(text(&mut anna).await, "after");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_while_slots_move() {
-    let cluster = start().await;
-    let hubs = hubs_on(&cluster, 0, |hub| hub.login(Login::ReplaceOld)).await;
-    storms::nothing_is_lost(hubs, async |is_over| {
-        while !is_over() {
-            act(&cluster, move_used_slots).await;
-        }
-    })
-    .await;
-}
-
-/// The replica of each master takes its place.
-fn fail_over_all(cluster: &RedisCluster) {
-    for master in cluster.masters() {
-        cluster.fail_over(master);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_while_replicas_take_the_place_of_their_masters() {
-    let cluster = start().await;
-    let hubs = hubs_on(&cluster, 0, |hub| hub.login(Login::ReplaceOld)).await;
-    storms::nothing_is_lost(hubs, async |is_over| {
-        while !is_over() {
-            act(&cluster, fail_over_all).await;
-        }
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn with_replicas_nothing_that_was_accepted_is_lost_when_masters_are_killed() {
-    let cluster = start().await;
-    let hubs = hubs_on(&cluster, 1, |hub| hub.login(Login::ReplaceOld)).await;
-    storms::nothing_is_lost(hubs, async |is_over| {
-        for master in act(&cluster, RedisCluster::masters).await {
-            act(&cluster, move |cluster| {
-                cluster.kill_master(master);
-                // what is accepted has to be on two servers
-                cluster.restart(master);
-            })
-            .await;
-        }
-        until("all are done", async || is_over()).await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn with_replicas_nothing_that_was_accepted_is_lost_when_a_master_stops_and_goes_on() {
-    let cluster = start().await;
-    let hubs = hubs_on(&cluster, 1, |hub| hub.login(Login::ReplaceOld)).await;
-    storms::nothing_is_lost(hubs, async |is_over| {
-        for master in act(&cluster, RedisCluster::masters).await {
-            act(&cluster, move |cluster| cluster.stop_master(master)).await;
-        }
-        until("all are done", async || is_over()).await;
-    })
-    .await;
 }
 
 /// Sends a message to each user of all partitions until it is accepted, and reads it.

@@ -5,6 +5,8 @@ mod as_log;
 mod cluster;
 #[cfg(feature = "cluster")]
 mod cluster_connecting;
+#[cfg(feature = "cluster")]
+mod cluster_storms;
 mod conformance;
 mod connecting;
 mod failures;

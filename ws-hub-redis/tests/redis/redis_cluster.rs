@@ -239,11 +239,20 @@ impl RedisCluster {
 
     /// Has the replica of a master take its place, as an operator does. Returns which one that is.
     pub(crate) fn fail_over(&self, master: usize) -> usize {
+        self.replace(master, &["CLUSTER", "FAILOVER"])
+    }
+
+    /// The same, without the consent of the master, which goes on until it hears of it: what it accepts meanwhile is lost.
+    pub(crate) fn take_over(&self, master: usize) -> usize {
+        self.replace(master, &["CLUSTER", "FAILOVER", "TAKEOVER"])
+    }
+
+    fn replace(&self, master: usize, command: &[&str]) -> usize {
         let replica = self.replica_of(master);
         let slots = self.slots_of(master);
         until("a replica takes the place of its master", || {
             // it is not done if the master does not agree in time
-            let _ = self.ask(replica, &["CLUSTER", "FAILOVER"]);
+            let _ = self.ask(replica, command);
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(5) {
                 if self.all_say_has_slots(replica, &slots) {
