@@ -111,13 +111,19 @@ impl<U: Key> RedisBackplane<U> {
 
     async fn leave_site(&self, site: Arc<Site>, partitions: Vec<usize>) -> Result<(), Failure> {
         let Some(Lines { link, .. }) = site.state.borrow().lines.clone() else { return Ok(()) };
-        let partitions = partitions.into_iter().map(|partition| self.shared.partitions.at(partition));
-        let ends = partitions.clone().map(|partition| {
+        let partitions: Vec<_> = partitions.into_iter().map(|it| self.shared.partitions.at(it)).collect();
+        let ends = partitions.iter().map(|partition| {
             Call::plain("ZADD", partition.keys.leases()).number(0).bytes(partition.name().as_bytes())
         });
-        link.call(&ends.collect::<Vec<_>>()).await.into_iter().try_for_each(|answer| answer.map(drop))?;
-        let nodes = partitions.map(|partition| (partition.number, partition.name().to_string()));
-        end_all_of(&self.shared, &link, nodes.collect(), 0).await
+        let answers = link.call(&ends.collect::<Vec<_>>()).await;
+        let (mut nodes, mut result) = (Vec::new(), Ok(()));
+        for (partition, answer) in partitions.into_iter().zip(answers) {
+            match answer {
+                Ok(_) => nodes.push((partition.number, partition.name().to_string())),
+                Err(failure) => result = Err(failure),
+            }
+        }
+        end_all_of(&self.shared, &link, nodes, 0).await.and(result)
     }
 }
 

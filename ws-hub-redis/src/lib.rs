@@ -77,8 +77,8 @@
 //! Users and rooms are in 64 partitions, by a checksum of their ids and names. What concerns a partition is in one slot, and
 //! pushed with sharded pub/sub: each master does its part of the work. When a slot moves to another master, connections stay, and
 //! what is done meanwhile is done once: calls are tried again there. Then the hub asserts its logins, and reads what its
-//! connections may have missed. The users of one master do not notice that another one is away. `docs/nodes.md` says how to set a
-//! cluster up, and what is different there.
+//! connections may have missed. With `cluster-require-full-coverage no`, the users of one master do not notice that another one
+//! is away. `docs/nodes.md` says how to set a cluster up, and what is different there.
 //!
 //! # What is kept there
 //!

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -16,6 +17,8 @@ use crate::site::Site;
 const CHANNELS: usize = 256;
 
 pub(crate) struct Pushes {
+    /// No other connection has it.
+    number: u64,
     link: Link,
     ear: Arc<Ear>,
     shared: Arc<Shared>,
@@ -30,7 +33,9 @@ impl Pushes {
         let link = site.address.connect(move |channel, payload| hearing.hear(channel, payload)).await?;
         // a server that does not answer is found out when it is subscribed to
         let _ = timeout(CONNECTING, link.name(&shared.connection_name("pushes"))).await;
-        Ok(Self { link, ear, shared: Arc::clone(shared), names: BTreeMap::new() })
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { number, link, ear, shared: Arc::clone(shared), names: BTreeMap::new() })
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -67,7 +72,7 @@ impl Pushes {
             }
             names.push((partition, name));
         }
-        channels.extend(self.rooms_of(partitions));
+        channels.extend(self.take_rooms(partitions, None));
         let mut failed = BTreeMap::new();
         for some in channels.chunks(CHANNELS) {
             failed.extend(self.subscribe(some).await?);
@@ -85,19 +90,23 @@ impl Pushes {
         Ok(failed.into_values().collect())
     }
 
-    /// The channels of the rooms that have members here, in these partitions.
-    fn rooms_of(&self, partitions: &[usize]) -> Vec<(usize, Vec<u8>, Option<String>)> {
-        let mut rooms = self.shared.rooms();
-        let place = |room: &str| self.shared.partitions.of(room.as_bytes());
-        let is_here = |room: &str| partitions.contains(&place(room).number);
-        rooms.retain(|name, room| room.is_wanted || !is_here(name));
-        let here = rooms.iter_mut().filter(|(name, _)| is_here(name));
-        let channels = here.map(|(name, room)| {
-            room.is_subscribed = false;
-            let partition = place(name);
-            (partition.number, partition.keys.room_channel(name), Some(name.clone()))
+    /// The channels of the rooms in partitions that one connection has subscribed to, or that have members here. They are not
+    /// subscribed to any more, and forgotten if they have no members.
+    fn take_rooms(&self, partitions: &[usize], of: Option<u64>) -> Vec<(usize, Vec<u8>, Option<String>)> {
+        let mut channels = Vec::new();
+        self.shared.rooms().retain(|name, room| {
+            let partition = self.shared.partitions.of(name.as_bytes());
+            let is_meant = of.map_or(room.is_wanted, |of| room.subscribed_by == Some(of));
+            if !partitions.contains(&partition.number) || of.is_some() && !is_meant {
+                return true;
+            }
+            if is_meant {
+                channels.push((partition.number, partition.keys.room_channel(name), Some(name.clone())));
+            }
+            room.subscribed_by = None;
+            room.is_wanted
         });
-        channels.collect()
+        channels
     }
 
     /// Subscribes to channels of partitions, some of which are of rooms. Returns the partitions of which it could not be done.
@@ -113,7 +122,7 @@ impl Pushes {
             match answer {
                 Ok(()) => {
                     if let Some(room) = room.as_ref().and_then(|room| rooms.get_mut(room)) {
-                        room.is_subscribed = true;
+                        room.subscribed_by = Some(self.number);
                     }
                 }
                 Err(failure) => failed.push((*partition, failure)),
@@ -132,7 +141,7 @@ impl Pushes {
         if partition.number == 0 {
             channels.push(partition.keys.everyone_channel());
         }
-        let rooms = self.rooms_of(&[partition.number]);
+        let rooms = self.take_rooms(&[partition.number], Some(self.number));
         channels.extend(rooms.into_iter().map(|(_, channel, _)| channel));
         for channels in channels.chunks(CHANNELS) {
             self.leave(channels).await;
@@ -200,7 +209,7 @@ impl Pushes {
     pub(crate) async fn watch(&self, rooms: &[String]) -> Result<(), Failure> {
         let channels: Vec<_> = {
             let known = self.shared.rooms();
-            let is_new = |room: &&String| known.get(*room).is_none_or(|it| !it.is_subscribed);
+            let is_new = |room: &&String| known.get(*room).is_none_or(|it| it.subscribed_by.is_none());
             let channels = rooms.iter().filter(is_new).map(|room| {
                 let partition = self.shared.partitions.of(room.as_bytes());
                 (partition.number, partition.keys.room_channel(room), Some(room.clone()))

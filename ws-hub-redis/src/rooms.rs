@@ -20,7 +20,8 @@ impl From<TooLong> for Failure {
 
 /// How many other nodes have got it, of so many that have.
 fn others(shared: &Shared, count: u64, room: Option<&str>) -> usize {
-    let is_here = room.is_none_or(|room| shared.rooms().get(room).is_some_and(|it| it.is_subscribed));
+    let is_here =
+        room.is_none_or(|room| shared.rooms().get(room).is_some_and(|it| it.subscribed_by.is_some()));
     usize::try_from(count.saturating_sub(u64::from(is_here))).unwrap_or(usize::MAX)
 }
 
@@ -97,7 +98,7 @@ pub(crate) async fn watch(shared: &Shared, room: &str) -> Result<(), Failure> {
         let mut rooms = shared.rooms();
         let state = rooms.entry(room.to_owned()).or_default();
         state.is_wanted = true;
-        if state.is_subscribed {
+        if state.subscribed_by.is_some() {
             return Ok(());
         }
     }

@@ -27,7 +27,8 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Room {
     pub(crate) is_wanted: bool,
-    pub(crate) is_subscribed: bool,
+    /// The number of the connection that has subscribed to it, if one has.
+    pub(crate) subscribed_by: Option<u64>,
 }
 
 /// How calls are made.
