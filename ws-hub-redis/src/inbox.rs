@@ -1,6 +1,6 @@
 //! What was pushed to this node, and waits for its hub: bounded, and never waited for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -13,6 +13,7 @@ const BYTES: usize = 8 * 1024 * 1024;
 pub(crate) enum Item {
     Push(Vec<u8>),
     Gap,
+    GapIn(Vec<usize>),
     Down,
     Up,
 }
@@ -28,6 +29,8 @@ struct State {
     bytes: usize,
     /// Some may have been missed.
     has_gap: bool,
+    /// The same, of these partitions.
+    gaps: BTreeSet<usize>,
     is_closed: bool,
     waker: Option<Waker>,
 }
@@ -71,6 +74,19 @@ impl Inbox {
         self.change(|state| state.has_gap = true);
     }
 
+    /// The same, of a partition.
+    pub(crate) fn gap_in(&self, partition: usize) {
+        self.change(|state| {
+            state.gaps.insert(partition);
+        });
+    }
+
+    /// Whether the hub is still to be told of a gap.
+    pub(crate) fn has_gap(&self) -> bool {
+        let state = self.state();
+        state.has_gap || !state.gaps.is_empty()
+    }
+
     pub(crate) fn down(&self) {
         self.change(|state| state.items.push_back(Item::Down));
     }
@@ -86,8 +102,12 @@ impl Inbox {
 
     pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Item>> {
         let mut state = self.state();
+        let gaps = std::mem::take(&mut state.gaps);
         if std::mem::take(&mut state.has_gap) {
             return Poll::Ready(Some(Item::Gap));
+        }
+        if !gaps.is_empty() {
+            return Poll::Ready(Some(Item::GapIn(gaps.into_iter().collect())));
         }
         match state.items.pop_front() {
             Some(item) => {
@@ -147,5 +167,18 @@ mod tests {
             [Some(Item::Gap), Some(Item::Down), Some(Item::Up)]
         );
         assert_eq!(next(&inbox), None);
+    }
+
+    #[test]
+    fn gaps_in_partitions_are_told_of_together_and_not_beside_one_in_all() {
+        let inbox = Inbox::default();
+        [7, 3, 7].into_iter().for_each(|partition| inbox.gap_in(partition));
+        assert!(inbox.has_gap());
+        assert_eq!(next(&inbox), Some(Item::GapIn(vec![3, 7])));
+        assert!(!inbox.has_gap());
+        inbox.gap_in(3);
+        inbox.gap();
+        inbox.close();
+        assert_eq!([next(&inbox), next(&inbox)], [Some(Item::Gap), None]);
     }
 }

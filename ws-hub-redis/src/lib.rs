@@ -1,4 +1,4 @@
-//! Joins the hubs of [`ws_hub`] on several nodes over one Redis server, so that they act as one.
+//! Joins the hubs of [`ws_hub`] on several nodes over Redis, so that they act as one.
 //!
 //! [`RedisBackplane`] is a [`Backplane`](ws_hub::Backplane): users have connections on any node, and messages to them come
 //! from any node. Each user has one log, on the server. A message is appended to it, and pushed to the nodes where the user
@@ -25,8 +25,9 @@
 //!
 //! # The server
 //!
-//! Redis 6.2 or later: one server, or, with the feature `sentinel`, a master that Sentinels watch; no cluster. It is tested
-//! with Redis 7.0. Two settings count, and a warning says at the start if they are others:
+//! Redis 6.2 or later: one server, or, with the feature `sentinel`, a master that Sentinels watch. With the feature `cluster`, a
+//! Redis Cluster of version 7.0 or later. It is tested with Redis 7.0. Two settings count, and a warning says at the start if
+//! they are others:
 //!
 //! - `maxmemory-policy noeviction`: otherwise Redis removes messages and logins when memory is full. With it, messages are
 //!   then [refused](ws_hub::DropReason::Log), and everything else goes on.
@@ -45,6 +46,7 @@
 //! The user of an access list needs `~chat:* &chat:* +@read +@write +@pubsub +@scripting +@connection +time`, with `chat` as
 //! the [prefix](RedisBackplaneBuilder::prefix), and `+config|get` to be warned. `CLIENT INFO` and `CLIENT KILL`, which are among
 //! these, are for a connection that is lost: a node has the server end it, so that nothing is done late that is still on its way.
+//! In a cluster, `+cluster|shards` is needed, too, and `+info`, to see when a message was lost in a failover.
 //!
 //! # Features
 //!
@@ -52,21 +54,31 @@
 //! |---|---|
 //! | `tls` | servers over TLS, at `rediss://` addresses, with [rustls](https://docs.rs/rustls): see `RedisBackplaneBuilder::tls_config` |
 //! | `sentinel` | a master that Sentinels watch: see `RedisBackplane::sentinel` |
+//! | `cluster` | a cluster of several masters: see `RedisBackplane::cluster` |
 //!
 //! # Failovers
 //!
 //! While there is no master, it is as if the server were away: calls wait, and fail after some seconds. Sentinels are asked
-//! for the master for each connection. When there is a new one, the hub asserts its logins there, and reads what its
-//! connections may have missed. What the new master does not have is lost, such as the last messages that the old one
-//! accepted: where a connection has got such a message, it is seen by its position, the connection is closed with 3100 or
-//! 4100, and the client comes back to what there is. The numbers of lost messages are given again, and what a connection
-//! from before the failover acknowledges is a number: so it is closed with 4100 when it acknowledges its first message from
-//! after it, and nothing is taken for delivered that was not. With [`replicas`](RedisBackplaneBuilder::replicas) a message is
-//! sent or stored when so many replicas have it.
+//! for the master for each connection, and a cluster is asked for its masters when one is away, or has not what it had. When
+//! there is a new one, the hub asserts its logins there, and reads what its connections may have missed. What the new master
+//! does not have is lost, such as the last messages that the old one accepted: where a connection has got such a message, it is
+//! seen by its position, the connection is closed with 3100 or 4100, and the client comes back to what there is. The numbers of
+//! lost messages are given again, and what a connection from before the failover acknowledges is a number: so it is closed with
+//! 4100 when it acknowledges its first message from after it, and nothing is taken for delivered that was not. With
+//! [`replicas`](RedisBackplaneBuilder::replicas) a message is sent or stored when so many replicas have it.
 //!
-//! A master that is cut off from the Sentinels, and not from a node, accepts messages from that node until it hears of the
-//! new one, and loses them. `min-replicas-to-write 1` bounds that to the ten seconds of `min-replicas-max-lag`; with
-//! `replicas` as well, none of those messages is said to be sent or stored, unless so many replicas are cut off with it.
+//! A master that is cut off from the Sentinels, or from the other masters of a cluster, and not from a node, accepts messages
+//! from that node until it hears of the new one, and loses them. `min-replicas-to-write 1` bounds that to the ten seconds of
+//! `min-replicas-max-lag`; with `replicas` as well, none of those messages is said to be sent or stored, unless so many replicas
+//! are cut off with it.
+//!
+//! # Clusters
+//!
+//! Users and rooms are in 64 partitions, by a checksum of their ids and names. What concerns a partition is in one slot, and
+//! pushed with sharded pub/sub: each master does its part of the work. When a slot moves to another master, connections stay, and
+//! what is done meanwhile is done once: calls are tried again there. Then the hub asserts its logins, and reads what its
+//! connections may have missed. With `cluster-require-full-coverage no`, the users of one master do not notice that another one
+//! is away. `docs/nodes.md` says how to set a cluster up, and what is different there.
 //!
 //! # What is kept there
 //!
@@ -83,32 +95,47 @@
 //! | [`time_to_live`](RedisBackplaneBuilder::time_to_live) | 7 days |
 //! | [`history`](RedisBackplaneBuilder::history) | 64 messages, 60 seconds |
 //! | [`lease`](RedisBackplaneBuilder::lease) | 15 seconds |
-//! | calls that wait for the server | 4,096, and 16 MiB; then calls wait for their turn |
+//! | calls that wait for the server, or one of a cluster | 4,096, and 16 MiB; then calls wait for their turn |
+//! | confirmations of messages that go together | 128, in 5 milliseconds; one that comes alone goes at once |
 //! | pushes that wait for the hub | 4,096, and 8 MiB; then the hub reads the logs |
 
 mod address;
 mod appender;
 mod backplane;
+mod batch;
 mod builder;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod codec;
 mod config;
+mod confirmations;
 mod ear;
 mod endpoint;
 mod error;
 mod inbox;
+mod join;
 mod keys;
+mod lease;
 mod link;
+mod partition;
 mod presence;
+mod pushes;
 mod reaper;
 mod reply;
 mod rooms;
+mod router;
+mod routes;
 mod script;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 mod shared;
+mod site;
+mod slot;
 mod supervisor;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "cluster")]
+mod topology;
 mod users;
 
 pub use backplane::RedisBackplane;

@@ -1,15 +1,17 @@
 //! Who is online, in pages.
 //!
-//! A page ends at a place: the node, where the scan of its users is, and the last user that was told of there. A scan may
-//! answer more than was asked for, and what was not told of is asked for again.
+//! Partitions are looked at one after the other. A page ends at a place: the partition, the node, where the scan of its users
+//! is, and the last user that was told of there. A scan may answer more than was asked for, and what was not told of is asked
+//! for again. Each server has an order of its own: a scan does not go on at another one.
 
 use crate::link::Value;
-use ws_hub::{Key, Online};
+use ws_hub::{Key, LogError, Online};
 
 use crate::error::Failure;
 use crate::reply::{Reply, list, texts};
 use crate::script::{Call, Script};
 use crate::shared::Shared;
+use crate::slot::checksum;
 use crate::users::count;
 
 /// Users that are looked at with one scan, at least.
@@ -18,20 +20,23 @@ const SCANNED: usize = 100;
 /// Where a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
+    partition: usize,
     node: String,
     /// The cursor of the scan.
     cursor: String,
     /// The last user of the page before, among those that this cursor gives; empty at the start of a cursor.
     after: Vec<u8>,
+    /// Which server the cursor is of; 0 at the start of a scan.
+    server: u16,
 }
 
 impl Place {
-    fn start(node: String) -> Self {
-        Self { node, cursor: "0".to_owned(), after: Vec::new() }
+    fn start(partition: usize, node: String) -> Self {
+        Self { partition, node, cursor: "0".to_owned(), after: Vec::new(), server: 0 }
     }
 
     fn encode(&self) -> String {
-        let mut text = format!("{}.{}.", self.node, self.cursor);
+        let mut text = format!("{}.{}.{}.{}.", self.partition, self.node, self.cursor, self.server);
         for byte in &self.after {
             let digits = [byte >> 4, byte & 15].map(|digit| char::from_digit(u32::from(digit), 16));
             text.extend(digits.into_iter().flatten());
@@ -41,13 +46,16 @@ impl Place {
 
     fn decode(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
-        let (node, cursor, after) = (parts.next()?, parts.next()?, parts.next()?);
+        let partition = parts.next()?.parse().ok()?;
+        let (node, cursor) = (parts.next()?, parts.next()?);
+        let (server, after) = (parts.next()?.parse().ok()?, parts.next()?);
         let is_cursor = !cursor.is_empty() && cursor.bytes().all(|it| it.is_ascii_digit());
         if parts.next().is_some() || !is_cursor || !after.is_ascii() || after.len() % 2 != 0 {
             return None;
         }
         let bytes = (0..after.len()).step_by(2).map(|at| u8::from_str_radix(&after[at..at + 2], 16).ok());
-        Some(Self { node: node.to_owned(), cursor: cursor.to_owned(), after: bytes.collect::<Option<_>>()? })
+        let after = bytes.collect::<Option<_>>()?;
+        Some(Self { partition, node: node.to_owned(), cursor: cursor.to_owned(), after, server })
     }
 }
 
@@ -55,38 +63,62 @@ pub(crate) async fn online<U: Key>(
     shared: &Shared,
     after: Option<&str>,
     limit: usize,
-) -> Result<Online<U>, Failure> {
-    let place =
-        after.map(|after| Place::decode(after).ok_or_else(|| Failure::refused("no page begins there")));
-    let mut nodes = texts(shared.ask_one(|| shared.script(Script::Nodes)).await?)?;
-    nodes.sort_unstable();
-    let mut place = match place.transpose()? {
-        Some(place) => Some(place),
-        None => nodes.first().cloned().map(Place::start),
-    };
+) -> Result<Online<U>, LogError> {
+    let limit = limit.max(1);
+    let nowhere = || LogError::refused("no page begins there");
+    let mut place = after.map(|after| Place::decode(after).ok_or_else(nowhere)).transpose()?;
+    let mut partition = place.as_ref().map_or(0, |place| place.partition);
+    if partition >= shared.partitions.all().len() {
+        return Err(nowhere());
+    }
     let mut users = Vec::new();
-    while let Some(at) = place.take() {
-        if users.len() == limit.max(1) {
-            return Ok(Online { users, next: Some(at.encode()) });
+    while partition < shared.partitions.all().len() {
+        let nodes = nodes(shared, partition).await?;
+        place = place.or_else(|| nodes.first().cloned().map(|node| Place::start(partition, node)));
+        while let Some(at) = place.take() {
+            if users.len() == limit {
+                return Ok(Online { users, next: Some(at.encode()) });
+            }
+            place = step(shared, at, limit - users.len(), &nodes, &mut users).await?;
         }
-        place = step(shared, at, limit.max(1) - users.len(), &nodes, &mut users).await?;
+        partition += 1;
     }
     Ok(Online { users, next: None })
 }
 
-/// Adds users of one scan, not more than so many. Returns where to go on.
+/// Those that are alive, in order.
+async fn nodes(shared: &Shared, partition: usize) -> Result<Vec<String>, Failure> {
+    let partition = shared.partitions.at(partition);
+    let mut nodes = texts(shared.ask_one(partition, || shared.script(Script::Nodes, partition)).await?)?;
+    nodes.sort_unstable();
+    Ok(nodes)
+}
+
+/// Which server has a partition: a number that another one hardly has. It is not 0.
+fn server_of(shared: &Shared, partition: usize) -> u16 {
+    let (site, _) = shared.routes.target(partition, None);
+    let reign = site.lines().map(|lines| lines.link.reign().now.clone()).unwrap_or_default();
+    checksum(format!("{} {reign}", site.address.shown()).as_bytes()).max(1)
+}
+
+/// Adds users of one scan, not more than so many. Returns where to go on in the partition.
 async fn step<U: Key>(
     shared: &Shared,
     at: Place,
     most: usize,
     nodes: &[String],
     users: &mut Vec<U>,
-) -> Result<Option<Place>, Failure> {
-    let members = shared.keys.members(&at.node);
+) -> Result<Option<Place>, LogError> {
+    let partition = shared.partitions.at(at.partition);
+    let members = partition.keys.members(&at.node);
     let call = || {
         Call::plain("SSCAN", members.clone()).bytes(at.cursor.as_str()).bytes("COUNT").number(SCANNED as u64)
     };
-    let mut reply = Reply::new(shared.ask_one(call).await?)?;
+    let mut reply = Reply::new(shared.ask_one(partition, call).await?)?;
+    let server = server_of(shared, at.partition);
+    if ![0, server].contains(&at.server) {
+        return Err(LogError::refused("another server says who is online now: begin with the first page"));
+    }
     let cursor = reply.text()?;
     let mut found = members_of(reply.next()?)?;
     found.retain(|user| *user > at.after);
@@ -99,7 +131,7 @@ async fn step<U: Key>(
             continue;
         }
         if left == 0 {
-            return Ok(Some(Place { after: last_told(users), ..at }));
+            return Ok(Some(Place { after: last_told(users), server, ..at }));
         }
         if let Some(user) = U::decode(&user) {
             users.push(user);
@@ -107,9 +139,9 @@ async fn step<U: Key>(
         }
     }
     Ok(if cursor == "0" {
-        nodes.get(first).cloned().map(Place::start)
+        nodes.get(first).cloned().map(|node| Place::start(at.partition, node))
     } else {
-        Some(Place { cursor, after: Vec::new(), ..at })
+        Some(Place { cursor, after: Vec::new(), server, ..at })
     })
 }
 
@@ -132,12 +164,24 @@ mod tests {
     #[test]
     fn a_place_comes_back_as_it_was() {
         for after in [Vec::new(), vec![0, 0xff, b'.']] {
-            let place = Place { node: "node".to_owned(), cursor: "17".to_owned(), after };
+            let (node, cursor) = ("node".to_owned(), "17".to_owned());
+            let place = Place { partition: 3, node, cursor, after, server: u16::MAX };
             assert_eq!(Place::decode(&place.encode()), Some(place));
         }
-        for text in
-            ["", "node", "node.17", "node..", "node.x.", "node.1.0", "node.1.0g", "node.1.00.", "node.1.ä"]
-        {
+        for text in [
+            "",
+            "0.node",
+            "0.node.17",
+            "0.node.17.1",
+            "0.node..1.",
+            "0.node.x.1.",
+            "0.node.1.1.0",
+            "0.node.1.1.0g",
+            "0.node.1.1.00.",
+            "0.node.1.1.ä",
+            "0.node.1.70000.",
+            "x.node.1.1.",
+        ] {
             assert_eq!(Place::decode(text), None, "{text:?}");
         }
     }

@@ -156,6 +156,19 @@ pub trait Backplane<U>: Send + Sync + 'static {
         Health::Up
     }
 
+    /// In which partition a user is, for an engine that has several, and may miss signals in some of them only:
+    /// [`Signal::GapIn`] names those. It is always the same. By default, all users are in the partition 0.
+    fn partition(&self, user: &U) -> usize {
+        let _ = user;
+        0
+    }
+
+    /// The same, of a room.
+    fn partition_of_room(&self, room: &str) -> usize {
+        let _ = room;
+        0
+    }
+
     /// The hub shuts down: its logins are over.
     fn leave(&self) -> BoxFuture<'_, ()>;
 
@@ -263,6 +276,14 @@ impl<U, B: Backplane<U> + ?Sized> Backplane<U> for Arc<B> {
         (**self).health()
     }
 
+    fn partition(&self, user: &U) -> usize {
+        (**self).partition(user)
+    }
+
+    fn partition_of_room(&self, room: &str) -> usize {
+        (**self).partition_of_room(room)
+    }
+
     fn leave(&self) -> BoxFuture<'_, ()> {
         (**self).leave()
     }
@@ -349,6 +370,8 @@ pub enum Signal<U> {
     Packet(Packet<U>),
     /// Some signals may have been missed.
     Gap,
+    /// Some signals about the users and rooms of these [partitions](Backplane::partition) may have been missed.
+    GapIn(Vec<usize>),
     /// The others cannot be reached.
     Down,
     /// They can be reached again. If signals may have been missed, a [`Gap`](Self::Gap) comes, too.

@@ -202,7 +202,8 @@ where
     ///
     /// # Errors
     ///
-    /// If the backplane fails.
+    /// If the backplane fails, or cannot go on there any more, such as in a Redis Cluster when another server has become the
+    /// master: then begin with the first page.
     ///
     /// # Cancel safety
     ///
@@ -227,10 +228,14 @@ where
         Ok(connections.into_iter().map(|count| count > 0).collect())
     }
 
-    /// How the backplane is. Without one, it is always up.
+    /// How the backplane is, and whether all logins here are asserted after signals may have been missed. Without a backplane,
+    /// it is always up.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.inner.config.engine.health()
+        match self.inner.config.engine.health() {
+            Health::Up if self.inner.syncing.load(Ordering::Relaxed) > 0 => Health::Syncing,
+            health => health,
+        }
     }
 
     /// Who comes and who goes on this hub, from now on.

@@ -129,8 +129,8 @@ where
     }
 
     /// Signals may have been missed: looks into the histories of all rooms that have members here.
-    pub(crate) async fn resync_rooms(&self) {
-        for (room, feed) in self.feeds.all() {
+    pub(crate) async fn resync_rooms(&self, are_meant: impl Fn(&str) -> bool) {
+        for (room, feed) in self.feeds.all().into_iter().filter(|(room, _)| are_meant(room)) {
             self.advance(&room, &mut *feed.at.lock().await).await;
         }
     }

@@ -46,6 +46,8 @@ pub(crate) struct Inner<U> {
     pub(crate) left: Notify,
     pub(crate) last_connection: AtomicU64,
     pub(crate) feeds: Feeds,
+    /// How often it is found out at the moment what was missed.
+    pub(crate) syncing: AtomicUsize,
     /// The task that takes what other nodes signal.
     pub(crate) listener: OnceLock<AbortHandle>,
 }
@@ -78,6 +80,7 @@ where
             left: Notify::new(),
             last_connection: AtomicU64::new(0),
             feeds: Feeds::new(),
+            syncing: AtomicUsize::new(0),
             listener: OnceLock::new(),
         })
     }

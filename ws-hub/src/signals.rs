@@ -2,13 +2,13 @@
 
 use std::future::poll_fn;
 use std::hash::Hash;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use ws_core::{CloseFrame, PreparedMessage};
 
 use crate::backplane::{Held, Logout, Packet, Signal, Standing};
-use crate::calls::Tries;
-use crate::calls::ask;
+use crate::calls::{Tries, ask};
 use crate::close_code;
 use crate::log::LogError;
 use crate::mailbox::Mailbox;
@@ -80,17 +80,24 @@ where
             Signal::Packet(Packet { room, except, message }) => {
                 self.fan_out(room.as_deref(), &except, &PreparedMessage::new(message)).await;
             }
-            Signal::Gap => {
-                let hub = Arc::clone(self);
-                spawn(async move { hub.resync().await });
-            }
+            Signal::Gap => self.begin_to_resync(None),
+            Signal::GapIn(partitions) => self.begin_to_resync(Some(partitions)),
             Signal::Down | Signal::Up => {}
         }
     }
 
-    /// Signals may have been missed: all connections look into the log, and all logins are asserted.
-    async fn resync(&self) {
-        let users = self.read().everyone();
+    fn begin_to_resync(self: &Arc<Self>, partitions: Option<Vec<usize>>) {
+        let syncing = Syncing::new(Arc::clone(self));
+        spawn(async move { syncing.0.resync(partitions.as_deref()).await });
+    }
+
+    /// Signals may have been missed, in these partitions or in all of them: all connections there look into the log, and all
+    /// logins are asserted.
+    async fn resync(&self, partitions: Option<&[usize]>) {
+        let engine = &self.config.engine;
+        let is_one = |partition: usize| partitions.is_none_or(|them| them.contains(&partition));
+        let mut users = self.read().everyone();
+        users.retain(|user| is_one(engine.partition(&user.id)));
         for user in &users {
             self.change(user, |mailboxes, wakes| mailboxes.iter_mut().for_each(|it| it.resync(wakes)));
         }
@@ -102,7 +109,7 @@ where
         for batch in held.collect::<Vec<_>>().chunks(ASSERTED) {
             self.reassert(batch).await;
         }
-        self.resync_rooms().await;
+        self.resync_rooms(|room| is_one(engine.partition_of_room(room))).await;
     }
 
     async fn reassert(&self, batch: &[HeldHere<U>]) {
@@ -159,6 +166,22 @@ where
                 return;
             }
         }
+    }
+}
+
+/// It is found out what was missed, as long as this is there.
+struct Syncing<U>(Arc<Inner<U>>);
+
+impl<U> Syncing<U> {
+    fn new(hub: Arc<Inner<U>>) -> Self {
+        hub.syncing.fetch_add(1, Ordering::Relaxed);
+        Self(hub)
+    }
+}
+
+impl<U> Drop for Syncing<U> {
+    fn drop(&mut self) {
+        self.0.syncing.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -132,3 +132,38 @@ fn a_wrong_password_is_refused_and_not_shown() {
         );
     }
 }
+
+#[test]
+fn one_server_and_a_cluster_are_not_mistaken_for_each_other() {
+    let redis = Redis::start();
+    let (address, url) = (redis.address(), redis.url());
+    assert_eq!(
+        refusal(&[("REDIS_URL", &format!("{url}, {url}"))]),
+        format!(
+            "REDIS_URL: the Redis server at {address} is not one of a cluster: use `RedisBackplane::builder` with its \
+             address: name it alone"
+        )
+    );
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let bus = listener.local_addr().expect("it is bound").port().to_string();
+    drop(listener);
+    let redis = Redis::start_with(&["cluster-enabled", "yes", "cluster-port", &bus]);
+    let (address, url) = (redis.address(), redis.url());
+    assert_eq!(
+        refusal(&[("REDIS_URL", &url)]),
+        format!(
+            "REDIS_URL: the Redis server at {address} is one of a cluster: use `RedisBackplane::cluster` with its \
+             address, and the feature `cluster` of ws-hub-redis: name several of its servers, with commas between them"
+        )
+    );
+}
+
+#[test]
+fn replicas_that_are_no_number_are_refused() {
+    for value in ["", "one", "-1"] {
+        assert_eq!(
+            refusal(&[("REDIS_URL", "redis://127.0.0.1:6379"), ("REDIS_REPLICAS", value)]),
+            "REDIS_REPLICAS is no number: set it to one, such as 1, or leave it out"
+        );
+    }
+}

@@ -190,3 +190,13 @@ async fn a_server_is_reached_over_tcp() {
     assert_eq!(node.append(ANNA, "hello").await.0.number, 1);
     assert!(format!("{:?}", node.backplane).contains(&format!("127.0.0.1:{port}")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_listed_under_the_name_of_their_node() {
+    let server = Server::start(&[]);
+    let node = Node::new(server.builder().prefix("my app")).await;
+    let list = format!("{:?}", server.run(&["CLIENT", "LIST"]));
+    for what in ["calls", "pushes"] {
+        assert!(list.contains(&format!(" name=my_app:{}:{what} ", node.name())), "{list}");
+    }
+}

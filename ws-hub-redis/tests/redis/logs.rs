@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ws_core::Message;
-use ws_hub::{Acked, After, Append, Appended, Backplane as _, Continuity, MessageId, Page, Sent};
+use ws_hub::{
+    Ack, Acked, After, Append, Appended, Backplane as _, Continuity, LoggedIn, MessageId, Page, Sent,
+};
 
 use crate::server::{Server, shared};
 use crate::support::{ALL, ANNA, Node, soon, until};
@@ -120,4 +122,35 @@ async fn a_page_of_large_messages_is_bounded() {
     }
     let login = node.backplane.read(&ANNA, After::Cursor, Page::default()).await.unwrap();
     assert_eq!(login.entries.len(), 2);
+}
+
+/// How many scripts a server has run.
+fn scripts(server: &Server) -> u64 {
+    let info = format!("{:?}", server.run(&["INFO", "commandstats"]));
+    let calls = info.split_once("cmdstat_evalsha:calls=").map_or("0", |(_, rest)| rest);
+    calls.split(',').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn confirmations_that_come_together_take_few_scripts() {
+    let server = Server::start(&[]);
+    // no lease is renewed meanwhile
+    let node = Node::new(server.builder().lease(Duration::from_secs(600))).await;
+    let mut logins = Vec::new();
+    for user in 0..100 {
+        logins.push(node.login(user, user).await);
+        node.append(user, "hello").await;
+    }
+    let before = scripts(&server);
+    let users: Vec<u64> = (0..100).collect();
+    let ack = |(user, login): (_, &LoggedIn)| Ack { user, login: login.login, start: 0, upto: 1 };
+    let acks: Vec<_> = users.iter().zip(&logins).map(ack).collect();
+    for acked in soon(node.backplane.acknowledge(&acks)).await {
+        assert_eq!(acked.unwrap(), Acked::Done);
+    }
+    let scripts = scripts(&server) - before;
+    assert!((1..=20).contains(&scripts), "{scripts} scripts");
+    for user in 0..100 {
+        assert_eq!(node.backplane.read(&user, After::Cursor, ALL).await.unwrap().cursor, 1);
+    }
 }

@@ -147,3 +147,28 @@ async fn the_user_and_the_database_are_those_of_the_address() {
     let size: usize = redis::cmd("DBSIZE").query(&mut client.get_connection().unwrap()).unwrap();
     assert!(size > 0, "nothing is kept there");
 }
+
+#[cfg(feature = "cluster")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_of_a_cluster_are_reached_over_tls() {
+    let authority = Authority::new();
+    let bus = free_port();
+    let settings = ["--tls-auth-clients", "no", "--cluster-enabled", "yes", "--tls-cluster", "yes"];
+    let (server, url) = server(&authority, &[&settings[..], &["--cluster-port", &bus]].concat());
+    server.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let works = async || format!("{:?}", server.run(&["CLUSTER", "INFO"])).contains("cluster_state:ok");
+    crate::support::until("the cluster works", works).await;
+    let builder = || RedisBackplane::<u64>::cluster([url.as_str()]);
+    let error = soon(builder().connect()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Tls { .. }), "{error:?}");
+    let mut hubs = Vec::new();
+    for _ in 0..2 {
+        let backplane = builder().tls_config(authority.client(false)).connect().await.unwrap();
+        hubs.push(Hub::builder().backplane(backplane).build());
+    }
+    for user in 0..100 {
+        let mut client = login(&hubs[1], user).await;
+        assert_eq!(hubs[0].send(&user, "hello").await, Delivery::Sent(1));
+        assert_eq!(text(&mut client).await, "hello");
+    }
+}

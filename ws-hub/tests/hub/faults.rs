@@ -7,8 +7,8 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 use ws_core::{Error, WebSocketLayer, testing};
 use ws_hub::{
-    Answer, Call, Delivery, Event, Guarantee, Hub, HubBuilder, InProcess, Login, MemoryLog, Overflow, Push,
-    Signal,
+    Answer, Call, Delivery, Event, Guarantee, Health, Hub, HubBuilder, InProcess, Login, MemoryLog, Overflow,
+    Push, Signal,
 };
 
 use crate::support::{
@@ -558,4 +558,21 @@ async fn a_connection_that_learns_from_an_acknowledgement_that_it_is_over_counts
     assert_eq!(rest(older).await.1.unwrap().0, 4001);
     settle().await;
     assert_eq!((hubs[0].stats().connections, hubs[0].is_online(&ANNA)), (0, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_may_have_missed_something_is_syncing_until_its_logins_are_asserted() {
+    let (hubs, nodes) = leased(&TestLog::default(), replacing);
+    let _client = login(&hubs[0], ANNA).await;
+    assert_eq!(hubs[0].health(), Health::Up);
+    nodes[0].faults().on_call(|call| match call {
+        Call::Reassert => Answer::Slow(SECOND),
+        _ => Answer::Normal,
+    });
+    nodes[0].end_lease();
+    nodes[0].renew_lease();
+    sleep(SECOND / 2).await;
+    assert_eq!((hubs[0].health(), hubs[1].health()), (Health::Syncing, Health::Up));
+    sleep(2 * SECOND).await;
+    assert_eq!(hubs[0].health(), Health::Up);
 }
