@@ -37,8 +37,8 @@ use crate::users::{self, Confirmed};
 
 /// Joins the hubs of several nodes over Redis, so that they act as one, and keeps the messages of their users there.
 ///
-/// Each node connects by itself, to the same server or cluster with the same [prefix](crate::RedisBackplaneBuilder::prefix) and the same
-/// bounds. See the [documentation of this crate](crate) for what is kept, what it survives, and how to set the server up.
+/// Each node connects by itself, to the same server or cluster with the same [prefix](crate::RedisBackplaneBuilder::prefix) and
+/// the same bounds. See the [documentation of this crate](crate) for what is kept, what it survives, and how to set the server up.
 ///
 /// # When the server is away
 ///
