@@ -46,7 +46,8 @@
 //! `stored` survives `kill -9` of nodes and of Redis. A reader whose node is gone goes on at another one. `DELETE` ends a
 //! connection at whatever node it is, and `GET /users` lists who is connected to any node: at most 1,000 users, and if there are
 //! more, the next ones are at `/users?after=NEXT`, where `next` in the answer is NEXT. `sent` and `stored` in it are counts of
-//! the node that answers. While Redis is away, news is answered with 503 `dropped`, or with 504 `unknown` if it may have been
+//! the node that answers. In place of one Redis there may be a Redis Cluster: `REDIS_URL=redis://r1:6379,redis://r2:6379` names
+//! some of its servers. While Redis is away, news is answered with 503 `dropped`, or with 504 `unknown` if it may have been
 //! written; connections stay. `GET /health` tells a load balancer: it answers 200, or 503 while the node has no Redis.
 //!
 //! # News that is shown once

@@ -2,7 +2,8 @@
 //!
 //! | variable | what it is | without it |
 //! |---|---|---|
-//! | `REDIS_URL` | a Redis that keeps the messages, and joins all programs that name it | the program is alone |
+//! | `REDIS_URL` | a Redis that keeps the messages, and joins all programs that name it; or some servers of a Redis Cluster, with commas between them | the program is alone |
+//! | `REDIS_REPLICAS` | how many replicas have to have a message before it is said to be sent or stored | 0 |
 //! | `DATA` | a file that keeps the messages of a program that is alone | they are in memory |
 //! | `SESSION_KEY` | what sessions are signed with, the same for all nodes: at least 64 bytes in hexadecimal | a new key at each start |
 //!
@@ -43,13 +44,24 @@ pub async fn hub(name: &str, history: (usize, Duration)) -> Result<HubBuilder<St
             Err("REDIS_URL and DATA are both set: messages are in one place, so leave one of them out".into())
         }
         (Some(url), None) => {
-            let backplane = RedisBackplane::builder(url.as_str()).prefix(name).history(messages, time);
+            let backplane = match url.contains(',') {
+                true => RedisBackplane::cluster(url.split(',').map(str::trim)),
+                false => RedisBackplane::builder(url.as_str()),
+            };
+            let backplane = backplane.prefix(name).history(messages, time).replicas(replicas()?);
             let backplane = backplane.connect().await.map_err(|error| not_connected(&error))?;
             Ok(Hub::builder().backplane(backplane))
         }
         (None, Some(path)) => Ok(Hub::builder().log(file(&path, history)?)),
         (None, None) => Ok(Hub::builder().log(MemoryLog::new().history(messages, time))),
     }
+}
+
+fn replicas() -> Result<u32, String> {
+    let Some(value) = variable("REDIS_REPLICAS")? else { return Ok(0) };
+    value
+        .parse()
+        .map_err(|_| "REDIS_REPLICAS is no number: set it to one, such as 1, or leave it out".to_owned())
 }
 
 fn file(path: &str, (messages, time): (usize, Duration)) -> Result<RedbLog<String>, String> {
@@ -93,6 +105,8 @@ fn not_connected(error: &ConnectError) -> String {
         ConnectError::Unreachable { .. } => "start it, or name another one",
         ConnectError::Denied { .. } => "name those that it lets in, as in redis://USER:PASSWORD@HOST:6379",
         ConnectError::TooOld { .. } => "name one of version 6.2 or later",
+        ConnectError::IsCluster { .. } => "name several of its servers, with commas between them",
+        ConnectError::NotCluster { .. } => "name it alone",
         _ => "name another one",
     };
     format!("REDIS_URL: {error}: {advice}")

@@ -1,8 +1,7 @@
-//! [`Cluster`]: a Redis, the nodes, and the ways between them.
+//! [`Cluster`]: what the nodes share, the nodes, and the ways between them.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
@@ -11,45 +10,62 @@ use ws_tests::Random;
 
 use crate::client::{ask_node, push_probe};
 use crate::proxy::{Network, Proxy};
+use crate::store::Store;
+use crate::support::Example;
 use crate::support::news::TOKEN;
-use crate::support::{Example, Redis};
 use crate::world::Nodes;
 
 /// How many nodes there are.
 pub(crate) const NODES: usize = 3;
 
 /// What the names of the keys of `news_push` begin with.
-const PREFIX: &str = "news:{p0}:";
+const PREFIX: &str = "news:{*}:";
 
 /// How often something is asked again until it is as it has to be.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A node, and its way to Redis.
 pub(crate) struct Node {
-    pub(crate) proxy: Proxy,
+    /// `None` if it goes there by itself: the servers of a Redis Cluster say where they are.
+    proxy: Option<Proxy>,
+    redis_url: String,
+    replicas: u32,
     /// `None` while it is down.
     example: RefCell<Option<Example>>,
 }
 
-/// A Redis, and nodes that share it.
+/// Nodes, and what they share.
 pub(crate) struct Cluster {
-    pub(crate) redis: Arc<Redis>,
+    pub(crate) store: Store,
     pub(crate) nodes: Vec<Node>,
 }
 
 impl Cluster {
+    /// Nodes that share a Redis.
     pub(crate) async fn start() -> Self {
-        let redis = spawn_blocking(Redis::start).await.expect("it starts");
+        let store = Store::server().await;
         let mut nodes = Vec::new();
         for _ in 0..NODES {
-            let proxy = Proxy::to(redis.address()).await;
-            nodes.push(Node { proxy, example: RefCell::new(None) });
+            let proxy = Proxy::to(store.redis().address()).await;
+            let redis_url = proxy.url();
+            nodes.push(Node { proxy: Some(proxy), redis_url, replicas: 0, example: RefCell::new(None) });
         }
-        let cluster = Self { redis: Arc::new(redis), nodes };
-        for node in &cluster.nodes {
+        Self::start_nodes(store, nodes).await
+    }
+
+    /// Nodes that share a Redis Cluster, of which so many replicas have each message.
+    pub(crate) async fn start_on_redis_cluster(replicas: u32) -> Self {
+        let store = Store::cluster().await;
+        let node = || Node { proxy: None, redis_url: store.urls(), replicas, example: RefCell::new(None) };
+        let nodes = (0..NODES).map(|_| node()).collect();
+        Self::start_nodes(store, nodes).await
+    }
+
+    async fn start_nodes(store: Store, nodes: Vec<Node>) -> Self {
+        for node in &nodes {
             node.start().await;
         }
-        cluster
+        Self { store, nodes }
     }
 
     /// The addresses of the nodes that are up.
@@ -63,7 +79,9 @@ impl Cluster {
             node.start().await;
         }
         for node in &self.nodes {
-            node.proxy.has_settled().await;
+            if let Some(proxy) = &node.proxy {
+                proxy.has_settled().await;
+            }
         }
         for address in self.addresses() {
             while !push_probe(&address).await {
@@ -72,24 +90,34 @@ impl Cluster {
         }
     }
 
+    /// The nodes that Redis knows, in each of its partitions.
+    async fn leases(&self) -> Vec<Vec<String>> {
+        let mut leases = Vec::new();
+        for key in self.store.ask(&format!("KEYS {PREFIX}n")).await {
+            leases.push(self.store.ask(&format!("ZRANGE {key} 0 -1")).await);
+        }
+        leases
+    }
+
     /// The names of the nodes that Redis knows.
     pub(crate) async fn names(&self) -> Vec<String> {
-        self.redis.tell(&format!("ZRANGE {PREFIX}n 0 -1")).await
+        self.leases().await.concat()
     }
 
     /// Waits until nothing in Redis tells of nodes with these names that are not there any more.
     pub(crate) async fn is_tidy(&self, names: &BTreeSet<String>) {
         loop {
-            let living = self.names().await;
-            let is_gone =
-                |text: &str| names.iter().any(|name| !living.contains(name) && text.contains(name.as_str()));
-            let mut texts = self.redis.tell("KEYS *").await;
+            let leases = self.leases().await;
+            let living: BTreeSet<_> = leases.concat().into_iter().collect();
+            let gone: Vec<_> = names.difference(&living).collect();
+            let mut texts = self.store.ask(&format!("KEYS {PREFIX}*")).await;
             for key in texts.clone() {
-                if key == format!("{PREFIX}s") || key.starts_with(&format!("{PREFIX}u:")) {
-                    texts.extend(self.redis.tell(&format!("HGETALL {key}")).await);
+                if key.ends_with("}:s") || key.contains("}:u:") {
+                    texts.extend(self.store.ask(&format!("HGETALL {key}")).await);
                 }
             }
-            if living.len() == NODES && !texts.iter().any(|text| is_gone(text)) {
+            let is_left = |text: &String| gone.iter().any(|name| text.contains(name.as_str()));
+            if leases.iter().all(|nodes| nodes.len() == NODES) && !texts.iter().any(is_left) {
                 return;
             }
             sleep(LOOK).await;
@@ -139,10 +167,15 @@ pub(crate) async fn online(address: &str) -> Option<Vec<String>> {
 impl Node {
     /// Starts it, on a free port.
     pub(crate) async fn start(&self) {
-        let url = self.proxy.url();
+        let (url, replicas) = (self.redis_url.clone(), self.replicas.to_string());
         let starting = spawn_blocking(move || {
             let key = "5e".repeat(64);
-            let variables = [("REDIS_URL", &*url), ("SESSION_KEY", &key), ("EDITOR_TOKEN", TOKEN)];
+            let variables = [
+                ("REDIS_URL", &*url),
+                ("REDIS_REPLICAS", &replicas),
+                ("SESSION_KEY", &key),
+                ("EDITOR_TOKEN", TOKEN),
+            ];
             Example::start_with("news_push", "127.0.0.1:0", &variables)
         });
         let example = starting.await.expect("it starts");
@@ -163,7 +196,7 @@ impl Node {
     }
 
     pub(crate) fn set(&self, network: Network) {
-        self.proxy.set(network);
+        self.proxy.as_ref().expect("this fault is one of a single server").set(network);
     }
 
     fn address(&self) -> Option<String> {

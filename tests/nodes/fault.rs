@@ -56,6 +56,14 @@ pub(crate) enum Fault {
     Sleep,
     /// Redis forgets everything.
     Flush,
+    /// A replica in a Redis Cluster takes the place of its master, as an operator has it.
+    FailOver,
+    /// `kill -9` of a master in a Redis Cluster, whose replica takes its place.
+    KillMaster,
+    /// A master in a Redis Cluster stops until its replica has taken its place, and goes on.
+    StopMaster,
+    /// Slots of a Redis Cluster move to other masters.
+    MoveSlots,
 }
 
 impl Fault {
@@ -78,15 +86,32 @@ impl Fault {
         Self::Sleep,
     ];
 
+    /// The same, with a Redis Cluster.
+    pub(crate) const MIXED_IN_CLUSTER: &[Self] = &[
+        Self::KillNode,
+        Self::StopNode,
+        Self::FailOver,
+        Self::KillMaster,
+        Self::StopMaster,
+        Self::MoveSlots,
+    ];
+
     /// About how long it lasts.
     pub(crate) fn time(self) -> Duration {
         match self {
             Self::StopNodeBeyondLease => BEYOND_LEASE,
             Self::KillRedis | Self::Sleep => 2 * FAULT,
+            // until a cluster takes a master for down, and has another one
+            Self::KillMaster | Self::StopMaster => 5 * FAULT,
             // up to twice as long: longer than a call may take
             Self::Stall | Self::StallAndLag | Self::SwallowReplies | Self::SwallowPushes => 3 * FAULT,
             _ => FAULT,
         }
+    }
+
+    /// Whether what a master has accepted, and no replica has yet, is lost.
+    pub(crate) fn loses_tail(self) -> bool {
+        matches!(self, Self::KillMaster | Self::StopMaster)
     }
 
     /// Goes wrong, and is put right again; but nodes that were killed are started when nothing else is wrong any more.
@@ -99,7 +124,7 @@ impl Fault {
                 sleep(time).await;
             }
             Self::KillRedis => {
-                cluster.redis.kill();
+                cluster.store.redis().kill();
                 let moment = Duration::from_millis(200);
                 sleep(time.clamp(moment, Duration::from_secs(5))).await;
                 cluster.start_redis().await;
@@ -110,9 +135,9 @@ impl Fault {
                 node.signal("CONT");
             }
             Self::StopRedis => {
-                cluster.redis.signal("STOP");
+                cluster.store.redis().signal("STOP");
                 sleep(time).await;
-                cluster.redis.signal("CONT");
+                cluster.store.redis().signal("CONT");
             }
             Self::Cut => cluster.disturb(Network::Cut, time, random).await,
             Self::Stall => cluster.disturb(Network::Stall, time, random).await,
@@ -137,6 +162,10 @@ impl Fault {
             }
             Self::Sleep => cluster.tell("DEBUG SLEEP 3").await,
             Self::Flush => cluster.tell("FLUSHALL").await,
+            Self::FailOver => cluster.store.fail_over(random).await,
+            Self::KillMaster => cluster.store.kill_master(random).await,
+            Self::StopMaster => cluster.store.stop_master(random).await,
+            Self::MoveSlots => cluster.store.move_slots(random).await,
         }
     }
 }
@@ -144,7 +173,7 @@ impl Fault {
 impl Cluster {
     /// Starts Redis after a kill.
     async fn start_redis(&self) {
-        let redis = Arc::clone(&self.redis);
+        let redis = Arc::clone(self.store.redis());
         spawn_blocking(move || redis.start_again()).await.expect("it starts");
     }
 
@@ -173,6 +202,6 @@ impl Cluster {
 
     /// Tells Redis something, if it is there: another fault may be that it is not.
     async fn tell(&self, command: &str) {
-        let _ = self.redis.ask(command).await;
+        let _ = self.store.redis().ask(command).await;
     }
 }

@@ -1,5 +1,5 @@
-//! Nodes that share a Redis, and storms: nodes and Redis are killed and stopped, the network between them is disturbed, and
-//! Redis is told to do all that it can do to its clients. Users read and editors push meanwhile, through any node. After the
+//! Nodes that share a Redis or a Redis Cluster, and storms: nodes and Redis are killed and stopped, the network between them is
+//! disturbed, and Redis is told to do all that it can do to its clients. Users read and editors push meanwhile, through any node. After the
 //! storm, an account says what became of each message: nothing that was accepted is lost, nothing comes twice or in another
 //! order, and those are online who are.
 //!
@@ -17,13 +17,14 @@ mod cluster;
 mod fault;
 mod late;
 mod proxy;
+mod store;
 mod storm;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;
 
 use fault::Fault;
-use storm::{storm, storm_with_losses};
+use storm::{storm, storm_on_redis_cluster, storm_with_losses};
 
 /// A test for each storm.
 macro_rules! storms {
@@ -58,4 +59,23 @@ storms! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_loses_everything_and_all_go_on() {
     storm_with_losses().await;
+}
+
+/// A test for each storm of nodes that share a Redis Cluster.
+macro_rules! storms_on_redis_cluster {
+    ($($name:ident: $faults:expr;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            storm_on_redis_cluster($faults).await;
+        }
+    )*};
+}
+
+storms_on_redis_cluster! {
+    replicas_take_the_place_of_their_masters_as_operators_have_it: &[Fault::FailOver];
+    slots_move_to_other_masters: &[Fault::MoveSlots];
+    nodes_of_a_redis_cluster_are_killed: &[Fault::KillNode];
+    masters_are_killed: &[Fault::KillMaster];
+    masters_stop_until_others_have_taken_their_place: &[Fault::StopMaster];
+    everything_goes_wrong_in_a_redis_cluster: Fault::MIXED_IN_CLUSTER;
 }

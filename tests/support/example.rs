@@ -107,7 +107,7 @@ impl Example {
 /// Sets these variables, and removes what else an example reads: without a token from elsewhere, `news_push` makes one and
 /// prints it.
 fn with_variables<'a, V: AsRef<OsStr>>(command: &'a mut Command, variables: &[(&str, V)]) -> &'a mut Command {
-    for name in ["DATA", "EDITOR_TOKEN", "REDIS_URL", "SESSION_KEY"] {
+    for name in ["DATA", "EDITOR_TOKEN", "REDIS_REPLICAS", "REDIS_URL", "SESSION_KEY"] {
         command.env_remove(name);
     }
     command.env("RUST_LOG", "warn").envs(variables.iter().map(|(name, value)| (name, value)))

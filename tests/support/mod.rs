@@ -10,6 +10,8 @@ mod example;
 pub(crate) mod news;
 mod process;
 mod redis;
+#[path = "../../ws-hub-redis/tests/redis/redis_cluster.rs"]
+mod redis_cluster;
 mod server;
 
 use std::time::Duration;
@@ -18,6 +20,7 @@ pub(crate) use directory::Directory;
 pub(crate) use example::{Example, executable};
 pub(crate) use process::{Process, signal};
 pub(crate) use redis::Redis;
+pub(crate) use redis_cluster::RedisCluster;
 pub(crate) use server::Server;
 
 /// How long anything may take: far more than it does on a busy machine, so that only what never comes is missed.

@@ -5,7 +5,7 @@ use std::future::pending;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::REPLICATING;
+use crate::config::{EVER, REPLICATING};
 use crate::error::{Failure, FailureKind};
 use crate::link::{Link, Value};
 use crate::script::Call;
@@ -57,10 +57,9 @@ struct Batch {
 }
 
 impl Appender {
-    /// `channel` is one that nobody subscribes to.
-    pub(crate) fn start(link: Link, replicas: u32, channel: Vec<u8>) -> Self {
+    pub(crate) fn start(link: Link, replicas: u32) -> Self {
         let (batches, receiver) = mpsc::unbounded_channel();
-        let writer = Writer { link: link.clone(), replicas, channel };
+        let writer = Writer { link: link.clone(), replicas };
         tokio::spawn(writer.run(receiver));
         Self { link, batches }
     }
@@ -77,7 +76,6 @@ impl Appender {
 struct Writer {
     link: Link,
     replicas: u32,
-    channel: Vec<u8>,
 }
 
 impl Writer {
@@ -103,9 +101,9 @@ impl Writer {
 
     async fn write(&self, calls: &[Call]) -> Answers {
         let (mut answers, mut replicated) =
-            tokio::join!(biased; self.link.try_call(calls), self.wait_for_replicas());
+            tokio::join!(biased; self.link.try_call(calls), self.wait_for_replicas(calls));
         if self.link.call_forgotten(calls, &mut answers).await {
-            replicated = self.wait_for_replicas().await;
+            replicated = self.wait_for_replicas(calls).await;
         }
         if let Err(failure) = replicated {
             for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
@@ -115,19 +113,21 @@ impl Writer {
         answers
     }
 
-    /// Ready when enough replicas have what was written on the connection.
-    async fn wait_for_replicas(&self) -> Result<(), Failure> {
-        // a message that is there already was perhaps written on another connection: something has to be written on this one
-        // that comes after it
-        let publish = Call::plain("PUBLISH", self.channel.clone()).bytes("");
+    /// Ready when enough replicas have what was written on the connection, which is these calls and more.
+    async fn wait_for_replicas(&self, calls: &[Call]) -> Result<(), Failure> {
         let wait = Call::plain("WAIT", self.replicas.to_string().into_bytes());
         let wait = wait.number(u64::try_from(REPLICATING.as_millis()).unwrap_or(u64::MAX));
-        let mut answers = self.link.call(&[publish, wait]).await;
+        let mut answers = self.link.call(&[self.mark(calls), wait]).await;
         let waited = answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")));
-        let published = answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")));
+        let marked = answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")));
         // what was appended is in the log
-        let doubtful = |it: Failure| if it.kind == FailureKind::Lost { it } else { it.doubtful() };
-        published.map_err(doubtful)?;
+        let doubtful = |it: Failure| match it.kind {
+            FailureKind::Lost => it,
+            // the other server does not have it twice
+            FailureKind::Moved | FailureKind::Ask => Failure::lost(it),
+            _ => it.doubtful(),
+        };
+        marked.map_err(doubtful)?;
         match waited.map_err(doubtful)? {
             Value::Int(count) if count >= i64::from(self.replicas) => Ok(()),
             Value::Int(count) => {
@@ -136,5 +136,19 @@ impl Writer {
             }
             other => Err(Failure::unknown(format!("replicas were waited for, and the answer is {other:?}"))),
         }
+    }
+
+    /// A message that is there already was perhaps written on another connection: something has to be written on this one
+    /// that comes after it, that replicas get, and that changes nothing.
+    fn mark(&self, calls: &[Call]) -> Call {
+        let first = |parts: fn(&Call) -> &Vec<Vec<u8>>| {
+            calls.first().and_then(|call| parts(call).first()).cloned().unwrap_or_default()
+        };
+        if self.link.is_sharded() {
+            // replicas in a cluster are not told of what is published; the leases of nodes are not for ever
+            return Call::plain("PEXPIRE", first(|call| &call.keys)).number(EVER);
+        }
+        // the channel of a node without a name, which nobody subscribes to
+        Call::plain("PUBLISH", first(|call| &call.args)).bytes("")
     }
 }

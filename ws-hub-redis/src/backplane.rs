@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use ws_core::CloseFrame;
@@ -20,18 +19,19 @@ use ws_hub::{
     Signal, Standing,
 };
 
-use crate::address::Address;
 use crate::appender::Lines;
 use crate::codec::{decode_push, encode_user};
 use crate::config::{PROBE, Settings};
 use crate::error::{ConnectError, Failure};
 use crate::inbox::Item;
+use crate::join::join_all;
 use crate::presence;
 use crate::reaper::end_all_of;
 use crate::rooms;
+use crate::router::{Router, Servers};
 use crate::script::Call;
 use crate::shared::Shared;
-use crate::supervisor::Supervisor;
+use crate::site::Site;
 use crate::users;
 
 /// Joins the hubs of several nodes over one Redis server, so that they act as one, and keeps the messages of their users
@@ -67,20 +67,22 @@ use crate::users;
 /// [`Hub::drain`]: ws_hub::Hub::drain
 pub struct RedisBackplane<U> {
     shared: Arc<Shared>,
-    supervisor: Mutex<Option<JoinHandle<()>>>,
+    address: String,
+    router: Mutex<Option<JoinHandle<()>>>,
     has_given_signals: AtomicBool,
     user: PhantomData<fn() -> U>,
 }
 
 impl<U: Key> RedisBackplane<U> {
-    pub(crate) async fn start(address: Address, settings: Settings) -> Result<Self, ConnectError> {
-        let (sender, requests) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(settings, address, sender));
-        let mut supervisor = Supervisor::new(Arc::clone(&shared), requests);
-        supervisor.start().await?;
+    pub(crate) async fn start(servers: Servers, settings: Settings) -> Result<Self, ConnectError> {
+        let partitions = servers.partitions();
+        let address = servers.shown().to_owned();
+        let shared = Arc::new(Shared::new(settings, partitions));
+        let router = Router::start(Arc::clone(&shared), servers).await?;
         Ok(Self {
             shared,
-            supervisor: Mutex::new(Some(tokio::spawn(supervisor.run()))),
+            address,
+            router: Mutex::new(Some(tokio::spawn(router.run()))),
             has_given_signals: AtomicBool::new(false),
             user: PhantomData,
         })
@@ -88,24 +90,38 @@ impl<U: Key> RedisBackplane<U> {
 
     /// Its logins are over, and others know it.
     async fn say_goodbye(&self) -> Result<(), Failure> {
-        self.shared.state.send_modify(|state| state.has_left = true);
-        let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut supervisor) = supervisor else { return Ok(()) };
-        if timeout(PROBE, &mut supervisor).await.is_err() {
-            supervisor.abort();
+        self.shared.has_left.send_replace(true);
+        let router = self.router.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut router) = router else { return Ok(()) };
+        if timeout(PROBE, &mut router).await.is_err() {
+            router.abort();
         }
-        let Some(Lines { link, .. }) = self.shared.state.borrow().lines.clone() else { return Ok(()) };
-        let node = self.shared.node();
-        let end = Call::plain("ZADD", self.shared.keys.leases()).number(0).bytes(node.as_bytes());
-        link.call(&[end]).await.into_iter().try_for_each(|answer| answer.map(drop))?;
-        end_all_of(&self.shared, &link, &node, 0).await
+        let table = self.shared.routes.table();
+        let partings = self.shared.routes.sites().into_iter().map(|site| {
+            let mine = table.iter().enumerate().filter(|(_, it)| Arc::ptr_eq(it, &site));
+            let partitions: Vec<_> = mine.map(|(partition, _)| partition).collect();
+            let parting: BoxFuture<'_, _> = Box::pin(self.leave_site(site, partitions));
+            parting
+        });
+        join_all(partings.collect()).await.into_iter().collect()
+    }
+
+    async fn leave_site(&self, site: Arc<Site>, partitions: Vec<usize>) -> Result<(), Failure> {
+        let Some(Lines { link, .. }) = site.state.borrow().lines.clone() else { return Ok(()) };
+        let partitions = partitions.into_iter().map(|partition| self.shared.partitions.at(partition));
+        let ends = partitions.clone().map(|partition| {
+            Call::plain("ZADD", partition.keys.leases()).number(0).bytes(partition.name().as_bytes())
+        });
+        link.call(&ends.collect::<Vec<_>>()).await.into_iter().try_for_each(|answer| answer.map(drop))?;
+        let nodes = partitions.map(|partition| (partition.number, partition.name().to_string()));
+        end_all_of(&self.shared, &link, nodes.collect(), 0).await
     }
 }
 
 impl<U> Drop for RedisBackplane<U> {
     fn drop(&mut self) {
-        if let Some(supervisor) = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            supervisor.abort();
+        if let Some(router) = self.router.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            router.abort();
         }
         self.shared.inbox.close();
     }
@@ -114,8 +130,8 @@ impl<U> Drop for RedisBackplane<U> {
 impl<U> fmt::Debug for RedisBackplane<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBackplane")
-            .field("node", &self.shared.node())
-            .field("address", &self.shared.address)
+            .field("node", &self.shared.partitions.at(0).name())
+            .field("address", &self.address)
             .finish_non_exhaustive()
     }
 }
@@ -143,7 +159,7 @@ impl<U: Key> Stream for Signals<U> {
                 Some(Item::Up) => return Poll::Ready(Some(Signal::Up)),
                 None => return Poll::Ready(None),
             };
-            match decode_push(&bytes, &self.shared.node()) {
+            match decode_push(&bytes, self.shared.partitions.origin()) {
                 Ok(Some(signal)) => return Poll::Ready(Some(signal)),
                 // what this node has published itself
                 Ok(None) => {}
@@ -156,7 +172,7 @@ impl<U: Key> Stream for Signals<U> {
 
 impl<U: Key> Backplane<U> for RedisBackplane<U> {
     fn node(&self) -> NodeId {
-        NodeId::new(self.shared.node())
+        NodeId::new(self.shared.partitions.at(0).name())
     }
 
     fn durability(&self) -> Durability {
@@ -185,11 +201,11 @@ impl<U: Key> Backplane<U> for RedisBackplane<U> {
     }
 
     fn logout<'a>(&'a self, batch: &'a [Logout<'a, U>]) -> BoxFuture<'a, Result<(), LogError>> {
-        Box::pin(async move { Ok(users::logout(&self.shared, batch).await?) })
+        Box::pin(users::logout(&self.shared, batch))
     }
 
     fn reassert<'a>(&'a self, held: &'a [Held<'a, U>]) -> BoxFuture<'a, Result<Vec<Standing>, LogError>> {
-        Box::pin(async move { Ok(users::reassert(&self.shared, held).await?) })
+        Box::pin(users::reassert(&self.shared, held))
     }
 
     fn close<'a>(&'a self, user: &'a U, frame: &'a CloseFrame) -> BoxFuture<'a, Result<usize, LogError>> {
@@ -237,11 +253,11 @@ impl<U: Key> Backplane<U> for RedisBackplane<U> {
         after: Option<&'a str>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Online<U>, LogError>> {
-        Box::pin(async move { Ok(presence::online(&self.shared, after, limit).await?) })
+        Box::pin(presence::online(&self.shared, after, limit))
     }
 
     fn health(&self) -> Health {
-        self.shared.state.borrow().health
+        self.shared.routes.health()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {

@@ -12,9 +12,12 @@ use ws_hub::Key;
 
 use crate::address::Address;
 use crate::backplane::RedisBackplane;
+#[cfg(feature = "cluster")]
+use crate::cluster::Cluster;
 use crate::config::{REMEMBERED, Settings, millis};
 use crate::endpoint::{Endpoint, Options};
 use crate::error::ConnectError;
+use crate::router::Servers;
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinels;
 #[cfg(feature = "tls")]
@@ -57,6 +60,8 @@ enum Place {
         sentinels: Vec<String>,
         name: String,
     },
+    #[cfg(feature = "cluster")]
+    Cluster(Vec<String>),
 }
 
 impl<U> fmt::Debug for RedisBackplaneBuilder<U> {
@@ -210,14 +215,16 @@ impl<U: Key> RedisBackplaneBuilder<U> {
     ///
     /// Outside of a tokio runtime that has timers and I/O.
     pub async fn connect(self) -> Result<RedisBackplane<U>, ConnectError> {
-        let address = match &self.place {
-            Place::Server(url) => Address::Server(Endpoint::parse(url, &self.options)?),
+        let servers = match &self.place {
+            Place::Server(url) => Servers::One(Address::Server(Endpoint::parse(url, &self.options)?)),
             #[cfg(feature = "sentinel")]
             Place::Master { sentinels, name } => {
-                Address::Master(Sentinels::parse(sentinels, name, &self.options)?)
+                Servers::One(Address::Master(Sentinels::parse(sentinels, name, &self.options)?))
             }
+            #[cfg(feature = "cluster")]
+            Place::Cluster(urls) => Servers::Cluster(Cluster::parse(urls, &self.options)?),
         };
-        RedisBackplane::start(address, self.settings).await
+        RedisBackplane::start(servers, self.settings).await
     }
 }
 
@@ -266,5 +273,37 @@ impl<U: Key> RedisBackplane<U> {
         let sentinels: Vec<_> = sentinels.into_iter().map(Into::into).collect();
         assert!(!sentinels.is_empty(), "there is no Sentinel to ask for the master");
         RedisBackplaneBuilder::at(Place::Master { sentinels, name: master.into() })
+    }
+
+    /// The settings of a backplane over a Redis Cluster, of which some servers are at these addresses, such as
+    /// `redis://host:port` or `redis://user:password@host:port`. They say where the others are: one that answers is enough, and
+    /// more are better, since one may be gone. All servers let in the user of the first address, and are reached over TLS if
+    /// that one is, at a `rediss://` address.
+    ///
+    /// ```no_run
+    /// use ws_hub_redis::RedisBackplane;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), ws_hub_redis::ConnectError> {
+    /// let servers = ["redis://r1:6379", "redis://r2:6379", "redis://r3:6379"];
+    /// let backplane = RedisBackplane::<String>::cluster(servers)
+    ///     .credentials("default", "password")
+    ///     .prefix("chat")
+    ///     .connect()
+    ///     .await?;
+    /// # drop(backplane);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there are no addresses.
+    #[cfg(feature = "cluster")]
+    #[track_caller]
+    pub fn cluster<S: Into<String>>(servers: impl IntoIterator<Item = S>) -> RedisBackplaneBuilder<U> {
+        let servers: Vec<_> = servers.into_iter().map(Into::into).collect();
+        assert!(!servers.is_empty(), "there is no server to ask for the others");
+        RedisBackplaneBuilder::at(Place::Cluster(servers))
     }
 }

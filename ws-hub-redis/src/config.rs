@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(crate) const REMEMBERED: u64 = 64;
 
 /// The longest time that something is kept, in milliseconds: a hundred years. What is longer is as long as that.
-const EVER: u64 = 100 * 365 * 24 * 3600 * 1000;
+pub(crate) const EVER: u64 = 100 * 365 * 24 * 3600 * 1000;
 
 /// How long a call may take, with all its tries: less than a hub waits for it, so that it is known what became of it.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(4_500);

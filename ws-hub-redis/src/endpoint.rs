@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::config::{CONNECTING, GREETING};
 use crate::error::ConnectError;
-use crate::link::{End, Link};
+use crate::link::{End, Heard, Link};
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
 
@@ -84,7 +84,7 @@ impl Endpoint {
     }
 
     /// Another server, over TLS if this one is.
-    #[cfg(feature = "sentinel")]
+    #[cfg(any(feature = "sentinel", feature = "cluster"))]
     pub(crate) fn beside(&self, host: String, port: u16, options: &Options) -> Result<Self, ConnectError> {
         let address = format!("{host}:{port}");
         let info = (host, port).into_connection_info();
@@ -97,10 +97,7 @@ impl Endpoint {
     }
 
     /// Opens a connection. `heard` gets what is pushed, and must not wait.
-    pub(crate) async fn connect(
-        &self,
-        heard: impl Fn(Vec<u8>, Vec<u8>) + Send + Sync + 'static,
-    ) -> Result<Link, ConnectError> {
+    pub(crate) async fn connect(&self, heard: impl Heard) -> Result<Link, ConnectError> {
         let end = Arc::new(End::default());
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(GREETING))
@@ -147,6 +144,34 @@ impl Endpoint {
             ErrorKind::Io => ConnectError::Unreachable { address, source: error.into() },
             _ => ConnectError::Failed { address, source: error.into() },
         }
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl Endpoint {
+    /// How to get into it, and into those that let the same in.
+    pub(crate) fn options(&self) -> Options {
+        let settings = self.client.get_connection_info().redis_settings();
+        let password = settings.password().map(str::to_owned);
+        let user = || settings.username().unwrap_or("default").to_owned();
+        Options {
+            credentials: password.map(|password| (user(), password)),
+            database: None,
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
+        }
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        self.shown.rsplit_once(':').map_or(&self.shown, |(host, _)| host)
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    pub(crate) fn database(&self) -> i64 {
+        self.client.get_connection_info().redis_settings().db()
     }
 }
 

@@ -57,6 +57,26 @@ pub enum ConnectError {
         /// The name.
         master: String,
     },
+    /// The server is one of a cluster.
+    #[error(
+        "the Redis server at {address} is one of a cluster: use `RedisBackplane::cluster` with its address, and the feature \
+         `cluster` of ws-hub-redis"
+    )]
+    #[non_exhaustive]
+    IsCluster {
+        /// The address, without user and password.
+        address: String,
+    },
+    /// The server is not one of a cluster.
+    #[cfg(feature = "cluster")]
+    #[error(
+        "the Redis server at {address} is not one of a cluster: use `RedisBackplane::builder` with its address"
+    )]
+    #[non_exhaustive]
+    NotCluster {
+        /// The address, without user and password.
+        address: String,
+    },
     /// Nobody answers there, or not in time.
     #[error("the Redis server at {address} cannot be reached")]
     #[non_exhaustive]
@@ -130,13 +150,28 @@ pub(crate) enum FailureKind {
     Busy,
     /// Nothing has happened: the server is a replica. Another one may be the master now.
     Demoted,
+    /// Nothing has happened: another server of the cluster has the partition.
+    Moved,
+    /// Nothing has happened: another server of the cluster is getting the partition, and is to be asked just this time.
+    Ask,
     /// The connection broke, or there was no answer: it may have happened.
     Lost,
     /// It may have happened, and the answer would be the same again.
     Unknown,
 }
 
+impl FailureKind {
+    /// Nothing has happened, and may do when it is tried again.
+    pub(crate) fn is_undone(self) -> bool {
+        matches!(self, Self::Busy | Self::Demoted | Self::Moved | Self::Ask)
+    }
+}
+
 impl Failure {
+    pub(crate) fn new(kind: FailureKind, text: impl fmt::Display) -> Self {
+        Self { kind, text: text.to_string() }
+    }
+
     pub(crate) fn refused(text: impl fmt::Display) -> Self {
         Self { kind: FailureKind::Refused, text: text.to_string() }
     }
@@ -145,16 +180,19 @@ impl Failure {
         Self { kind: FailureKind::Busy, text: text.to_string() }
     }
 
-    pub(crate) fn demoted(text: impl fmt::Display) -> Self {
-        Self { kind: FailureKind::Demoted, text: text.to_string() }
-    }
-
     pub(crate) fn lost(text: impl fmt::Display) -> Self {
         Self { kind: FailureKind::Lost, text: text.to_string() }
     }
 
     pub(crate) fn unknown(text: impl fmt::Display) -> Self {
         Self { kind: FailureKind::Unknown, text: text.to_string() }
+    }
+
+    /// The address of the server that was named, if another one is to be asked: `MOVED`, or `ASK`, a slot, and the address,
+    /// without a host if that is the same.
+    pub(crate) fn place(&self) -> Option<&str> {
+        let place = self.text.split(' ').nth(2)?;
+        (!place.starts_with([':', '?'])).then_some(place)
     }
 
     /// The same, of a call that was tried before, and may have been done then.
@@ -166,8 +204,8 @@ impl Failure {
 impl From<Failure> for LogError {
     fn from(failure: Failure) -> Self {
         match failure.kind {
-            FailureKind::Refused | FailureKind::Busy | FailureKind::Demoted => Self::refused(failure.text),
             FailureKind::Lost | FailureKind::Unknown => Self::unknown(failure.text),
+            _ => Self::refused(failure.text),
         }
     }
 }
@@ -179,3 +217,23 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_have_a_slot_names_the_one_that_has() {
+        let named = |text: &str| Failure::new(FailureKind::Moved, text).place().map(str::to_owned);
+        for (text, place) in [
+            ("MOVED 12182 127.0.0.1:7403", Some("127.0.0.1:7403")),
+            ("ASK 12182 two.example.com:7402", Some("two.example.com:7402")),
+            ("MOVED 12182 2001:db8::1:7402", Some("2001:db8::1:7402")),
+            ("MOVED 12182 ?:7403", None),
+            ("MOVED 12182 :7403", None),
+            ("MOVED 12182", None),
+        ] {
+            assert_eq!(named(text).as_deref(), place, "{text}");
+        }
+    }
+}

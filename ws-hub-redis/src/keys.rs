@@ -1,16 +1,19 @@
 //! The names of keys and channels.
 
-/// What all names of one partition begin with. There is one partition; the braces make Redis Cluster keep all of its keys on
-/// one server, where a script can use them.
+/// What all names of one partition begin with. The braces make Redis Cluster keep all of its keys on one server, where a script
+/// can use them.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys(String);
 
-/// Of the names and values here, which nodes of different versions have to agree on; and how many partitions there are.
-pub(crate) const SCHEMA: &str = "1:1";
+/// The version of the names and values here, which nodes of different versions have to agree on; and how many partitions there
+/// are.
+pub(crate) fn schema(partitions: usize) -> String {
+    format!("1:{partitions}")
+}
 
 impl Keys {
-    pub(crate) fn new(prefix: &str) -> Self {
-        Self(format!("{prefix}:{{p0}}:"))
+    pub(crate) fn new(prefix: &str, tag: &str) -> Self {
+        Self(format!("{prefix}:{{{tag}}}:"))
     }
 
     fn name(&self, kind: &str, rest: &[u8]) -> Vec<u8> {
@@ -73,7 +76,7 @@ mod tests {
 
     #[test]
     fn names_never_change() {
-        let keys = Keys::new("chat");
+        let keys = Keys::new("chat", "p0");
         let names = [
             (keys.schema(), "chat:{p0}:v"),
             (keys.leases(), "chat:{p0}:n"),

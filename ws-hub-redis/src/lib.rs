@@ -89,26 +89,39 @@
 mod address;
 mod appender;
 mod backplane;
+mod batch;
 mod builder;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod codec;
 mod config;
 mod ear;
 mod endpoint;
 mod error;
 mod inbox;
+mod join;
 mod keys;
+mod lease;
 mod link;
+mod partition;
 mod presence;
+mod pushes;
 mod reaper;
 mod reply;
 mod rooms;
+mod router;
+mod routes;
 mod script;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 mod shared;
+mod site;
+mod slot;
 mod supervisor;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "cluster")]
+mod topology;
 mod users;
 
 pub use backplane::RedisBackplane;

@@ -10,8 +10,13 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, PushInfo, PushKind, ServerError, ServerErrorKind};
 use tokio::sync::Notify;
 
-use crate::error::Failure;
+use crate::error::{Failure, FailureKind};
 use crate::script::{Call, Script, What};
+
+/// What takes what is pushed: a channel, and a message, or none when the server has ended the subscription.
+pub(crate) trait Heard: Fn(Vec<u8>, Option<Vec<u8>>) + Send + Sync + 'static {}
+
+impl<F: Fn(Vec<u8>, Option<Vec<u8>>) + Send + Sync + 'static> Heard for F {}
 
 /// Whether a connection is over.
 #[derive(Debug, Default)]
@@ -26,19 +31,22 @@ impl End {
         self.notify.notify_waiters();
     }
 
-    /// Takes what is pushed on a connection. `heard` gets the messages, and must not wait.
+    /// Takes what is pushed on a connection. `heard` gets the channels and the messages, and must not wait.
     pub(crate) fn on_push(
         self: Arc<Self>,
-        heard: impl Fn(Vec<u8>, Vec<u8>),
+        heard: impl Heard,
     ) -> impl Fn(PushInfo) -> Result<(), redis::aio::SendError> {
         move |PushInfo { kind, data }| {
             match kind {
-                PushKind::Message => {
+                PushKind::Message | PushKind::SMessage | PushKind::SUnsubscribe => {
                     let mut data = data.into_iter();
-                    if let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
-                        (data.next(), data.next())
-                    {
-                        heard(channel, payload);
+                    match (data.next(), data.next()) {
+                        (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) => {
+                            heard(channel, Some(payload));
+                        }
+                        // how many channels there still are
+                        (Some(Value::BulkString(channel)), Some(Value::Int(_))) => heard(channel, None),
+                        _ => {}
                     }
                 }
                 PushKind::Disconnection => self.come(),
@@ -65,6 +73,15 @@ impl Peer {
     }
 }
 
+/// What a server that may become the master, or be one no more, is known by as the master.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reign {
+    /// Empty if no other server may become the master.
+    pub(crate) now: String,
+    /// Of the master whose place it has taken. Empty if that is any other one.
+    pub(crate) before: String,
+}
+
 /// A connection. Calls of all clones go through it, in the order in which they were begun.
 #[derive(Clone)]
 pub(crate) struct Link {
@@ -72,8 +89,9 @@ pub(crate) struct Link {
     end: Arc<End>,
     /// The names of the scripts on the server, by number.
     scripts: Arc<Vec<String>>,
-    /// The address of the server, if another one may become the master.
-    master: Arc<str>,
+    reign: Arc<Reign>,
+    /// Whether what is published goes to one server of a cluster.
+    is_sharded: bool,
 }
 
 impl fmt::Debug for Link {
@@ -85,18 +103,27 @@ impl fmt::Debug for Link {
 impl Link {
     /// Of a connection whose pushes the [`End`] takes.
     pub(crate) fn new(connection: MultiplexedConnection, end: Arc<End>) -> Self {
-        Self { connection, end, scripts: Arc::default(), master: "".into() }
+        Self { connection, end, scripts: Arc::default(), reign: Arc::default(), is_sharded: false }
     }
 
     /// The same, to a server that is the master now.
-    #[cfg(feature = "sentinel")]
-    pub(crate) fn with_master(self, address: &str) -> Self {
-        Self { master: address.into(), ..self }
+    #[cfg(any(feature = "sentinel", feature = "cluster"))]
+    pub(crate) fn with_reign(self, reign: Reign) -> Self {
+        Self { reign: Arc::new(reign), ..self }
     }
 
-    /// The address of the server, if another one may become the master; or nothing.
-    pub(crate) fn master(&self) -> &str {
-        &self.master
+    /// The same, to a server of a cluster.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn sharded(self) -> Self {
+        Self { is_sharded: true, ..self }
+    }
+
+    pub(crate) fn reign(&self) -> &Reign {
+        &self.reign
+    }
+
+    pub(crate) fn is_sharded(&self) -> bool {
+        self.is_sharded
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -113,6 +140,20 @@ impl Link {
                 notified.await;
             }
         }
+    }
+
+    /// What the server says of itself under a name, as it greets.
+    pub(crate) async fn says(&self, name: &str) -> Result<Option<String>, Failure> {
+        let answer = self.call(&[Call::plain("HELLO", b"3".to_vec())]).await.pop();
+        let Value::Map(pairs) = answer.unwrap_or_else(|| Err(Failure::unknown("no answer")))? else {
+            return Err(Failure::unknown("an answer of the server is not understood"));
+        };
+        let is_it = |it: &Value| matches!(it, Value::BulkString(bytes) if bytes == name.as_bytes());
+        let value = pairs.into_iter().find(|(key, _)| is_it(key)).map(|(_, value)| value);
+        Ok(value.and_then(|value| match value {
+            Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+            _ => None,
+        }))
     }
 
     /// What the server calls this connection, if it says so.
@@ -135,7 +176,7 @@ impl Link {
     pub(crate) async fn load(&mut self) -> Result<(), Failure> {
         let mut commands = redis::Pipeline::with_capacity(Script::ALL.len());
         for script in Script::ALL {
-            commands.cmd("SCRIPT").arg("LOAD").arg(script.code());
+            commands.cmd("SCRIPT").arg("LOAD").arg(script.code(self.is_sharded));
         }
         let answers = self.send(&commands, Script::ALL.len()).await?;
         let names = answers.into_iter().map(|answer| match answer? {
@@ -152,6 +193,13 @@ impl Link {
         let mut answers = self.try_call(calls).await;
         self.call_forgotten(calls, &mut answers).await;
         answers
+    }
+
+    /// The same, of a server that is getting the partitions of these calls, and does not have them yet.
+    pub(crate) async fn call_asking(&self, calls: &[Call]) -> Vec<Result<Value, Failure>> {
+        let asking = || Call { what: What::Plain("ASKING"), keys: Vec::new(), args: Vec::new() };
+        let calls: Vec<_> = calls.iter().flat_map(|call| [asking(), call.clone()]).collect();
+        self.call(&calls).await.into_iter().skip(1).step_by(2).collect()
     }
 
     /// The same, without those again whose scripts the server has forgotten.
@@ -197,7 +245,7 @@ impl Link {
             What::Script(script) => {
                 let name = self.scripts.get(script as usize).filter(|_| by_name);
                 let mut command = redis::cmd(if name.is_some() { "EVALSHA" } else { "EVAL" });
-                command.arg(name.map_or(script.code(), String::as_str)).arg(call.keys.len());
+                command.arg(name.map_or(script.code(self.is_sharded), String::as_str)).arg(call.keys.len());
                 command
             }
         };
@@ -219,13 +267,41 @@ impl Link {
         }
     }
 
-    /// Subscribes to channels; ready when all of them are in force.
-    pub(crate) async fn subscribe(&self, channels: &[Vec<u8>]) -> Result<(), Failure> {
-        self.connection.clone().subscribe(channels).await.map_err(Failure::refused)
+    /// Subscribes to channels; ready when all of them are in force, or are said not to be.
+    pub(crate) async fn subscribe(&self, channels: &[Vec<u8>]) -> Result<Vec<Result<(), Failure>>, Failure> {
+        if self.is_sharded {
+            return self.change_shards("SSUBSCRIBE", channels).await;
+        }
+        let subscribed = self.connection.clone().subscribe(channels).await;
+        subscribed.map_err(Failure::refused).map(|()| vec![Ok(()); channels.len()])
     }
 
     pub(crate) async fn unsubscribe(&self, channels: &[Vec<u8>]) -> Result<(), Failure> {
+        if self.is_sharded {
+            return self.change_shards("SUNSUBSCRIBE", channels).await.map(drop);
+        }
         self.connection.clone().unsubscribe(channels).await.map_err(Failure::refused)
+    }
+
+    /// One command for each channel: each has one answer, whatever slots they are in.
+    async fn change_shards(
+        &self,
+        command: &str,
+        channels: &[Vec<u8>],
+    ) -> Result<Vec<Result<(), Failure>>, Failure> {
+        let mut commands = redis::Pipeline::with_capacity(channels.len());
+        for channel in channels {
+            commands.cmd(command).arg(channel.as_slice());
+        }
+        let answers = self.send(&commands, channels.len()).await?;
+        let answers = channels.iter().zip(answers).map(|(channel, answer)| match answer? {
+            Value::Push { data, .. } if matches!(data.first(), Some(Value::BulkString(it)) if it == channel) => {
+                Ok(())
+            }
+            // the server has ended another subscription just now, which the client library takes for an answer
+            _ => Err(Failure::busy("subscriptions change")),
+        });
+        Ok(answers.collect())
     }
 }
 
@@ -251,13 +327,10 @@ fn failure(error: &ServerError) -> Failure {
             | ServerErrorKind::MasterDown
             | ServerErrorKind::ClusterDown,
         ) => return Failure::busy(text),
-        Some(ServerErrorKind::ReadOnly) => return Failure::demoted(text),
-        Some(
-            ServerErrorKind::NoScript
-            | ServerErrorKind::Moved
-            | ServerErrorKind::Ask
-            | ServerErrorKind::CrossSlot,
-        ) => return Failure::refused(text),
+        Some(ServerErrorKind::ReadOnly) => return Failure::new(FailureKind::Demoted, text),
+        Some(ServerErrorKind::Moved) => return Failure::new(FailureKind::Moved, text),
+        Some(ServerErrorKind::Ask) => return Failure::new(FailureKind::Ask, text),
+        Some(ServerErrorKind::NoScript | ServerErrorKind::CrossSlot) => return Failure::refused(text),
         _ => {}
     }
     // older servers name the code of what a script has called in the text
@@ -265,7 +338,10 @@ fn failure(error: &ServerError) -> Failure {
     if is("BUSY") {
         Failure::busy(text)
     } else if is("READONLY") {
-        Failure::demoted(text)
+        Failure::new(FailureKind::Demoted, text)
+    } else if text.contains("access a non local key") {
+        // in the middle of a script, of a key that it has emptied while its slot is moved
+        Failure::lost(text)
     } else if ["OOM", "NOREPLICAS", "MISCONF", "NOAUTH"].into_iter().any(is) {
         Failure::refused(text)
     } else {

@@ -1,7 +1,7 @@
 //! What goes to rooms and to everyone, and the histories of rooms.
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout_at};
 use ws_hub::{Key, Packet, Page, Position, RoomAppend, RoomEntry, RoomRead, RoomSent};
 
 use crate::codec::{TooLong, decode_room_entry, encode_packet, encode_room_message, room_head};
@@ -9,7 +9,8 @@ use crate::config::{DEADLINE, millis};
 use crate::error::Failure;
 use crate::reply::{Reply, number};
 use crate::script::{Call, Script, place};
-use crate::shared::{Request, Shared};
+use crate::shared::{PAUSE, Shared};
+use crate::site::Request;
 
 impl From<TooLong> for Failure {
     fn from(_: TooLong) -> Self {
@@ -25,13 +26,17 @@ fn others(shared: &Shared, count: u64, room: Option<&str>) -> usize {
 
 pub(crate) async fn publish<U: Key>(shared: &Shared, packet: &Packet<U>) -> Result<usize, Failure> {
     let room = packet.room.as_deref();
-    let channel = match room {
-        Some(room) => shared.keys.room_channel(room),
-        None => shared.keys.everyone_channel(),
+    let (partition, channel) = if let Some(room) = room {
+        let partition = shared.partitions.of(room.as_bytes());
+        (partition, partition.keys.room_channel(room))
+    } else {
+        let first = shared.partitions.at(0);
+        (first, first.keys.everyone_channel())
     };
-    let bytes = encode_packet(&shared.node(), packet)?;
+    let bytes = encode_packet(shared.partitions.origin(), packet)?;
+    let publish = if shared.partitions.are_many() { "SPUBLISH" } else { "PUBLISH" };
     // a second time it would come twice
-    let answer = shared.ask_once(Call::plain("PUBLISH", channel).bytes(bytes)).await?;
+    let answer = shared.ask_once(partition, Call::plain(publish, channel).bytes(bytes)).await?;
     Ok(others(shared, number(&answer)?, room))
 }
 
@@ -39,19 +44,21 @@ pub(crate) async fn append<U: Key>(
     shared: &Shared,
     append: &RoomAppend<'_, U>,
 ) -> Result<RoomSent<U>, Failure> {
-    let head = room_head(&shared.node(), append.room)?;
+    let head = room_head(shared.partitions.origin(), append.room)?;
     let message = encode_room_message(append.except, append.message)?;
+    let partition = shared.partitions.of(append.room.as_bytes());
+    let keys = &partition.keys;
     let call = shared
-        .script(Script::AppendToRoom)
-        .key(shared.keys.room(append.room))
-        .key(shared.keys.history(append.room))
-        .bytes(shared.keys.room_channel(append.room))
+        .script(Script::AppendToRoom, partition)
+        .key(keys.room(append.room))
+        .key(keys.history(append.room))
+        .bytes(keys.room_channel(append.room))
         .bytes(append.id.get().to_be_bytes())
         .number(append.history.messages() as u64)
         .number(millis(append.history.time()))
         .bytes(head)
         .bytes(message);
-    let mut reply = Reply::new(shared.ask_once(call).await?)?;
+    let mut reply = Reply::new(shared.ask_once(partition, call).await?)?;
     let (number, previous, count) = (reply.number()?, reply.id()?, reply.number()?);
     let entry = RoomEntry::new(
         Position::new(number, append.id),
@@ -69,14 +76,15 @@ pub(crate) async fn read<U: Key>(
     page: Page,
 ) -> Result<RoomRead<U>, Failure> {
     let from = after.as_ref().map(place);
+    let partition = shared.partitions.of(room.as_bytes());
     let call = || {
-        let call = shared.script(Script::ReadRoom);
-        call.key(shared.keys.room(room))
-            .key(shared.keys.history(room))
+        let call = shared.script(Script::ReadRoom, partition);
+        call.key(partition.keys.room(room))
+            .key(partition.keys.history(room))
             .bytes(from.clone().unwrap_or_default())
             .page(page)
     };
-    let mut reply = Reply::new(shared.ask_one(call).await?)?;
+    let mut reply = Reply::new(shared.ask_one(partition, call).await?)?;
     let top = reply.position()?;
     let after = reply.number()?;
     let continuity = reply.continuity()?;
@@ -93,11 +101,14 @@ pub(crate) async fn watch(shared: &Shared, room: &str) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    let (answer, answered) = oneshot::channel();
-    let _ = shared.requests.send(Request::Watch { room: room.to_owned(), answer });
-    let result = match timeout(DEADLINE, answered).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) | Err(_) => Err(Failure::refused("the Redis server cannot be reached")),
+    let deadline = Instant::now() + DEADLINE;
+    let result = loop {
+        let result = ask_to_watch(shared, room, deadline).await;
+        let is_undone = result.as_ref().is_err_and(|failure| failure.kind.is_undone());
+        if !is_undone || Instant::now() + PAUSE >= deadline {
+            break result;
+        }
+        sleep(PAUSE).await;
     };
     if result.is_err() {
         unwatch(shared, room);
@@ -105,9 +116,25 @@ pub(crate) async fn watch(shared: &Shared, room: &str) -> Result<(), Failure> {
     result
 }
 
+async fn ask_to_watch(shared: &Shared, room: &str, deadline: Instant) -> Result<(), Failure> {
+    let (answer, answered) = oneshot::channel();
+    request(shared, room, Request::Watch { room: room.to_owned(), answer });
+    match timeout_at(deadline, answered).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) | Err(_) => Err(Failure::refused("the Redis server cannot be reached")),
+    }
+}
+
 pub(crate) fn unwatch(shared: &Shared, room: &str) {
     if let Some(state) = shared.rooms().get_mut(room) {
         state.is_wanted = false;
     }
-    let _ = shared.requests.send(Request::Unwatch(room.to_owned()));
+    request(shared, room, Request::Unwatch(room.to_owned()));
+}
+
+/// Asks the supervisor of the server where the room is.
+fn request(shared: &Shared, room: &str, request: Request) {
+    let partition = shared.partitions.of(room.as_bytes());
+    let (site, _) = shared.routes.target(partition.number, None);
+    let _ = site.requests.send(request);
 }

@@ -5,6 +5,18 @@ use ws_hub::{Page, Position};
 use crate::config::Bounds;
 use crate::keys::Keys;
 
+macro_rules! code {
+    ($publish:literal, $file:literal) => {
+        concat!(
+            "local PUBLISH = ",
+            $publish,
+            "\n",
+            include_str!("scripts/common.lua"),
+            include_str!(concat!("scripts/", $file)),
+        )
+    };
+}
+
 macro_rules! scripts {
     ($($script:ident $file:literal)*) => {
         /// A script, by its name.
@@ -16,11 +28,11 @@ macro_rules! scripts {
         impl Script {
             pub(crate) const ALL: &[Self] = &[$(Self::$script,)*];
 
-            pub(crate) const fn code(self) -> &'static str {
+            /// As a server of a cluster gets it, or one that has no others.
+            pub(crate) const fn code(self, is_sharded: bool) -> &'static str {
                 match self {
-                    $(Self::$script => {
-                        concat!(include_str!("scripts/common.lua"), include_str!(concat!("scripts/", $file)))
-                    })*
+                    $(Self::$script if is_sharded => code!("'SPUBLISH'", $file),
+                    Self::$script => code!("'PUBLISH'", $file),)*
                 }
             }
         }
@@ -67,9 +79,12 @@ pub(crate) struct Call {
 impl Call {
     /// A script, with what all of them are given.
     pub(crate) fn script(script: Script, keys: &Keys, node: &str, bounds: &Bounds) -> Self {
+        // a key that is not needed, and is not there, would make it wait while a cluster moves the slot
+        let has_members = matches!(script, Script::Login | Script::Logout | Script::Reap | Script::Reassert);
+        let members = if has_members { keys.members(node) } else { keys.leases() };
         let call = Self {
             what: What::Script(script),
-            keys: vec![keys.leases(), keys.pushes(), keys.members(node)],
+            keys: vec![keys.leases(), keys.pushes(), members],
             args: vec![keys.node_channel(""), node.as_bytes().to_vec()],
         };
         [
@@ -142,7 +157,12 @@ mod tests {
     fn each_script_has_its_own_code() {
         for (at, script) in Script::ALL.iter().enumerate() {
             assert_eq!(*script as usize, at);
-            assert!(script.code().starts_with(include_str!("scripts/common.lua")));
+            for (is_sharded, publish) in [(false, "'PUBLISH'"), (true, "'SPUBLISH'")] {
+                let code = script.code(is_sharded);
+                let common = format!("local PUBLISH = {publish}\n{}", include_str!("scripts/common.lua"));
+                assert!(code.starts_with(&common));
+                assert_eq!(code.matches("PUBLISH'").count(), 1);
+            }
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::endpoint::{Endpoint, Options};
-use crate::error::{ConnectError, Failure};
-use crate::link::{Link, Value};
+use crate::error::{ConnectError, Failure, FailureKind};
+use crate::link::{Heard, Link, Reign, Value};
 use crate::reply::texts;
 use crate::script::Call;
 
@@ -49,16 +49,13 @@ impl Sentinels {
     }
 
     /// Opens a connection to the master.
-    pub(crate) async fn connect(
-        &self,
-        heard: impl Fn(Vec<u8>, Vec<u8>) + Send + Sync + 'static,
-    ) -> Result<Link, ConnectError> {
+    pub(crate) async fn connect(&self, heard: impl Heard) -> Result<Link, ConnectError> {
         let (asked, master) = self.find().await?;
         let connected = async {
             let link = master.connect(heard).await?;
             let is_master = is_master(&link).await;
             is_master.map_err(|failure| ConnectError::unusable(master.shown(), failure))?;
-            Ok(link.with_master(master.shown()))
+            Ok(link.with_reign(Reign { now: master.shown().to_owned(), before: String::new() }))
         };
         let connected = connected.await;
         match &connected {
@@ -125,10 +122,8 @@ impl Sentinels {
 
 /// Fails if the server is a replica: the Sentinel does not know it yet.
 async fn is_master(link: &Link) -> Result<(), Failure> {
-    let answer = link.call(&[Call::plain("HELLO", b"3".to_vec())]).await.pop();
-    let Value::Map(pairs) = answer.unwrap_or_else(|| Err(Failure::unknown("no answer")))? else {
-        return Err(Failure::unknown("an answer of the server is not understood"));
-    };
-    let role = (Value::BulkString(b"role".to_vec()), Value::BulkString(b"master".to_vec()));
-    if pairs.contains(&role) { Ok(()) } else { Err(Failure::demoted("it is a replica")) }
+    match link.says("role").await?.as_deref() {
+        Some("master") => Ok(()),
+        _ => Err(Failure::new(FailureKind::Demoted, "it is a replica")),
+    }
 }

@@ -1,40 +1,27 @@
-//! [`Shared`]: what the handle and its supervisor share; how calls get to the server.
+//! [`Shared`]: what the handle and its tasks share; how calls get to the server that has their partition.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use ws_hub::Health;
 
-use crate::address::Address;
 use crate::appender::Lines;
 use crate::config::{CIRCUIT, DEADLINE, Settings};
 use crate::error::{Failure, FailureKind};
 use crate::inbox::Inbox;
-use crate::keys::Keys;
+use crate::join::join_all;
 use crate::link::Value;
+use crate::partition::{Partition, Partitions};
 use crate::reply::is_without_lease;
+use crate::routes::Routes;
 use crate::script::{Call, Script};
-
-/// Calls that may wait for their answers, and bytes of them.
-const CALLS: usize = 4_096;
-const BYTES: usize = 16 * 1024 * 1024;
+use crate::site::Site;
 
 /// How long to wait before a call is tried again.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// Where the connections are.
-#[derive(Clone, Debug)]
-pub(crate) struct State {
-    /// For calls; `None` while there is none.
-    pub(crate) lines: Option<Lines>,
-    pub(crate) health: Health,
-    /// Since when there is no connection.
-    pub(crate) down_since: Option<Instant>,
-    pub(crate) has_left: bool,
-}
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// A room that has, or had, members here.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,61 +40,38 @@ pub(crate) enum Way {
     Append,
 }
 
-/// What the supervisor is asked.
-#[derive(Debug)]
-pub(crate) enum Request {
-    Watch { room: String, answer: oneshot::Sender<Result<(), Failure>> },
-    Unwatch(String),
-}
-
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
-    pub(crate) keys: Keys,
-    pub(crate) address: Address,
+    pub(crate) partitions: Partitions,
+    pub(crate) routes: Routes,
     pub(crate) inbox: Arc<Inbox>,
-    pub(crate) state: watch::Sender<State>,
-    /// The lease is to be renewed now.
-    pub(crate) renew_now: Notify,
-    pub(crate) requests: mpsc::UnboundedSender<Request>,
-    node: RwLock<Arc<str>>,
+    pub(crate) has_left: watch::Sender<bool>,
     rooms: Mutex<HashMap<String, Room>>,
-    /// Until when logins that are not there may only not be asserted yet.
-    asserted_by: Mutex<Option<Instant>>,
-    calls: Semaphore,
-    bytes: Semaphore,
+}
+
+type Answer = Result<Value, Failure>;
+
+/// Calls for one server: their places in the batch, and the calls.
+struct Group {
+    site: Arc<Site>,
+    /// It does not have the partition yet, and is asked just this time.
+    is_asking: bool,
+    /// The partition of the first one.
+    partition: usize,
+    places: Vec<usize>,
+    calls: Vec<Call>,
 }
 
 impl Shared {
-    pub(crate) fn new(
-        settings: Settings,
-        address: Address,
-        requests: mpsc::UnboundedSender<Request>,
-    ) -> Self {
-        let state = State { lines: None, health: Health::Down, down_since: None, has_left: false };
+    pub(crate) fn new(settings: Settings, partitions: u16) -> Self {
         Self {
-            keys: Keys::new(&settings.prefix),
+            partitions: Partitions::new(&settings.prefix, partitions),
             settings,
-            address,
+            routes: Routes::default(),
             inbox: Arc::default(),
-            state: watch::Sender::new(state),
-            renew_now: Notify::new(),
-            requests,
-            node: RwLock::new(new_name()),
+            has_left: watch::Sender::new(false),
             rooms: Mutex::default(),
-            asserted_by: Mutex::default(),
-            calls: Semaphore::new(CALLS),
-            bytes: Semaphore::new(BYTES),
         }
-    }
-
-    /// The name of this node.
-    pub(crate) fn node(&self) -> Arc<str> {
-        Arc::clone(&self.node.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Nothing of the old name is this node's any more.
-    pub(crate) fn rename(&self) {
-        *self.node.write().unwrap_or_else(PoisonError::into_inner) = new_name();
     }
 
     pub(crate) fn rooms(&self) -> MutexGuard<'_, HashMap<String, Room>> {
@@ -116,155 +80,207 @@ impl Shared {
     }
 
     /// The lease had ended: the hub asserts its logins in a moment.
-    pub(crate) fn was_late(&self) {
-        *self.asserted_by.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Instant::now() + self.settings.renewal());
+    pub(crate) fn was_late(&self, partition: &Partition) {
+        partition.was_late(self.settings.renewal());
     }
 
-    /// Whether a login that is not there may only not be asserted yet.
-    pub(crate) fn is_asserting(&self) -> bool {
-        self.asserted_by.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|by| by > Instant::now())
-    }
-
-    pub(crate) fn script(&self, script: Script) -> Call {
-        Call::script(script, &self.keys, &self.node(), &self.settings.bounds)
+    pub(crate) fn script(&self, script: Script, partition: &Partition) -> Call {
+        self.script_of(script, partition, &partition.name())
     }
 
     /// A script as the node of another name calls it.
-    pub(crate) fn script_of(&self, script: Script, node: &str) -> Call {
-        Call::script(script, &self.keys, node, &self.settings.bounds)
+    pub(crate) fn script_of(&self, script: Script, partition: &Partition, node: &str) -> Call {
+        Call::script(script, &partition.keys, node, &self.settings.bounds)
     }
 
-    /// The connections for calls; waits for them for some time.
-    async fn lines(&self, deadline: Instant) -> Result<Lines, Failure> {
-        let mut states = self.state.subscribe();
+    /// Tells the hub, if the others cannot be reached any more, or can be again.
+    pub(crate) fn note_health(&self) {
+        match self.routes.change_of_health() {
+            Some(Health::Down) => self.inbox.down(),
+            Some(_) => self.inbox.up(),
+            None => {}
+        }
+    }
+
+    /// The connections for calls of a partition to a server; waits for them for some time.
+    async fn lines(&self, site: &Arc<Site>, partition: usize, deadline: Instant) -> Result<Lines, Failure> {
+        if *self.has_left.borrow() {
+            return Err(Failure::refused("this node has left"));
+        }
+        if let Some(lines) = site.lines() {
+            return Ok(lines);
+        }
+        let (mut states, mut routes) = (site.state.subscribe(), self.routes.subscribe());
+        let mut left = self.has_left.subscribe();
         loop {
+            if *left.borrow_and_update() {
+                return Err(Failure::refused("this node has left"));
+            }
+            if !routes.borrow_and_update().get(partition).is_some_and(|it| Arc::ptr_eq(it, site)) {
+                return Err(Failure::busy("another server has the partition"));
+            }
             let limit = {
                 let state = states.borrow_and_update();
-                if state.has_left {
-                    return Err(Failure::refused("this node has left"));
-                }
                 if let Some(lines) = state.lines.as_ref().filter(|lines| !lines.is_over()) {
                     return Ok(lines.clone());
                 }
                 state.down_since.map_or(deadline, |since| deadline.min(since + CIRCUIT))
             };
-            let changed = timeout_at(limit, states.changed()).await;
-            if changed.is_err() {
+            let changed = async {
+                tokio::select! {
+                    it = states.changed() => it.is_ok(),
+                    it = routes.changed() => it.is_ok(),
+                    it = left.changed() => it.is_ok(),
+                }
+            };
+            if !timeout_at(limit, changed).await.is_ok_and(|is_open| is_open) {
                 return Err(Failure::refused("the Redis server cannot be reached"));
             }
         }
     }
 
-    /// Waits for its turn. What does not get one is never written.
-    async fn admit(
-        &self,
-        calls: &[Call],
-        deadline: Instant,
-    ) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), Failure> {
-        let permits = |count: usize, most: usize| u32::try_from(count.min(most)).unwrap_or(u32::MAX);
-        let size = calls.iter().map(Call::size).sum();
-        let admitted = timeout_at(deadline, async {
-            let calls = self.calls.acquire_many(permits(calls.len(), CALLS)).await;
-            (calls, self.bytes.acquire_many(permits(size, BYTES)).await)
-        });
-        match admitted.await {
-            Ok((Ok(calls), Ok(bytes))) => Ok((calls, bytes)),
-            _ => Err(Failure::refused("too many calls wait for the Redis server")),
-        }
-    }
-
-    /// Makes calls, and makes those again that were not done, or may not have been, until it is too late. `calls` makes
-    /// them, of those with these numbers; it is told whether they may have been done.
+    /// Makes calls, and makes those again that were not done, or may not have been, until it is too late. There is one for
+    /// each of these partitions. `calls` makes them, of those with these numbers; it is told whether they may have been done.
     pub(crate) async fn ask(
         &self,
-        count: usize,
+        partitions: &[usize],
         way: Way,
         calls: impl Fn(usize, bool) -> Call,
-    ) -> Vec<Result<Value, Failure>> {
+    ) -> Vec<Answer> {
         let deadline = Instant::now() + DEADLINE;
-        let mut answers: Vec<Result<Value, Failure>> = vec![Err(Failure::refused("it was not tried")); count];
+        let count = partitions.len();
+        let mut answers: Vec<Answer> = vec![Err(Failure::refused("it was not tried")); count];
         let mut is_doubtful = vec![false; count];
         let mut left: Vec<usize> = (0..count).collect();
         loop {
-            let batch: Vec<_> = left.iter().map(|at| calls(*at, is_doubtful[*at])).collect();
-            let tried = self.try_once(&batch, way, deadline).await;
+            let target = |at: usize| self.routes.target(partitions[at], answers[at].as_ref().err());
+            let groups = group(&left, partitions, target, |at| calls(at, is_doubtful[at]));
             let mut again = Vec::new();
-            for (at, answer) in left.into_iter().zip(tried) {
+            for (at, answer) in self.try_groups(groups, way, deadline).await {
                 let kind = answer.as_ref().err().map(|failure| failure.kind);
-                let is_undone = matches!(kind, Some(FailureKind::Busy | FailureKind::Demoted));
-                if is_undone || kind == Some(FailureKind::Lost) && way != Way::Once {
+                if kind.is_some_and(FailureKind::is_undone)
+                    || kind == Some(FailureKind::Lost) && way != Way::Once
+                {
                     again.push(at);
                 }
                 let was_doubtful = is_doubtful[at];
                 is_doubtful[at] |= kind == Some(FailureKind::Lost);
                 answers[at] = answer.map_err(|it| if was_doubtful { it.doubtful() } else { it });
             }
+            again.sort_unstable();
             left = again;
             if left.is_empty() || Instant::now() + PAUSE >= deadline {
                 return answers;
             }
-            sleep_until(Instant::now() + PAUSE).await;
+            self.pause(left.iter().filter_map(|at| answers[*at].as_ref().err())).await;
         }
     }
 
-    async fn try_once(&self, calls: &[Call], way: Way, deadline: Instant) -> Vec<Result<Value, Failure>> {
+    /// Waits until calls are tried again that failed so.
+    async fn pause(&self, failures: impl Iterator<Item = &Failure>) {
+        let mut routes = self.routes.subscribe();
+        let pause = sleep_until(Instant::now() + PAUSE);
+        // the other way may be known by now
+        if self.routes.note(failures) {
+            tokio::select! {
+                _ = routes.changed() => {}
+                () = pause => {}
+            }
+        } else {
+            pause.await;
+        }
+    }
+
+    /// The answers, with the places in the batch.
+    async fn try_groups(&self, groups: Vec<Group>, way: Way, deadline: Instant) -> Vec<(usize, Answer)> {
+        let try_group = async |group: Group| {
+            let answers = self.try_once(&group, way, deadline).await;
+            group.places.into_iter().zip(answers).collect::<Vec<_>>()
+        };
+        if groups.len() == 1 {
+            let mut groups = groups;
+            return match groups.pop() {
+                Some(group) => try_group(group).await,
+                None => Vec::new(),
+            };
+        }
+        let all = groups.into_iter().map(|group| Box::pin(try_group(group)) as _);
+        join_all(all.collect()).await.concat()
+    }
+
+    async fn try_once(&self, group: &Group, way: Way, deadline: Instant) -> Vec<Answer> {
+        let Group { site, calls, .. } = group;
         let all = |failure: Failure| vec![Err(failure); calls.len()];
-        let lines = match self.lines(deadline).await {
+        let lines = match self.lines(site, group.partition, deadline).await {
             Ok(lines) => lines,
             Err(failure) => return all(failure),
         };
-        let _admitted = match self.admit(calls, deadline).await {
+        let _admitted = match site.admit(calls, deadline).await {
             Ok(admitted) => admitted,
             Err(failure) => return all(failure),
         };
         let answering = async {
             match lines.appender.as_ref().filter(|_| way == Way::Append) {
                 Some(appender) => appender.call(calls).await,
+                None if group.is_asking => lines.link.call_asking(calls).await,
                 None => lines.link.call(calls).await,
             }
         };
         let Ok(answers) = timeout_at(deadline, answering).await else {
             return all(Failure::lost("the Redis server does not answer in time"));
         };
-        let checked = answers.into_iter().map(|answer| match answer {
-            Ok(value) if is_without_lease(&value) => {
-                self.renew_now.notify_one();
-                Err(Failure::busy("the lease of this node has ended"))
-            }
-            Err(failure) if failure.kind == FailureKind::Demoted => {
-                // which fails, too: then the connections are opened anew
-                self.renew_now.notify_one();
-                Err(failure)
-            }
-            answer => answer,
-        });
-        checked.collect()
+        answers.into_iter().map(|answer| checked(site, answer)).collect()
     }
 
     /// Makes one call that may be made twice.
-    pub(crate) async fn ask_one(&self, call: impl Fn() -> Call) -> Result<Value, Failure> {
-        one(self.ask(1, Way::Repeatable, |_, _| call()).await)
+    pub(crate) async fn ask_one(&self, partition: &Partition, call: impl Fn() -> Call) -> Answer {
+        one(self.ask(&[partition.number], Way::Repeatable, |_, _| call()).await)
     }
 
     /// Makes one call that must not be made twice.
-    pub(crate) async fn ask_once(&self, call: Call) -> Result<Value, Failure> {
-        one(self.ask(1, Way::Once, |_, _| call.clone()).await)
+    pub(crate) async fn ask_once(&self, partition: &Partition, call: Call) -> Answer {
+        one(self.ask(&[partition.number], Way::Once, |_, _| call.clone()).await)
     }
 }
 
-fn one(mut answers: Vec<Result<Value, Failure>>) -> Result<Value, Failure> {
-    answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")))
+/// An answer of a server, or why it is none.
+fn checked(site: &Site, answer: Answer) -> Answer {
+    match answer {
+        Ok(value) if is_without_lease(&value) => {
+            site.renew_now.notify_one();
+            Err(Failure::busy("the lease of this node has ended"))
+        }
+        Err(failure) if failure.kind == FailureKind::Demoted => {
+            // which fails, too: then the connections are opened anew
+            site.renew_now.notify_one();
+            Err(failure)
+        }
+        answer => answer,
+    }
 }
 
-/// Eight characters that no other node has.
-fn new_name() -> Arc<str> {
-    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let mut random: u64 = rand::random();
-    let name = (0..8).map(|_| {
-        let at = usize::try_from(random & 31).unwrap_or_default();
-        random >>= 5;
-        char::from(ALPHABET[at])
-    });
-    name.collect::<String>().into()
+/// Puts calls together that go to the same server.
+fn group(
+    places: &[usize],
+    partitions: &[usize],
+    target: impl Fn(usize) -> (Arc<Site>, bool),
+    call: impl Fn(usize) -> Call,
+) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::with_capacity(1);
+    for &at in places {
+        let (site, is_asking) = target(at);
+        let same = groups.iter().position(|it| Arc::ptr_eq(&it.site, &site) && it.is_asking == is_asking);
+        let group = same.unwrap_or_else(|| {
+            let partition = partitions[at];
+            groups.push(Group { site, is_asking, partition, places: Vec::new(), calls: Vec::new() });
+            groups.len() - 1
+        });
+        groups[group].places.push(at);
+        groups[group].calls.push(call(at));
+    }
+    groups
+}
+
+fn one(mut answers: Vec<Answer>) -> Answer {
+    answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")))
 }

@@ -1,5 +1,5 @@
-//! The task that keeps a backplane connected: it opens connections, renews the lease, subscribes, and tidies up after nodes
-//! that are gone.
+//! The task that keeps a backplane connected to one server: it opens connections, renews the leases of the partitions that are
+//! there, subscribes, and tidies up after nodes that are gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,74 +11,80 @@ use ws_hub::Health;
 
 use crate::appender::{Appender, Lines};
 use crate::config::{BACKOFF, CONNECTING, PROBE};
-use crate::ear::Ear;
 use crate::error::{ConnectError, Failure, FailureKind};
-use crate::keys::SCHEMA;
+use crate::keys::schema;
+use crate::lease::{Renewed, renew};
 use crate::link::{Link, Peer, Value};
+use crate::pushes::Pushes;
 use crate::reaper::reap;
-use crate::reply::{Reply, bytes, texts};
-use crate::script::{Call, Script};
-use crate::shared::{Request, Shared};
+use crate::reply::bytes;
+use crate::routes::Table;
+use crate::script::Call;
+use crate::shared::Shared;
+use crate::site::{Request, Site};
 
-/// Rooms that are subscribed to with one command.
+/// Requests for rooms that are seen to together.
 const ROOMS: usize = 256;
 
 /// How long a room is still subscribed to that has no members any more: they come and go.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long to wait before a partition is tried again that another server has, or is getting.
+const SETTLING: Duration = Duration::from_millis(100);
+
+/// How long to wait before a lease is renewed again that could not be, since its partition moves.
+const RENEWING: Duration = Duration::from_millis(500);
+
 pub(crate) struct Supervisor {
     shared: Arc<Shared>,
+    site: Arc<Site>,
     requests: mpsc::UnboundedReceiver<Request>,
+    routes: watch::Receiver<Table>,
     lines: Option<Lines>,
     /// The last connection for calls.
     peer: Option<Peer>,
     pushes: Option<Pushes>,
-    /// The name that the lease is under; `None` before there is one.
-    leased: Option<Arc<str>>,
     renewed: Instant,
+    /// When to look again after partitions that could not be begun, or renewed.
+    settle_at: Option<Instant>,
     up_since: Option<Instant>,
+    has_been_up: bool,
     reaping: JoinSet<()>,
     leaving: Vec<(Instant, String)>,
-}
-
-/// The connection that only subscribes.
-struct Pushes {
-    link: Link,
-    /// The name of the node whose channel it has subscribed to.
-    node: Arc<str>,
-    probes: watch::Receiver<u64>,
 }
 
 /// What the task is to see to.
 enum Event {
     Left,
     Broken,
+    /// Partitions have come or gone.
+    Moved,
+    Ended,
+    Settle,
     Renew,
     Rooms(Request),
     RoomsLeft,
     Reaped,
 }
 
-/// What came of a renewal.
-enum Renewed {
-    Well,
-    /// The lease was gone, and somebody may have tidied up after this node: it has a new name.
-    AnotherName,
-    /// The probe did not come back.
-    Deaf,
-}
-
 impl Supervisor {
-    pub(crate) fn new(shared: Arc<Shared>, requests: mpsc::UnboundedReceiver<Request>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        site: Arc<Site>,
+        requests: mpsc::UnboundedReceiver<Request>,
+    ) -> Self {
         Self {
+            routes: shared.routes.subscribe(),
             shared,
+            site,
             requests,
             lines: None,
             peer: None,
             pushes: None,
-            leased: None,
             renewed: Instant::now(),
+            settle_at: None,
             up_since: None,
+            has_been_up: false,
             reaping: JoinSet::new(),
             leaving: Vec::new(),
         }
@@ -88,16 +94,12 @@ impl Supervisor {
     pub(crate) async fn start(&mut self) -> Result<(), ConnectError> {
         self.open_lines().await?;
         self.warn().await;
+        let deadline = Instant::now() + CONNECTING;
         loop {
-            self.open_pushes().await?;
-            match self.renew().await {
-                Ok(Renewed::Well) => break,
-                Ok(Renewed::AnotherName) => {}
-                Ok(Renewed::Deaf) => {
-                    let failure = Failure::refused("what is published does not come back");
-                    return Err(self.shared.address.unusable(failure));
-                }
-                Err(failure) => return Err(self.shared.address.unusable(failure)),
+            match self.open().await {
+                Ok(()) if self.settle_at.is_none() || Instant::now() >= deadline => break,
+                Ok(()) => sleep(SETTLING).await,
+                Err(error) => return Err(error),
             }
         }
         self.up();
@@ -108,18 +110,26 @@ impl Supervisor {
     pub(crate) async fn run(mut self) {
         let mut backoff = BACKOFF.0;
         loop {
-            if self.serve().await {
+            if self.lines.is_some() && self.serve().await {
                 return;
             }
             self.note_what_broke();
+            if self.is_idle_until_left().await {
+                return;
+            }
             while let Err(error) = self.open().await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "still not connected");
                 if self.has_left() {
                     return;
                 }
+                // it may be another server by now
+                self.shared.routes.doubt();
                 // full jitter: nodes that lost the server together come back one by one
                 sleep(backoff.mul_f64(rand::random())).await;
                 backoff = (backoff * 2).min(BACKOFF.1);
+                if self.mine().is_empty() {
+                    break;
+                }
             }
             backoff = BACKOFF.0;
             self.up();
@@ -127,32 +137,64 @@ impl Supervisor {
     }
 
     fn has_left(&self) -> bool {
-        self.shared.state.borrow().has_left
+        *self.shared.has_left.borrow()
     }
 
-    fn up(&mut self) {
-        self.up_since.get_or_insert_with(Instant::now);
-        let lines = self.lines.clone();
-        let mut was_down = false;
-        self.shared.state.send_modify(|state| {
-            was_down = state.down_since.take().is_some();
-            state.health = Health::Up;
-            state.lines = lines;
-        });
-        if was_down {
-            tracing::info!(address = self.shared.address.shown(), "connected to Redis again");
-            self.shared.inbox.up();
+    /// The partitions that this server has.
+    fn mine(&mut self) -> Vec<usize> {
+        let table = self.routes.borrow_and_update();
+        let mine = table.iter().enumerate().filter(|(_, site)| Arc::ptr_eq(site, &self.site));
+        mine.map(|(partition, _)| partition).collect()
+    }
+
+    /// Waits as long as the server has no partitions. Returns whether the node has left meanwhile.
+    async fn is_idle_until_left(&mut self) -> bool {
+        let mut left = self.shared.has_left.subscribe();
+        while self.mine().is_empty() {
+            (self.lines, self.pushes, self.settle_at) = (None, None, None);
+            self.site.state.send_modify(|state| state.lines = None);
+            tokio::select! {
+                _ = left.wait_for(|has_left| *has_left) => return true,
+                _ = self.routes.changed() => {}
+            }
         }
+        self.site.state.send_modify(|state| {
+            if state.lines.is_none() {
+                // it begins to be tried now
+                state.down_since = Some(Instant::now());
+            }
+        });
+        self.has_left()
+    }
+
+    /// It is as connected as it can be.
+    fn up(&mut self) {
+        let Some(lines) = self.lines.clone() else { return };
+        let is_settled = self.settle_at.is_none();
+        if is_settled {
+            self.up_since.get_or_insert_with(Instant::now);
+        }
+        let mut was_down = false;
+        self.site.state.send_modify(|state| {
+            was_down = state.down_since.take().is_some();
+            state.health = if is_settled { Health::Up } else { Health::Syncing };
+            state.lines = Some(lines);
+        });
+        if was_down && self.has_been_up {
+            tracing::info!(address = self.site.address.shown(), "connected to Redis again");
+        }
+        self.has_been_up = true;
+        self.shared.note_health();
     }
 
     /// A connection is over: calls wait for the next one, and what is pushed meanwhile is missed.
     fn note_what_broke(&mut self) {
         self.up_since = None;
         self.lines = self.lines.take().filter(|lines| !lines.is_over());
-        self.pushes = self.pushes.take().filter(|pushes| !pushes.link.is_over());
+        self.pushes = self.pushes.take().filter(|pushes| !pushes.is_over());
         let is_down = self.lines.is_none();
         let mut is_news = false;
-        self.shared.state.send_modify(|state| {
+        self.site.state.send_modify(|state| {
             state.health = Health::Syncing;
             if is_down {
                 state.lines = None;
@@ -161,67 +203,44 @@ impl Supervisor {
                 state.down_since.get_or_insert_with(Instant::now);
             }
         });
-        if is_news {
-            tracing::warn!(address = self.shared.address.shown(), "lost the connection to Redis");
-            self.shared.inbox.down();
+        if is_news && !self.mine().is_empty() {
+            tracing::warn!(address = self.site.address.shown(), "lost the connection to Redis");
         }
+        self.shared.note_health();
     }
 
-    /// Opens what is not open.
+    /// Opens what is not open, begins the partitions that are here, and renews their leases.
     async fn open(&mut self) -> Result<(), ConnectError> {
         if self.lines.as_ref().is_none_or(Lines::is_over) {
             self.lines = None;
-            self.note_what_broke();
+            if self.has_been_up {
+                self.note_what_broke();
+            }
             self.open_lines().await?;
         }
-        if self.pushes.as_ref().is_none_or(|pushes| pushes.link.is_over()) {
-            self.shared.state.send_modify(|state| state.health = Health::Syncing);
-            self.open_pushes().await?;
+        if self.pushes.as_ref().is_none_or(Pushes::is_over) {
+            self.site.state.send_modify(|state| state.health = Health::Syncing);
+            self.pushes = Some(Pushes::open(&self.shared, &self.site).await?);
         }
-        match self.renew().await {
-            Ok(Renewed::Well) => Ok(()),
-            Ok(Renewed::AnotherName) => {
-                self.pushes = None;
-                Err(self.shared.address.unusable(Failure::busy("the node has a new name")))
-            }
-            Ok(Renewed::Deaf) => {
-                self.pushes = None;
-                Err(self.shared.address.unusable(Failure::busy("what is published does not come back")))
-            }
-            Err(failure) => {
-                self.lines = None;
-                Err(self.shared.address.unusable(failure))
-            }
-        }
+        self.settle().await?;
+        self.renew_all().await
     }
 
     /// The connections for calls, with the scripts.
     async fn open_lines(&mut self) -> Result<(), ConnectError> {
-        let address = &self.shared.address;
-        let mut link = address.connect(|_, _| {}).await?;
-        let unusable = |failure| address.unusable(failure);
+        let address = &self.site.address;
+        let mut link = address.connect_for_calls().await?;
         let prepared = timeout(CONNECTING, async {
             // what was asked for on the last connection is done before anything on this one, or never: a login that came after
             // its logout would be there for ever
             let peer = end_last(&link, self.peer.as_ref()).await?;
             link.load().await?;
-            let key = self.shared.keys.schema();
-            let set = Call::plain("SET", key.clone()).bytes(SCHEMA).bytes("NX");
-            let mut answers = link.call(&[set, Call::plain("GET", key)]).await;
-            let found = answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")))?;
-            answers.pop().unwrap_or_else(|| Err(Failure::unknown("no answer")))?;
-            Ok((peer, bytes(found)?))
+            Ok(peer)
         });
-        let (peer, found) =
-            prepared.await.unwrap_or_else(|_| Err(Failure::refused("no answer"))).map_err(unusable)?;
-        self.peer = peer;
-        if found != SCHEMA.as_bytes() {
-            return Err(ConnectError::OtherVersion {
-                address: address.shown().to_owned(),
-                found: String::from_utf8_lossy(&found).into_owned(),
-                expected: SCHEMA.to_owned(),
-            });
-        }
+        self.peer = prepared
+            .await
+            .unwrap_or_else(|_| Err(Failure::refused("no answer")))
+            .map_err(|failure| address.unusable(failure))?;
         let appender = self.open_appender().await?;
         self.lines = Some(Lines { link, appender });
         Ok(())
@@ -229,106 +248,112 @@ impl Supervisor {
 
     /// The connection for what replicas have to have, if they have to.
     async fn open_appender(&self) -> Result<Option<Appender>, ConnectError> {
-        let Shared { address, keys, settings, .. } = &*self.shared;
+        let (address, settings) = (&self.site.address, &self.shared.settings);
         if settings.replicas == 0 {
             return Ok(None);
         }
-        let mut link = address.connect(|_, _| {}).await?;
+        let mut link = address.connect_for_calls().await?;
         let loaded = timeout(CONNECTING, link.load()).await;
         let loaded = loaded.unwrap_or_else(|_| Err(Failure::refused("no answer")));
         loaded.map_err(|failure| address.unusable(failure))?;
-        Ok(Some(Appender::start(link, settings.replicas, keys.node_channel(""))))
+        Ok(Some(Appender::start(link, settings.replicas)))
     }
 
-    /// The connection that subscribes. What was pushed before is missed, if this is not the first one of its name.
-    async fn open_pushes(&mut self) -> Result<(), ConnectError> {
-        let (shared, node) = (&self.shared, self.shared.node());
-        let is_new = self.leased.as_ref() != Some(&node);
-        let (channel, inbox) = (shared.keys.node_channel(&node), Arc::clone(&shared.inbox));
-        let ear = Ear::new(channel.clone(), is_new, inbox);
-        let probes = ear.probes();
-        let channels = [channel, shared.keys.everyone_channel()];
-        let link = shared.address.connect(move |channel, payload| ear.hear(&channel, payload)).await?;
-        let rooms: Vec<_> = {
-            let mut rooms = shared.rooms();
-            rooms.retain(|_, room| room.is_wanted);
-            rooms.values_mut().for_each(|room| room.is_subscribed = false);
-            rooms.keys().cloned().collect()
-        };
-        let subscribed = timeout(CONNECTING, async {
-            link.subscribe(&channels).await?;
-            for rooms in rooms.chunks(ROOMS) {
-                subscribe(&link, shared, rooms).await?;
-            }
-            Ok(())
-        });
-        let subscribed = subscribed.await.unwrap_or_else(|_| Err(Failure::refused("no answer")));
-        subscribed.map_err(|failure| shared.address.unusable(failure))?;
-        if self.leased.is_some() {
-            shared.inbox.gap();
+    /// Begins the partitions that have come here, and ends those that have gone. What the server does not have, or not yet, is
+    /// looked after again in a moment.
+    async fn settle(&mut self) -> Result<(), ConnectError> {
+        let mine = self.mine();
+        self.settle_at = None;
+        let (Some(lines), Some(pushes)) = (&self.lines, &mut self.pushes) else { return Ok(()) };
+        let gone: Vec<_> = pushes.names().keys().copied().filter(|it| !mine.contains(it)).collect();
+        for partition in gone {
+            pushes.end(partition).await;
         }
-        self.pushes = Some(Pushes { link, node, probes });
+        let new: Vec<_> = mine.into_iter().filter(|it| !pushes.names().contains_key(it)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let (here, mut failed) = check_schema(&self.shared, &self.site, &lines.link, new).await?;
+        let begun = pushes.begin(&here).await;
+        failed.extend(begun.map_err(|failure| self.site.address.unusable(failure))?);
+        if let Some(failure) = failed.iter().find(|failure| !failure.kind.is_undone()) {
+            self.pushes = None;
+            return Err(self.site.address.unusable(failure.clone()));
+        }
+        if !failed.is_empty() {
+            self.shared.routes.note(failed.iter());
+            self.settle_soon(SETTLING);
+        }
         Ok(())
     }
 
-    /// Says to the others that this node is alive, and finds out whether it hears them.
-    async fn renew(&mut self) -> Result<Renewed, Failure> {
-        let (Some(Lines { link, .. }), Some(pushes)) = (&self.lines, &mut self.pushes) else {
-            return Err(Failure::refused("there is no connection"));
-        };
-        let shared = &self.shared;
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let had_lease = self.leased.as_ref() == Some(&pushes.node);
-        let call = shared
-            .script_of(Script::Renew, &pushes.node)
-            .number(millis(shared.settings.lease))
-            .number(millis(shared.settings.reaped_after()))
-            .flag(had_lease)
-            .bytes(link.master());
+    fn settle_soon(&mut self, pause: Duration) {
+        self.settle_at = Some(Instant::now() + pause);
+    }
+
+    /// Says to the others that this node is alive, and finds out whether it hears them. What is of no use is dropped, if that
+    /// fails.
+    async fn renew_all(&mut self) -> Result<(), ConnectError> {
+        let names = self.pushes.as_ref().map(Pushes::names).cloned().unwrap_or_default();
         self.renewed = Instant::now();
-        let answers = timeout(PROBE, link.call(&[call])).await;
-        let answer = answers.map_or_else(|_| Err(Failure::lost("no answer")), |mut it| it.remove(0))?;
-        let mut reply = Reply::new(answer)?;
-        let (number, is_late, is_missing) = (reply.number()?, reply.flag()?, reply.flag()?);
-        let dead = texts(reply.next()?)?;
-        if is_late || is_missing {
-            tracing::warn!("the lease of this node had ended: others believed that it was gone");
-            shared.was_late();
-            shared.inbox.gap();
-        }
-        if is_missing {
-            shared.rename();
-            self.pushes = None;
-            return Ok(Renewed::AnotherName);
-        }
-        self.leased = Some(Arc::clone(&pushes.node));
-        let (over, probes) = (pushes.link.over(), &mut pushes.probes);
-        let has_heard = tokio::select! {
-            heard = probes.wait_for(|heard| *heard >= number) => heard.is_ok(),
-            () = over => false,
-            () = sleep(PROBE) => false,
+        let names: Vec<_> = names.into_iter().collect();
+        let (Some(lines), Some(pushes)) = (&self.lines, &mut self.pushes) else {
+            return Err(self.site.address.unusable(Failure::refused("there is no connection")));
         };
-        if !has_heard {
+        let renewed = match renew(&self.shared, &lines.link, &names).await {
+            Ok(renewed) => renewed,
+            Err(failure) => {
+                tracing::warn!(error = &failure as &dyn std::error::Error, "the lease is not renewed");
+                self.lines = None;
+                return Err(self.site.address.unusable(failure));
+            }
+        };
+        pushes.note_unheard(&renewed.unheard);
+        for partition in renewed.moved.iter().chain(&renewed.renamed) {
+            pushes.end(*partition).await;
+        }
+        if !pushes.hears(&renewed.probes).await {
             tracing::warn!("what is published on Redis does not come back: the connection is replaced");
-            return Ok(Renewed::Deaf);
+            self.pushes = None;
+            let failure = Failure::refused("what is published does not come back");
+            return Err(self.site.address.unusable(failure));
         }
+        if !renewed.moved.is_empty() {
+            self.settle_soon(SETTLING);
+        } else if renewed.has_undone && self.settle_at.is_none() {
+            self.settle_soon(RENEWING);
+        }
+        self.begin_to_reap(&renewed);
+        if renewed.renamed.is_empty() {
+            return Ok(());
+        }
+        // under the new names
+        self.settle().await?;
+        Box::pin(self.renew_all()).await
+    }
+
+    fn begin_to_reap(&mut self, renewed: &Renewed) {
+        let reaps_after = self.shared.settings.reaps_after();
         if self.reaping.is_empty()
-            && self.up_since.is_some_and(|since| since.elapsed() >= shared.settings.reaps_after())
-            && !dead.is_empty()
+            && self.up_since.is_some_and(|since| since.elapsed() >= reaps_after)
+            && !renewed.dead.is_empty()
         {
-            let shared = Arc::clone(shared);
-            self.reaping.spawn(async move { reap(&shared, &dead).await });
+            let Some(Lines { link, .. }) = self.lines.clone() else { return };
+            let (shared, dead) = (Arc::clone(&self.shared), renewed.dead.clone());
+            self.reaping.spawn(async move { reap(&shared, &link, &dead).await });
         }
-        Ok(Renewed::Well)
     }
 
     /// Does what there is to do while all connections are open. Returns whether the node has left.
     async fn serve(&mut self) -> bool {
         loop {
+            let was_settled = self.settle_at.is_none();
             let goes_on = match self.next_event().await {
                 Event::Left => return true,
                 Event::Broken => return false,
-                Event::Renew => self.renew_in_time().await,
+                Event::Moved | Event::Settle => self.settle_and_renew().await,
+                Event::Ended => self.end_ended().await,
+                Event::Renew => self.renew_all().await.is_ok(),
                 Event::Rooms(request) => {
                     self.change_rooms(request).await;
                     true
@@ -342,24 +367,27 @@ impl Supervisor {
             if !goes_on {
                 return false;
             }
+            if self.settle_at.is_none() != was_settled {
+                self.up();
+            }
         }
     }
 
     async fn next_event(&mut self) -> Event {
         let (Some(lines), Some(pushes)) = (&self.lines, &self.pushes) else { return Event::Broken };
-        let mut states = self.shared.state.subscribe();
-        let left = async move {
-            let _ = states.wait_for(|state| state.has_left).await;
-        };
+        let mut left = self.shared.has_left.subscribe();
         let next_renewal = self.renewed + self.shared.settings.renewal();
         let next_leave = self.leaving.first().map(|(at, _)| *at);
         tokio::select! {
             biased;
-            () = left => Event::Left,
+            _ = left.wait_for(|has_left| *has_left) => Event::Left,
             () = lines.over() => Event::Broken,
-            () = pushes.link.over() => Event::Broken,
+            () = pushes.over() => Event::Broken,
+            _ = self.routes.changed() => Event::Moved,
+            () = pushes.ended() => Event::Ended,
+            () = sleep_until(self.settle_at.unwrap_or(next_renewal)), if self.settle_at.is_some() => Event::Settle,
             () = sleep_until(next_renewal) => Event::Renew,
-            () = self.shared.renew_now.notified() => Event::Renew,
+            () = self.site.renew_now.notified() => Event::Renew,
             Some(request) = self.requests.recv() => Event::Rooms(request),
             () = sleep_until(next_leave.unwrap_or(next_renewal)), if next_leave.is_some() => Event::RoomsLeft,
             Some(_) = self.reaping.join_next(), if !self.reaping.is_empty() => Event::Reaped,
@@ -367,45 +395,42 @@ impl Supervisor {
     }
 
     /// Whether the connections are still as they should be.
-    async fn renew_in_time(&mut self) -> bool {
-        match self.renew().await {
-            Ok(Renewed::Well) => true,
-            Ok(Renewed::AnotherName | Renewed::Deaf) => {
-                self.pushes = None;
-                false
-            }
-            Err(failure) => {
-                tracing::warn!(error = &failure as &dyn std::error::Error, "the lease is not renewed");
-                self.lines = None;
-                false
-            }
+    async fn settle_and_renew(&mut self) -> bool {
+        if self.mine().is_empty() {
+            (self.lines, self.pushes) = (None, None);
+            return false;
         }
+        self.settle().await.is_ok() && self.renew_all().await.is_ok()
+    }
+
+    /// The server has ended subscriptions, since another one has their partitions.
+    async fn end_ended(&mut self) -> bool {
+        if let Some(pushes) = &mut self.pushes
+            && pushes.end_ended().await
+        {
+            self.shared.routes.doubt();
+            self.settle_soon(SETTLING);
+        }
+        true
     }
 
     /// Subscribes to rooms that have members now, together with all that are asked for at the moment.
     async fn change_rooms(&mut self, request: Request) {
-        let mut answers = Vec::new();
+        let (mut rooms, mut answers) = (Vec::new(), Vec::new());
         let mut request = Some(request);
         while let Some(it) = request {
             match it {
-                Request::Watch { room, answer } => answers.push((room, answer)),
+                Request::Watch { room, answer } => {
+                    rooms.push(room);
+                    answers.push(answer);
+                }
                 Request::Unwatch(room) => self.leaving.push((Instant::now() + LINGER, room)),
             }
             request = if answers.len() < ROOMS { self.requests.try_recv().ok() } else { None };
         }
         let Some(pushes) = &self.pushes else { return };
-        let rooms: Vec<_> = {
-            let rooms = self.shared.rooms();
-            let is_new = |room: &String| rooms.get(room).is_none_or(|it| !it.is_subscribed);
-            answers.iter().map(|(room, _)| room).filter(|room| is_new(room)).cloned().collect()
-        };
-        let result = match rooms.as_slice() {
-            [] => Ok(()),
-            rooms => timeout(PROBE, subscribe(&pushes.link, &self.shared, rooms))
-                .await
-                .unwrap_or_else(|_| Err(Failure::refused("no answer"))),
-        };
-        for (_, answer) in answers {
+        let result = pushes.watch(&rooms).await;
+        for answer in answers {
             // nobody may wait for it any more
             let _ = answer.send(result.clone());
         }
@@ -416,22 +441,7 @@ impl Supervisor {
         let Some(pushes) = &self.pushes else { return };
         let now = Instant::now();
         let due = self.leaving.partition_point(|(at, _)| *at <= now);
-        let mut channels = Vec::new();
-        {
-            let mut rooms = self.shared.rooms();
-            for (_, name) in self.leaving.drain(..due) {
-                if rooms.get(&name).is_some_and(|room| !room.is_wanted) {
-                    rooms.remove(&name);
-                    channels.push(self.shared.keys.room_channel(&name));
-                }
-            }
-        }
-        for channels in channels.chunks(ROOMS) {
-            let left = timeout(PROBE, pushes.link.unsubscribe(channels)).await;
-            if !matches!(left, Ok(Ok(()))) {
-                tracing::debug!("rooms without members are still subscribed to");
-            }
-        }
+        pushes.unwatch(self.leaving.drain(..due).map(|(_, room)| room)).await;
     }
 
     /// Says what is set up so that messages may be lost.
@@ -440,16 +450,19 @@ impl Supervisor {
         let settings = ["maxmemory-policy", "appendonly"];
         let calls = settings.map(|name| Call::plain("CONFIG", b"GET".to_vec()).bytes(name));
         let Ok(answers) = timeout(PROBE, link.call(&calls)).await else { return };
+        let address = self.site.address.shown();
         for (name, answer) in settings.iter().zip(answers) {
             // it may not be allowed
             let Some(value) = answer.ok().and_then(|answer| setting(answer, name)) else { continue };
             match (*name, &*value) {
                 ("maxmemory-policy", "noeviction") | ("appendonly", "yes") => {}
                 ("maxmemory-policy", policy) => tracing::warn!(
+                    address,
                     "maxmemory-policy is {policy}: Redis removes messages and logins when memory is full; \
                      use noeviction"
                 ),
                 _ => tracing::warn!(
+                    address,
                     "appendonly is {value}: messages are lost when the Redis server ends; use yes"
                 ),
             }
@@ -463,6 +476,43 @@ fn setting(answer: Value, name: &str) -> Option<String> {
     let mut texts = pairs.into_iter().filter_map(|(key, value)| Some((bytes(key).ok()?, bytes(value).ok()?)));
     let (_, value) = texts.find(|(key, _)| key == name.as_bytes())?;
     String::from_utf8(value).ok()
+}
+
+/// Whether the data of partitions are as this version has them. Returns those of which the server says so, and why it does not
+/// of others.
+async fn check_schema(
+    shared: &Shared,
+    site: &Site,
+    link: &Link,
+    partitions: Vec<usize>,
+) -> Result<(Vec<usize>, Vec<Failure>), ConnectError> {
+    let expected = schema(shared.partitions.all().len());
+    let calls = partitions.iter().flat_map(|partition| {
+        let key = shared.partitions.at(*partition).keys.schema();
+        let set = Call::plain("SET", key.clone()).bytes(expected.as_str()).bytes("NX");
+        [set, Call::plain("GET", key)]
+    });
+    let calls: Vec<_> = calls.collect();
+    let answers = timeout(CONNECTING, link.call(&calls)).await;
+    let mut answers = answers.map_err(|_| site.address.unusable(Failure::refused("no answer")))?.into_iter();
+    let (mut here, mut failed) = (Vec::new(), Vec::new());
+    for partition in partitions {
+        let (set, found) = (answers.next(), answers.next());
+        let (Some(set), Some(found)) = (set, found) else { continue };
+        match set.and(found).and_then(bytes) {
+            Ok(found) if found == expected.as_bytes() => here.push(partition),
+            Ok(found) => {
+                return Err(ConnectError::OtherVersion {
+                    address: site.address.shown().to_owned(),
+                    found: String::from_utf8_lossy(&found).into_owned(),
+                    expected,
+                });
+            }
+            Err(failure) if failure.kind.is_undone() && link.is_sharded() => failed.push(failure),
+            Err(failure) => return Err(site.address.unusable(failure)),
+        }
+    }
+    Ok((here, failed))
 }
 
 /// Ends the connection before this one, if the server allows that, and returns what this one is called.
@@ -484,17 +534,4 @@ async fn end_last(link: &Link, last: Option<&Peer>) -> Result<Option<Peer>, Fail
         }
         Ok(peer) => Ok(peer),
     }
-}
-
-/// Subscribes to rooms, and notes it.
-async fn subscribe(link: &Link, shared: &Shared, rooms: &[String]) -> Result<(), Failure> {
-    let channels: Vec<_> = rooms.iter().map(|room| shared.keys.room_channel(room)).collect();
-    link.subscribe(&channels).await?;
-    let mut known = shared.rooms();
-    for room in rooms {
-        if let Some(room) = known.get_mut(room) {
-            room.is_subscribed = true;
-        }
-    }
-    Ok(())
 }

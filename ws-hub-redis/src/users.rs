@@ -7,31 +7,30 @@ use ws_hub::{
     Page, Position, Read, Sent, Standing, close_code,
 };
 
+use crate::batch::{chunks, in_chunks};
 use crate::codec::{decode_entry, decode_frame, encode_message, encode_user};
 use crate::error::Failure;
+use crate::partition::Partition;
 use crate::reply::{Reply, bytes, number};
 use crate::script::{Call, Script, packed, place};
 use crate::shared::{Shared, Way};
 
-/// How much one script does: the server does nothing else meanwhile.
-const ITEMS: usize = 128;
-const BYTES: usize = 256 * 1024;
-
-/// The names of a user: that of the id, and the keys of the user and the log.
-struct Names {
+/// A user, as the scripts know them.
+struct Names<'a> {
     user: Vec<u8>,
-    hash: Vec<u8>,
-    log: Vec<u8>,
+    partition: &'a Partition,
 }
 
-impl Names {
-    fn new(shared: &Shared, user: &impl Key) -> Self {
+impl<'a> Names<'a> {
+    fn new(shared: &'a Shared, user: &impl Key) -> Self {
         let user = encode_user(user);
-        Self { hash: shared.keys.user(&user), log: shared.keys.log(&user), user }
+        Self { partition: shared.partitions.of(&user), user }
     }
 
+    /// Adds the keys of the user and the log.
     fn keys(&self, call: Call) -> Call {
-        call.key(self.hash.clone()).key(self.log.clone())
+        let keys = &self.partition.keys;
+        call.key(keys.user(&self.user)).key(keys.log(&self.user))
     }
 }
 
@@ -50,54 +49,34 @@ fn lost() -> CloseFrame {
     CloseFrame::new(close_code::OVERFLOW, "messages were lost before they were read")
 }
 
-/// Parts of a batch, each for one script.
-fn chunks(sizes: impl IntoIterator<Item = usize>) -> Vec<std::ops::Range<usize>> {
-    let mut chunks = Vec::new();
-    let (mut start, mut bytes, mut end) = (0, 0, 0);
-    for size in sizes {
-        if end > start && (end - start == ITEMS || bytes + size > BYTES) {
-            chunks.push(start..end);
-            (start, bytes) = (end, 0);
-        }
-        bytes += size;
-        end += 1;
-    }
-    if end > start {
-        chunks.push(start..end);
-    }
-    chunks
-}
-
-/// The same failure for each of a batch.
-fn repeat<T>(failure: &Failure, count: usize) -> impl Iterator<Item = Result<T, LogError>> {
-    (0..count).map(|_| Err(failure.clone().into()))
-}
+/// One of a batch, and whose it is.
+type Item<'a, T> = (Names<'a>, &'a T);
 
 pub(crate) async fn append<U: Key>(shared: &Shared, batch: &[Append<'_, U>]) -> Vec<Result<Sent, LogError>> {
     let most = usize::try_from(shared.settings.bounds.user_bytes).unwrap_or(usize::MAX);
-    let fitting: Vec<_> = batch.iter().filter(|append| append.message.len() <= most).collect();
-    let chunks = chunks(fitting.iter().map(|append| append.message.len()));
-    let answers = shared.ask(chunks.len(), Way::Append, |at, is_doubtful| {
-        append_call(shared, &fitting[chunks[at].clone()], is_doubtful)
-    });
-    let mut sent = Vec::with_capacity(fitting.len());
-    for (chunk, answer) in chunks.iter().zip(answers.await) {
-        match answer.and_then(|value| read_sent(value, &fitting[chunk.clone()])) {
-            Ok(answers) => sent.extend(answers.into_iter().map(Ok)),
-            Err(failure) => sent.extend(repeat(&failure, chunk.len())),
-        }
-    }
-    let mut sent = sent.into_iter();
+    let fitting = batch.iter().filter(|append| append.message.len() <= most);
+    let fitting: Vec<_> = fitting.map(|append| (Names::new(shared, append.user), append)).collect();
+    let chunks = chunks(fitting.iter().map(|(names, append)| (names.partition.number, append.message.len())));
+    let call = |chunk: &mut dyn Iterator<Item = &Item<'_, Append<'_, U>>>, call, is_doubtful| {
+        append_call(call, chunk, is_doubtful)
+    };
+    let kind = (Script::Append, Way::Append);
+    let sent =
+        in_chunks(shared, kind, &fitting, &chunks, call, |reply, (_, append)| read_sent(reply, append));
+    let mut sent = sent.await.into_iter();
     let too_large = || Some(Ok(Sent { appended: Appended::TooLarge, elsewhere: 0 }));
     let in_order = batch.iter().map(|it| if it.message.len() > most { too_large() } else { sent.next() });
     in_order.map(|it| it.unwrap_or_else(|| Err(LogError::unknown("no answer")))).collect()
 }
 
-fn append_call<U: Key>(shared: &Shared, chunk: &[&Append<'_, U>], is_doubtful: bool) -> Call {
+fn append_call<U: Key>(
+    call: Call,
+    chunk: &mut dyn Iterator<Item = &Item<'_, Append<'_, U>>>,
+    is_doubtful: bool,
+) -> Call {
     let mut last: Option<&[u8]> = None;
-    chunk.iter().fold(shared.script(Script::Append), |call, append| {
-        let names = Names::new(shared, append.user);
-        let call = names.keys(call).bytes(names.user).bytes(append.id.get().to_be_bytes());
+    chunk.fold(call, |call, (names, append)| {
+        let call = names.keys(call).bytes(names.user.as_slice()).bytes(append.id.get().to_be_bytes());
         let call = call.flag(append.again || is_doubtful);
         let call = call.bytes(append.known.as_ref().map(place).unwrap_or_default());
         // one message for many users is sent once
@@ -108,16 +87,12 @@ fn append_call<U: Key>(shared: &Shared, chunk: &[&Append<'_, U>], is_doubtful: b
     })
 }
 
-fn read_sent<U>(value: Value, chunk: &[&Append<'_, U>]) -> Result<Vec<Sent>, Failure> {
-    let mut reply = Reply::new(value)?;
-    let sent = chunk.iter().map(|append| {
-        let (number, previous) = (reply.number()?, reply.id()?);
-        let (elsewhere, evicted) = (reply.count()?, reply.count()?);
-        let position = Position::new(number, append.id);
-        let previous = (number > 1).then_some(previous);
-        Ok(Sent { appended: Appended::Logged { position, previous, evicted }, elsewhere })
-    });
-    sent.collect()
+fn read_sent<U>(reply: &mut Reply, append: &Append<'_, U>) -> Result<Sent, Failure> {
+    let (number, previous) = (reply.number()?, reply.id()?);
+    let (elsewhere, evicted) = (reply.count()?, reply.count()?);
+    let position = Position::new(number, append.id);
+    let previous = (number > 1).then_some(previous);
+    Ok(Sent { appended: Appended::Logged { position, previous, evicted }, elsewhere })
 }
 
 pub(crate) async fn read<U: Key>(
@@ -133,14 +108,14 @@ pub(crate) async fn read<U: Key>(
         After::Position(position) => ("P", place(position)),
     };
     let call = || {
-        let call = names.keys(shared.script(Script::Read)).bytes(kind);
+        let call = names.keys(shared.script(Script::Read, names.partition)).bytes(kind);
         match after {
             After::Number(number) => call.number(number),
             _ => call.bytes(from.clone()),
         }
         .page(page)
     };
-    let mut reply = Reply::new(shared.ask_one(call).await?)?;
+    let mut reply = Reply::new(shared.ask_one(names.partition, call).await?)?;
     let top = reply.position()?;
     let cursor = reply.number()?;
     let read = read_rest(reply, top, cursor)?;
@@ -151,28 +126,22 @@ pub(crate) async fn acknowledge<U: Key>(
     shared: &Shared,
     batch: &[Ack<'_, U>],
 ) -> Vec<Result<Acked, LogError>> {
-    let chunks = chunks(batch.iter().map(|_| 0));
-    let answers = shared.ask(chunks.len(), Way::Repeatable, |at, _| {
-        batch[chunks[at].clone()].iter().fold(shared.script(Script::Acknowledge), |call, ack| {
-            let call = Names::new(shared, ack.user).keys(call);
-            call.number(ack.login).number(ack.start).number(ack.upto)
+    let batch: Vec<_> = batch.iter().map(|ack| (Names::new(shared, ack.user), ack)).collect();
+    let chunks = chunks(batch.iter().map(|(names, _)| (names.partition.number, 0)));
+    let call = |chunk: &mut dyn Iterator<Item = &Item<'_, Ack<'_, U>>>, call, _| {
+        chunk.fold(call, |call, (names, ack)| {
+            names.keys(call).number(ack.login).number(ack.start).number(ack.upto)
         })
+    };
+    let kind = (Script::Acknowledge, Way::Repeatable);
+    let acked = in_chunks(shared, kind, &batch, &chunks, call, |reply, (names, _)| {
+        read_acked(names.partition, reply)
     });
-    let mut acked = Vec::with_capacity(batch.len());
-    for (chunk, answer) in chunks.iter().zip(answers.await) {
-        let read = |value| {
-            let mut reply = Reply::new(value)?;
-            chunk.clone().map(|_| read_acked(shared, &mut reply)).collect::<Result<Vec<_>, Failure>>()
-        };
-        match answer.and_then(read) {
-            Ok(answers) => acked.extend(answers.into_iter().map(|it| it.map_err(LogError::from))),
-            Err(failure) => acked.extend(repeat(&failure, chunk.len())),
-        }
-    }
-    acked
+    let flat = acked.await.into_iter().map(|it| it.and_then(|acked| acked.map_err(LogError::from)));
+    flat.collect()
 }
 
-fn read_acked(shared: &Shared, reply: &mut Reply) -> Result<Result<Acked, Failure>, Failure> {
+fn read_acked(partition: &Partition, reply: &mut Reply) -> Result<Result<Acked, Failure>, Failure> {
     let (kind, value) = (reply.bytes()?, reply.next()?);
     Ok(Ok(match kind.as_slice() {
         b"D" => Acked::Done,
@@ -180,7 +149,7 @@ fn read_acked(shared: &Shared, reply: &mut Reply) -> Result<Result<Acked, Failur
         b"X" => Acked::Gone(Some(lost())),
         _ => match frame(value)? {
             // others believed that this node was gone, and the hub asserts its logins in a moment
-            None if shared.is_asserting() => {
+            None if partition.is_asserting() => {
                 return Ok(Err(Failure::refused("the login is not asserted yet")));
             }
             frame => Acked::Gone(frame),
@@ -203,15 +172,15 @@ pub(crate) async fn login<U: Key>(
 ) -> Result<LoggedIn, LoginError> {
     let names = Names::new(shared, login.user);
     let call = || {
-        let call = names.keys(shared.script(Script::Login));
-        call.bytes(names.user.clone())
+        let call = names.keys(shared.script(Script::Login, names.partition));
+        call.bytes(names.user.as_slice())
             .bytes(login.connection.to_be_bytes())
             .number(limit(login.limit))
             .flag(login.replace)
             .bytes(login.after.as_ref().map(place).unwrap_or_default())
             .page(login.page)
     };
-    let answer = shared.ask_one(call).await.map_err(LogError::from)?;
+    let answer = shared.ask_one(names.partition, call).await.map_err(LogError::from)?;
     read_logged_in(answer).map_err(LogError::from)?.ok_or(LoginError::TooMany)
 }
 
@@ -232,81 +201,66 @@ fn read_logged_in(value: Value) -> Result<Option<LoggedIn>, Failure> {
     Ok(Some(LoggedIn { login, read: read_rest(reply, top, cursor)? }))
 }
 
-pub(crate) async fn logout<U: Key>(shared: &Shared, batch: &[Logout<'_, U>]) -> Result<(), Failure> {
-    let chunks = chunks(batch.iter().map(|_| 0));
-    let answers = shared.ask(chunks.len(), Way::Repeatable, |at, _| {
-        batch[chunks[at].clone()].iter().fold(shared.script(Script::Logout), |call, logout| {
-            let names = Names::new(shared, logout.user);
+pub(crate) async fn logout<U: Key>(shared: &Shared, batch: &[Logout<'_, U>]) -> Result<(), LogError> {
+    let batch: Vec<_> = batch.iter().map(|logout| (Names::new(shared, logout.user), logout)).collect();
+    let chunks = chunks(batch.iter().map(|(names, _)| (names.partition.number, 0)));
+    let partitions: Vec<_> = chunks.iter().map(|chunk| chunk.partition).collect();
+    let answers = shared.ask(&partitions, Way::Repeatable, |at, _| {
+        let call = shared.script(Script::Logout, shared.partitions.at(partitions[at]));
+        chunks[at].items.iter().fold(call, |call, item| {
+            let (names, logout) = &batch[*item];
             let unsent = logout.unsent.map(|it| [it.after, it.acknowledged, it.upto].map(packed).concat());
-            let call = names.keys(call).bytes(names.user).bytes(logout.connection.to_be_bytes());
+            let call = names.keys(call).bytes(names.user.as_slice()).bytes(logout.connection.to_be_bytes());
             call.bytes(unsent.unwrap_or_default())
         })
     });
-    answers.await.into_iter().try_for_each(|answer| answer.map(drop))
+    Ok(answers.await.into_iter().try_for_each(|answer| answer.map(drop))?)
 }
 
 pub(crate) async fn reassert<U: Key>(
     shared: &Shared,
     held: &[Held<'_, U>],
-) -> Result<Vec<Standing>, Failure> {
-    let chunks = chunks(held.iter().map(|_| 0));
-    let answers = shared.ask(chunks.len(), Way::Repeatable, |at, _| {
-        held[chunks[at].clone()].iter().fold(shared.script(Script::Reassert), |call, it| {
-            let names = Names::new(shared, it.user);
-            let call = names.keys(call).bytes(names.user).bytes(it.connection.to_be_bytes());
+) -> Result<Vec<Standing>, LogError> {
+    let held: Vec<_> = held.iter().map(|it| (Names::new(shared, it.user), it)).collect();
+    let chunks = chunks(held.iter().map(|(names, _)| (names.partition.number, 0)));
+    let call = |chunk: &mut dyn Iterator<Item = &Item<'_, Held<'_, U>>>, call, _| {
+        chunk.fold(call, |call, (names, it)| {
+            let call = names.keys(call).bytes(names.user.as_slice()).bytes(it.connection.to_be_bytes());
             call.number(it.login).number(it.confirmed).number(limit(it.limit)).flag(it.replace)
         })
+    };
+    let kind = (Script::Reassert, Way::Repeatable);
+    let standings = in_chunks(shared, kind, &held, &chunks, call, |reply, _| {
+        let (kind, value) = (reply.bytes()?, reply.next()?);
+        Ok(match kind.as_slice() {
+            b"S" => Standing::StartsAt(number(&value)?),
+            b"X" => Standing::Gone(Some(lost())),
+            _ => Standing::Gone(frame(value)?),
+        })
     });
-    let mut standings = Vec::with_capacity(held.len());
-    for (chunk, answer) in chunks.iter().zip(answers.await) {
-        let mut reply = Reply::new(answer?)?;
-        for _ in chunk.clone() {
-            let (kind, value) = (reply.bytes()?, reply.next()?);
-            standings.push(match kind.as_slice() {
-                b"S" => Standing::StartsAt(number(&value)?),
-                b"X" => Standing::Gone(Some(lost())),
-                _ => Standing::Gone(frame(value)?),
-            });
-        }
-    }
-    Ok(standings)
+    standings.await.into_iter().collect()
 }
 
 pub(crate) async fn close<U: Key>(shared: &Shared, user: &U, frame: &CloseFrame) -> Result<usize, Failure> {
     frame.check().map_err(Failure::refused)?;
     let names = Names::new(shared, user);
-    let call = shared.script(Script::Close).key(names.hash).bytes(names.user);
+    let key = names.partition.keys.user(&names.user);
+    let call = shared.script(Script::Close, names.partition).key(key).bytes(names.user);
     let call = call.bytes(u16::from(frame.code).to_be_bytes()).bytes(frame.reason.as_bytes());
     // a second time it would not count those that it has closed
-    let count = number(&shared.ask_once(call).await?)?;
+    let count = number(&shared.ask_once(names.partition, call).await?)?;
     usize::try_from(count).map_err(Failure::unknown)
 }
 
 /// Of users, how many connections they have, and the first of their nodes by name.
-pub(crate) async fn count(shared: &Shared, users: &[Vec<u8>]) -> Result<Vec<(usize, String)>, Failure> {
-    let chunks = chunks(users.iter().map(|_| 0));
-    let answers = shared.ask(chunks.len(), Way::Repeatable, |at, _| {
-        let users = users[chunks[at].clone()].iter();
-        users.fold(shared.script(Script::Count), |call, user| call.key(shared.keys.user(user)))
-    });
-    let mut counts = Vec::with_capacity(users.len());
-    for (chunk, answer) in chunks.iter().zip(answers.await) {
-        let mut reply = Reply::new(answer?)?;
-        for _ in chunk.clone() {
-            counts.push((reply.count()?, reply.text()?));
-        }
-    }
-    Ok(counts)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_is_cut_so_that_no_script_takes_long() {
-        assert_eq!(chunks([]), []);
-        assert_eq!(chunks([0; 300]), [0..128, 128..256, 256..300]);
-        assert_eq!(chunks([BYTES, 1, BYTES + 1, BYTES - 1, 1]), [0..1, 1..2, 2..3, 3..5]);
-    }
+pub(crate) async fn count(shared: &Shared, users: &[Vec<u8>]) -> Result<Vec<(usize, String)>, LogError> {
+    let of = |user: &Vec<u8>| shared.partitions.of(user);
+    let chunks = chunks(users.iter().map(|user| (of(user).number, 0)));
+    let call = |chunk: &mut dyn Iterator<Item = &Vec<u8>>, call, _| {
+        chunk.fold(call, |call: Call, user| call.key(of(user).keys.user(user)))
+    };
+    let kind = (Script::Count, Way::Repeatable);
+    let counts =
+        in_chunks(shared, kind, users, &chunks, call, |reply, _| Ok((reply.count()?, reply.text()?)));
+    counts.await.into_iter().collect()
 }

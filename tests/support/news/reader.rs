@@ -174,6 +174,8 @@ impl Reader {
             if let Some(known) = self.got.get(&number).filter(|known| **known != place) {
                 let text = format!("{place:?} at {number}, and {known:?} before");
                 self.found(Kind::Changed, &text);
+                // what is there in the end is what counts
+                self.got.insert(number, place);
             }
         } else {
             self.got.insert(number, place);

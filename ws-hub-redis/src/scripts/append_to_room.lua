@@ -15,4 +15,4 @@ call('SET', room, pack('>I8', number) .. id, 'PX', lasts)
 if length > most then call('LTRIM', log, -most, -1) end
 call('PEXPIRE', log, lasts)
 local push = pack('>BBI8', 1, 5, 0) .. sub(head, 1, 8) .. pack('>I8', number) .. id .. previous .. sub(head, 9) .. message
-return { number, previous, call('PUBLISH', ARGV[ARG], push) }
+return { number, previous, call(PUBLISH, ARGV[ARG], push) }

@@ -1,5 +1,5 @@
--- In front of each script.
--- KEYS: 1 leases, 2 numbers of pushes, 3 users of the calling node; then what the script says.
+-- In front of each script; in front of it, `PUBLISH` is the name of the command that publishes.
+-- KEYS: 1 leases, 2 numbers of pushes, 3 users of the calling node, if the script changes them; then what the script says.
 -- ARGV: 1 the channel of a node without its name, 2 the calling node, then the bounds of a log: 3 messages, 4 bytes, 5 time
 -- to live in ms (0: for ever), 6 messages and 7 ms that it keeps after they are delivered; then what the script says.
 --
@@ -37,7 +37,7 @@ end
 
 -- Pushes something to a node, with the next number.
 local function tell(node, kind, body)
-  call('PUBLISH', channel .. node, pack('>BBI8', 1, kind, call('HINCRBY', pushes, node, 1)) .. body)
+  call(PUBLISH, channel .. node, pack('>BBI8', 1, kind, call('HINCRBY', pushes, node, 1)) .. body)
 end
 
 local function named(name) return pack('>I2', #name) .. name end

@@ -1,4 +1,4 @@
-//! Users who come and go on two nodes while connections to the server break and the server is killed. What was accepted is
+//! Users who come and go on several nodes while connections to the server break and the server is killed. What was accepted is
 //! received, in the order of the log.
 
 use std::collections::{HashMap, HashSet};
@@ -21,12 +21,12 @@ const LAST: usize = 1_000_000;
 /// What became of the messages of one sender, in the order in which they were sent.
 type Sent = Vec<(String, Delivery)>;
 
-/// Sends messages to a user from both nodes in turn, until so many are accepted.
-async fn send(hubs: [Hub<u64>; 2], user: u64) -> Sent {
+/// Sends messages to a user from all nodes in turn, until so many are accepted.
+async fn send(hubs: Arc<[Hub<u64>]>, user: u64) -> Sent {
     let (mut sent, mut accepted) = (Vec::new(), 0);
     for number in 0.. {
         let message = format!("{user} {number}");
-        let delivery = hubs[number % 2].send(&user, message.clone()).await;
+        let delivery = hubs[number % hubs.len()].send(&user, message.clone()).await;
         accepted += usize::from(delivery.is_accepted());
         sent.push((message, delivery));
         if accepted == MESSAGES {
@@ -39,13 +39,13 @@ async fn send(hubs: [Hub<u64>; 2], user: u64) -> Sent {
 }
 
 /// Reads on one connection after the other, now here, now there. Returns what each of them has got.
-async fn read(hubs: [Hub<u64>; 2], user: u64, is_over: Arc<AtomicBool>) -> Vec<Vec<String>> {
+async fn read(hubs: Arc<[Hub<u64>]>, user: u64, is_over: Arc<AtomicBool>) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     for round in 0.. {
         if is_over.load(Ordering::Acquire) {
             break;
         }
-        let mut client = connect(&hubs[(round + usize::try_from(user).unwrap()) % 2], user);
+        let mut client = connect(&hubs[(round + usize::try_from(user).unwrap()) % hubs.len()], user);
         let mut got = Vec::new();
         let _ = timeout(Duration::from_millis(300), async {
             while let Some(Ok(message)) = client.recv().await {
@@ -124,15 +124,19 @@ async fn nothing_is_lost_on(mut server: Server, kills_server: bool, login: Login
     nothing_is_lost(hubs, async |is_over| storm(&mut server, is_over, kills_server).await).await;
 }
 
-/// Sends and reads on two nodes that do not lose data, until enough is accepted, while a storm does harm: it is told how to
+/// Sends and reads on nodes that do not lose data, until enough is accepted, while a storm does harm: it is told how to
 /// see whether the senders are done.
-pub(crate) async fn nothing_is_lost(hubs: [Hub<u64>; 2], storm: impl AsyncFnOnce(&dyn Fn() -> bool)) {
+pub(crate) async fn nothing_is_lost(
+    hubs: impl Into<Arc<[Hub<u64>]>>,
+    storm: impl AsyncFnOnce(&dyn Fn() -> bool),
+) {
+    let hubs = hubs.into();
     let is_over = Arc::new(AtomicBool::new(false));
     let (mut senders, mut readers) = (JoinSet::new(), JoinSet::new());
     for user in 0..USERS {
-        let (hubs, is_over) = (hubs.clone(), Arc::clone(&is_over));
+        let (hubs, is_over) = (Arc::clone(&hubs), Arc::clone(&is_over));
         senders.spawn({
-            let hubs = hubs.clone();
+            let hubs = Arc::clone(&hubs);
             async move { (user, send(hubs, user).await) }
         });
         readers.spawn(async move { (user, read(hubs, user, is_over).await) });
