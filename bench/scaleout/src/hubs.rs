@@ -35,11 +35,25 @@ fn connect(hub: &Hub<u64>, user: u64) -> WebSocket {
 
 /// Connects users who take what they get, and waits until they are there.
 pub(crate) async fn login(hub: &Hub<u64>, users: std::ops::Range<u64>) -> Result<()> {
+    connect_all(hub, users, || ()).await
+}
+
+/// The same, and calls a function for each message that any of them gets.
+pub(crate) async fn connect_all(
+    hub: &Hub<u64>,
+    users: std::ops::Range<u64>,
+    on_message: impl Fn() + Clone + Send + 'static,
+) -> Result<()> {
     let users: Vec<_> = users.collect();
     for some in users.chunks(AT_ONCE) {
         for user in some {
             let mut client = connect(hub, *user);
-            tokio::spawn(async move { while let Some(Ok(_)) = client.recv().await {} });
+            let on_message = on_message.clone();
+            tokio::spawn(async move {
+                while let Some(Ok(_)) = client.recv().await {
+                    on_message();
+                }
+            });
         }
         while !some.iter().all(|user| hub.is_online(user)) {
             sleep(Duration::from_millis(5)).await;

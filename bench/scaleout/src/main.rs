@@ -6,15 +6,17 @@
 #![expect(clippy::cast_precision_loss, reason = "counts and sizes are far below 2^52")]
 
 mod hubs;
+mod outage;
 mod raw;
 mod server;
 
-use anyhow::{Result, bail};
-use lexopt::{Arg, ValueExt as _};
+use anyhow::{Context as _, Result};
+use lexopt::Arg;
 use ws_hub::Hub;
 
 use hubs::{Times, append_all, backplane, login, node, send, send_all, times};
-use raw::{Subscriber, append_and_publish, publish, rounded};
+use outage::outage;
+use raw::{Subscriber, append_and_publish, append_and_publish_by_script, publish, rounded};
 use server::{Server, Spent};
 
 /// The size of each message.
@@ -22,7 +24,7 @@ const BYTES: usize = 100;
 
 /// How much is done of each thing.
 struct Plan {
-    appendfsync: String,
+    appendfsync: &'static str,
     online: u64,
     offline: u64,
     sends: usize,
@@ -30,25 +32,21 @@ struct Plan {
 }
 
 fn plan() -> Result<Plan> {
-    let mut plan = Plan {
-        appendfsync: "always".into(),
-        online: 5_000,
-        offline: 10_000,
-        sends: 40_000,
-        latencies: 3_000,
-    };
+    let mut plan =
+        Plan { appendfsync: "always", online: 5_000, offline: 10_000, sends: 40_000, latencies: 3_000 };
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
-            Arg::Long("appendfsync") => plan.appendfsync = arguments.value()?.string()?,
+            Arg::Long("appendfsync") => {
+                let value = arguments.value()?;
+                let known = ["always", "everysec", "no"].into_iter().find(|known| value == *known);
+                plan.appendfsync = known.context("--appendfsync is always, everysec or no")?;
+            }
             Arg::Long("quick") => {
                 (plan.online, plan.offline, plan.sends, plan.latencies) = (100, 200, 1_000, 100);
             }
             other => return Err(other.unexpected().into()),
         }
-    }
-    if !["always", "everysec", "no"].contains(&&*plan.appendfsync) {
-        bail!("--appendfsync is always, everysec or no");
     }
     Ok(plan)
 }
@@ -56,7 +54,7 @@ fn plan() -> Result<Plan> {
 #[tokio::main]
 async fn main() -> Result<()> {
     let plan = plan()?;
-    let server = Server::start(&plan.appendfsync)?;
+    let mut server = Server::start(plan.appendfsync)?;
     let file = if plan.appendfsync == "no" { "no append-only file" } else { "an append-only file" };
     println!(
         "Redis {}, {file}, appendfsync {}, messages of {BYTES} bytes\n",
@@ -89,6 +87,16 @@ async fn main() -> Result<()> {
         "without Redis, on one node, log in memory",
         &times(&alone, &alone, &text, plan.latencies).await?,
     );
+    if plan.appendfsync != "no" {
+        let users = 1_000_000_000..1_000_000_000 + 3 * plan.online;
+        let recovery = outage(&mut server, users, &text).await?;
+        println!(
+            "\n| Redis was away for 10 seconds, 3 nodes with {} users each | seconds |\n|---|---|",
+            plan.online
+        );
+        println!("| until all nodes are up | {:.2} |", recovery.up.as_secs_f64());
+        println!("| until each user has received a message | {:.2} |", recovery.caught_up.as_secs_f64());
+    }
     Ok(())
 }
 
@@ -102,6 +110,8 @@ async fn raw(server: &Server, plan: &Plan, text: &str) -> Result<()> {
     show("`PUBLISH`, pipelined, 1 subscriber", spent, count);
     let ((), spent) = server.spent(append_and_publish(&mut connection, text, count)).await?;
     show("`XADD` and `PUBLISH`, pipelined, 1 subscriber", spent, count);
+    let ((), spent) = server.spent(append_and_publish_by_script(&mut connection, text, count)).await?;
+    show("what centrifuge's script for histories does, pipelined, 1 subscriber", spent, count);
     Ok(())
 }
 

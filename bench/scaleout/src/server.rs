@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ pub(crate) struct Server {
     process: Child,
     directory: PathBuf,
     port: u16,
+    appendfsync: &'static str,
 }
 
 /// What the server has spent since it was last asked for.
@@ -31,23 +32,28 @@ pub(crate) struct Spent {
 
 impl Server {
     /// Starts a server on a free port, with an append-only file that is synced so, or without one if that is `no`.
-    pub(crate) fn start(appendfsync: &str) -> Result<Self> {
+    pub(crate) fn start(appendfsync: &'static str) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let directory = std::env::temp_dir().join(format!("ws-scaleout-{}", std::process::id()));
         std::fs::create_dir(&directory)?;
-        let (appendonly, appendfsync) = if appendfsync == "no" { ("no", "no") } else { ("yes", appendfsync) };
-        let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
-        command.args(["--appendonly", appendonly, "--appendfsync", appendfsync]);
-        command.arg("--dir").arg(&directory).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = match command.spawn() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                bail!("there is no redis-server: install it, on Debian with `apt install redis-server`")
-            }
-            other => other?,
-        };
-        let mut log = BufReader::new(process.stdout.take().context("it is piped")?).lines();
-        let server = Self { process, directory, port };
+        let process = spawn(port, &directory, appendfsync)?;
+        let mut server = Self { process, directory, port, appendfsync };
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    /// Ends the server at once, and starts it again after some time, with what its append-only file has. Returns when it is
+    /// ready.
+    pub(crate) async fn outage(&mut self, time: Duration) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        sleep(time).await;
+        self.process = spawn(self.port, &self.directory, self.appendfsync)?;
+        tokio::task::block_in_place(|| self.wait_until_ready())
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let mut log = BufReader::new(self.process.stdout.take().context("it is piped")?).lines();
         let is_ready = |line: &std::io::Result<String>| {
             line.as_ref().is_ok_and(|line| line.contains("Ready to accept connections"))
         };
@@ -56,7 +62,7 @@ impl Server {
         }
         // a pipe that nobody reads would stop it when it is full
         std::thread::spawn(move || log.for_each(drop));
-        Ok(server)
+        Ok(())
     }
 
     pub(crate) fn url(&self) -> String {
@@ -92,6 +98,20 @@ impl Server {
     pub(crate) async fn memory(&self) -> Result<f64> {
         let info = info(&mut self.connect().await?, "memory").await?;
         Ok(field(&info, "used_memory:").context("a size")?.parse()?)
+    }
+}
+
+fn spawn(port: u16, directory: &Path, appendfsync: &str) -> Result<Child> {
+    let (appendonly, appendfsync) = if appendfsync == "no" { ("no", "no") } else { ("yes", appendfsync) };
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
+    command.args(["--appendonly", appendonly, "--appendfsync", appendfsync]);
+    command.arg("--dir").arg(directory).stdin(Stdio::null()).stdout(Stdio::piped());
+    match command.spawn() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("there is no redis-server: install it, on Debian with `apt install redis-server`")
+        }
+        other => Ok(other?),
     }
 }
 

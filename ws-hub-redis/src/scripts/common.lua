@@ -3,8 +3,9 @@
 -- ARGV: 1 the channel of a node without its name, 2 the calling node, then the bounds of a log: 3 messages, 4 bytes, 5 time
 -- to live in ms (0: for ever), 6 messages and 7 ms that it keeps after they are delivered; then what the script says.
 --
--- A user is a hash. `m` has six numbers (top, cursor, bytes of all messages, bytes before the first one, when to renew the
--- expiry, last login) and the id of the top; `L` and the number of a login has the login: node, connection, start, confirmed;
+-- A user is a hash. `m` has the id of the top and six numbers (top, cursor, bytes of all messages, bytes before the first one,
+-- when to renew the expiry, last login), as MessagePack, in which most are one byte; `L` and the number of a login has the
+-- login: node, connection, and as MessagePack start, confirmed;
 -- `k` has the last login that was closed, and the frame; `g` has the places that have given messages back; `b` has the time of
 -- the last failover that logins are from before, and the last number that was surely not given twice.
 -- A log is a list. An entry: id, previous id, bytes before it, time, and the message. The first number is not stored: it is
@@ -50,11 +51,11 @@ local function load(key)
     local kind = byte(field)
     if kind == 76 then
       local login = { number = unpack('>I8', field, 2), node = sub(value, 1, 8), connection = sub(value, 9, 16) }
-      login.start, login.confirmed = unpack('>I8I8', value, 17)
+      login.start, login.confirmed = cmsgpack.unpack(sub(value, 17))
       user.logins[#user.logins + 1] = login
     elseif kind == 109 then
-      user.top, user.cursor, user.bytes, user.before, user.renew, user.last = unpack('>I8I8I8I8I8I8', value)
-      user.id = sub(value, 49, 56)
+      user.id = sub(value, 1, 8)
+      user.top, user.cursor, user.bytes, user.before, user.renew, user.last = cmsgpack.unpack(sub(value, 9))
     elseif kind == 107 then user.fence = value
     elseif kind == 103 then user.given_back = value
     elseif kind == 98 then user.base = value
@@ -64,14 +65,14 @@ local function load(key)
 end
 
 local function save(user)
-  local numbers = pack('>I8I8I8I8I8I8', user.top, user.cursor, user.bytes, user.before, user.renew, user.last)
-  call('HSET', user.key, 'm', numbers .. user.id)
+  local numbers = cmsgpack.pack(user.top, user.cursor, user.bytes, user.before, user.renew, user.last)
+  call('HSET', user.key, 'm', user.id .. numbers)
 end
 
 local function field_of(login) return 'L' .. pack('>I8', login.number) end
 
 local function put(user, login)
-  local value = login.node .. login.connection .. pack('>I8I8', login.start, login.confirmed)
+  local value = login.node .. login.connection .. cmsgpack.pack(login.start, login.confirmed)
   call('HSET', user.key, field_of(login), value)
 end
 
