@@ -354,14 +354,17 @@ impl<U: Clone + Eq + Hash> Directory<U> {
     /// All logins of a user are over, by order of the application. Returns the nodes where they were, each as often as it had
     /// any, and the number up to which logins are over.
     pub(crate) fn close(&mut self, user: &U, frame: &CloseFrame) -> (Vec<usize>, u64) {
-        self.away.remove(user);
-        let Some(entry) = self.users.remove(user) else { return (Vec::new(), 0) };
+        let is_away = self.away.remove(user).is_some();
+        let logins = self.users.remove(user).map(|entry| entry.logins);
+        if logins.is_none() && !is_away {
+            return (Vec::new(), 0);
+        }
         let upto = self.last_login;
         if self.fences.len() == FENCES {
             self.fences.pop_front();
         }
         self.fences.push_back((user.clone(), upto, frame.clone()));
-        (entry.logins.iter().map(|login| login.place.node).collect(), upto)
+        (logins.into_iter().flatten().map(|login| login.place.node).collect(), upto)
     }
 
     /// With what a login ended that there is no more.

@@ -85,8 +85,10 @@ fn an_attached_future_that_is_given_up_at_any_moment_leaves_nobody_online_and_lo
         in_any_order(move || {
             let nodes = nodes(1, guarantee, Login::RejectNew);
             let hub = &nodes.hubs[0];
+            // they wait, and are acknowledged together: what is not sent of them is given back
+            let waiting = accepted([send(hub, ["1", "2"]), send(hub, ["3", "4"])]);
             let sender = send(hub, ["a", "b"]);
-            let (first, cut) = Client::connect_until_cut(hub, ROOMY, Manners::Polite);
+            let (first, cut) = Client::connect_until_cut(hub, NARROW, Manners::Polite);
             let cutting = cut.cut();
             let first = first.over();
             cutting.join().unwrap();
@@ -94,7 +96,7 @@ fn an_attached_future_that_is_given_up_at_any_moment_leaves_nobody_online_and_lo
             all_left(hub);
             let mut second = Client::connect(hub, ROOMY, Manners::UntilLast);
             assert!(second.is_let_in());
-            let accepted = accepted([sender]);
+            let accepted = [waiting, accepted([sender])].concat();
             assert_eq!(block_on(hub.send(&USER, LAST)), Delivery::Sent(1));
             let second = second.over();
             nodes.assert_at_rest();

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use shuttle::future::block_on;
+use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::scheduler::RandomScheduler;
 use shuttle::thread::{self, JoinHandle};
 use shuttle::{Config, Runner};
@@ -43,6 +44,9 @@ const USER: u64 = 7;
 
 /// The last message that is sent: after it, some clients close.
 const LAST: &str = "last";
+
+/// How many steps a future that is given up may come before that, about.
+const STEPS: usize = 40;
 
 /// Pipes that take all that is sent, and one message.
 const ROOMY: usize = 256;
@@ -168,7 +172,13 @@ impl Cut {
 
     fn cut(mut self) -> JoinHandle<()> {
         let cut = self.0.take();
-        thread::spawn(move || drop(cut))
+        thread::spawn(move || {
+            // a thread with nothing to do is soon over: what it cuts is to come further in some of the orders
+            for _ in 0..thread_rng().gen_range(0..STEPS) {
+                thread::yield_now();
+            }
+            drop(cut);
+        })
     }
 }
 

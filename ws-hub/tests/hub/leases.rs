@@ -77,3 +77,14 @@ async fn a_connection_that_was_away_for_longer_than_the_log_keeps_its_user_gets_
         assert_silent(&mut client).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_is_kicked_while_their_node_is_away_is_told_so_when_it_is_back() {
+    let (hubs, nodes) = nodes(MemoryLog::new(), Login::ReplaceOld, Guarantee::AtMostOnce);
+    let away = login(&hubs[0], ANNA).await;
+    nodes[0].end_lease();
+    assert_eq!(hubs[1].kick(&ANNA).await.unwrap(), 0);
+    nodes[0].renew_lease();
+    assert_eq!(rest(away).await.1.unwrap().0, 4003);
+    assert_eq!(hubs[1].are_online_anywhere(&[ANNA]).await.unwrap(), [false]);
+}
