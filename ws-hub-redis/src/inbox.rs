@@ -172,7 +172,9 @@ mod tests {
     #[test]
     fn gaps_in_partitions_are_told_of_together_and_not_beside_one_in_all() {
         let inbox = Inbox::default();
-        [7, 3, 7].into_iter().for_each(|partition| inbox.gap_in(partition));
+        for partition in [7, 3, 7] {
+            inbox.gap_in(partition);
+        }
         assert!(inbox.has_gap());
         assert_eq!(next(&inbox), Some(Item::GapIn(vec![3, 7])));
         assert!(!inbox.has_gap());

@@ -28,12 +28,12 @@ pub(crate) struct Pushes {
 
 impl Pushes {
     pub(crate) async fn open(shared: &Arc<Shared>, site: &Site) -> Result<Self, ConnectError> {
+        static LAST: AtomicU64 = AtomicU64::new(0);
         let ear = Arc::new(Ear::new(Arc::clone(&shared.inbox)));
         let hearing = Arc::clone(&ear);
         let link = site.address.connect(move |channel, payload| hearing.hear(channel, payload)).await?;
         // a server that does not answer is found out when it is subscribed to
         let _ = timeout(CONNECTING, link.name(&shared.connection_name("pushes"))).await;
-        static LAST: AtomicU64 = AtomicU64::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         Ok(Self { number, link, ear, shared: Arc::clone(shared), names: BTreeMap::new() })
     }
