@@ -44,9 +44,10 @@ pub async fn hub(name: &str, history: (usize, Duration)) -> Result<HubBuilder<St
             Err("REDIS_URL and DATA are both set: messages are in one place, so leave one of them out".into())
         }
         (Some(url), None) => {
-            let backplane = match url.contains(',') {
-                true => RedisBackplane::cluster(url.split(',').map(str::trim)),
-                false => RedisBackplane::builder(url.as_str()),
+            let backplane = if url.contains(',') {
+                RedisBackplane::cluster(url.split(',').map(str::trim))
+            } else {
+                RedisBackplane::builder(url.as_str())
             };
             let backplane = backplane.prefix(name).history(messages, time).replicas(replicas()?);
             let backplane = backplane.connect().await.map_err(|error| not_connected(&error))?;

@@ -216,19 +216,16 @@ async fn a_page_of_who_is_online_does_not_go_on_at_another_server() {
     logins.join_all().await;
     let (mut found, mut next, mut refused) = (Vec::new(), None, 0);
     for round in 0.. {
-        match soon(node.online(next.as_deref(), 950)).await {
-            Ok(page) => {
-                found.extend(page.users);
-                next = page.next;
-                if next.is_none() {
-                    break;
-                }
+        if let Ok(page) = soon(node.online(next.as_deref(), 950)).await {
+            found.extend(page.users);
+            next = page.next;
+            if next.is_none() {
+                break;
             }
-            Err(_) => {
-                refused += 1;
-                found.clear();
-                next = None;
-            }
+        } else {
+            refused += 1;
+            found.clear();
+            next = None;
         }
         if round % 2 == 0 && refused < 2 {
             act(&cluster, fail_over_all).await;
