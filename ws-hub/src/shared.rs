@@ -29,7 +29,7 @@ use crate::registry::Registry;
 use crate::stats::Counters;
 use crate::user::{User, Wakes, find, open};
 
-/// Messages that are appended in one call.
+/// Messages that are appended in one call, for each partition.
 const TOGETHER: usize = 128;
 
 pub(crate) struct Inner<U> {
@@ -218,7 +218,7 @@ where
             return deliveries;
         }
         let content = message.message();
-        for ids in ids.chunks(TOGETHER) {
+        for ids in ids.chunks(TOGETHER * engine.partitions().max(1)) {
             let users: Vec<_> = ids.iter().map(|id| self.read().get(id)).collect();
             let appends = ids.iter().map(|id| Append::new(id, MessageId::random(), content));
             let batch: Vec<_> = appends.collect();
