@@ -277,6 +277,10 @@ impl<U: Key> Backplane<U> for RedisBackplane<U> {
         }
     }
 
+    fn partitions(&self) -> usize {
+        self.shared.partitions.all().len()
+    }
+
     fn partition(&self, user: &U) -> usize {
         self.shared.partitions.of(&encode_user(user)).number
     }

@@ -156,6 +156,11 @@ pub trait Backplane<U>: Send + Sync + 'static {
         Health::Up
     }
 
+    /// How many partitions there are, in each of which many users are appended to with one call of the engine. By default, 1.
+    fn partitions(&self) -> usize {
+        1
+    }
+
     /// In which partition a user is, for an engine that has several, and may miss signals in some of them only:
     /// [`Signal::GapIn`] names those. It is always the same. By default, all users are in the partition 0.
     fn partition(&self, user: &U) -> usize {
@@ -274,6 +279,10 @@ impl<U, B: Backplane<U> + ?Sized> Backplane<U> for Arc<B> {
 
     fn health(&self) -> Health {
         (**self).health()
+    }
+
+    fn partitions(&self) -> usize {
+        (**self).partitions()
     }
 
     fn partition(&self, user: &U) -> usize {

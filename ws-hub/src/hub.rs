@@ -98,7 +98,7 @@ where
 
     /// Sends a message to each of these users, as [`send`](Self::send); the answers are in their order. It is encoded once,
     /// unless positions are [written](crate::HubBuilder::framed), and a log that takes waiting is asked for 128 of them at a
-    /// time.
+    /// time, or as many for each partition.
     ///
     /// # Cancel safety
     ///

@@ -33,7 +33,7 @@ use crate::stats::Counters;
 use crate::task::AbortHandle;
 use crate::user::{User, Wakes, find, open};
 
-/// Messages that are appended in one call.
+/// Messages that are appended in one call, for each partition.
 const TOGETHER: usize = 128;
 
 pub(crate) struct Inner<U> {
@@ -224,7 +224,7 @@ where
             return deliveries;
         }
         let content = message.message();
-        for ids in ids.chunks(TOGETHER) {
+        for ids in ids.chunks(TOGETHER * engine.partitions().max(1)) {
             let users = ids.iter().map(|id| {
                 let user = self.read().get(id);
                 (here(user.as_deref()), user)
