@@ -53,6 +53,7 @@ impl Line {
 
     /// Whether the task was called. If not, it is to be called by this waker from now on; the one before is put into
     /// `retired`.
+    #[inline]
     pub(super) fn poll(&mut self, key: u32, waker: &Waker, retired: &mut Vec<Waker>) -> bool {
         match &mut self.tasks[key as usize].waker {
             None => true,
@@ -66,6 +67,7 @@ impl Line {
     }
 
     /// The task goes. Returns how much room it waited for, and its waker if it was not called.
+    #[inline]
     pub(super) fn leave(&mut self, key: u32) -> (u64, Option<Waker>) {
         let Task { waker, size, previous, next } = self.tasks.remove(key as usize);
         if waker.is_some() {
@@ -75,6 +77,7 @@ impl Line {
     }
 
     /// Calls the first of those that wait. Returns how much room it waits for, and its waker.
+    #[inline]
     pub(super) fn call_first(&mut self) -> Option<(u64, Waker)> {
         let task = &mut self.tasks[self.first? as usize];
         let (size, waker) = (task.size, task.waker.take()?);

@@ -1,5 +1,5 @@
 //! Frame headers: [`Header`] reads one that was received, [`Rules`] judge it, [`HeaderReader`] collects one that comes in
-//! pieces, and [`put`] writes those that are sent.
+//! pieces from a [`Cursor`], and [`put`] writes those that are sent.
 //!
 //! Differs from tungstenite's `FrameHeader`, which reads a header from a stream and judges nothing, in that a header is
 //! judged while it arrives; to parse it twice would cost a tenth of what a small message takes. Each rule stands with
@@ -260,7 +260,7 @@ impl Rules {
     }
 
     /// As [`judge`](Self::judge), only for a data frame that is not compressed: nearly all frames are such. `None` if it is
-    /// anything else, or breaks a rule.
+    /// anything else, or breaks a rule or a limit.
     #[inline]
     pub(super) fn plain(&self, bytes: &[u8], open: Option<(Open, usize)>) -> Option<(Open, Header)> {
         let header = Header::parse(bytes)?;
