@@ -330,11 +330,14 @@ where
             }
             let mut at = feed.at.lock().await;
             self.advance(room, &mut at).await;
-            let page = read(last).await?;
+            let mut page = read(last).await?;
             if page.has_more() {
                 continue;
             }
             let At::Message(position) = *at else { return Err(JoinError::Offline) };
+            // what was appended after the feed had looked is brought by the feed
+            let is_brought = |entry: &RoomEntry<U>| Some(entry.position) == position;
+            page.entries.truncate(page.entries.iter().rposition(is_brought).map_or(0, |last| last + 1));
             if page.continuity == Continuity::Incomplete && last != after {
                 self.close_late(late);
                 return Err(JoinError::Offline);
