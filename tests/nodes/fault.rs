@@ -9,11 +9,15 @@ use ws_tests::Random;
 
 use crate::cluster::{Cluster, NODES};
 use crate::proxy::Network;
+use crate::store::Store;
 
 /// About how long a fault lasts.
 const FAULT: Duration = Duration::from_millis(1500);
 /// Longer than a node is believed to live without a sign of it.
 const BEYOND_LEASE: Duration = Duration::from_secs(17);
+/// How much of what is pushed may wait for a client: next to nothing, and as much as by default.
+const TIGHT: &str = "CONFIG SET client-output-buffer-limit \"pubsub 1kb 0 0\"";
+const WIDE: &str = "CONFIG SET client-output-buffer-limit \"pubsub 32mb 8mb 60\"";
 /// About how long it is between two times that something is done again and again.
 const GAP: Duration = Duration::from_millis(150);
 /// How often.
@@ -155,23 +159,27 @@ impl Fault {
             Self::SwallowPushes => cluster.disturb(Network::SwallowPushes, time, random).await,
             Self::KillPubsub => cluster.tell_often("CLIENT KILL TYPE pubsub", random).await,
             Self::FlushScripts => cluster.tell_often("SCRIPT FLUSH", random).await,
-            Self::LimitOutput => {
-                let tight = "CONFIG SET client-output-buffer-limit \"pubsub 1kb 0 0\"";
-                cluster
-                    .with(tight, "CONFIG SET client-output-buffer-limit \"pubsub 32mb 8mb 60\"", time)
-                    .await;
-            }
+            Self::LimitOutput => cluster.with(TIGHT, WIDE, time).await,
             Self::LimitMemory => {
                 // there is more than that in use
                 cluster.with("CONFIG SET maxmemory 1kb", "CONFIG SET maxmemory 0", time).await;
             }
             Self::Sleep => cluster.tell("DEBUG SLEEP 3").await,
             Self::Flush => cluster.tell("FLUSHALL").await,
-            Self::FailOver => cluster.store.fail_over(random).await,
-            Self::TakeOver => cluster.store.take_over(random).await,
-            Self::KillMaster => cluster.store.kill_master(random).await,
-            Self::StopMaster => cluster.store.stop_master(random).await,
-            Self::MoveSlots => cluster.store.move_slots(random).await,
+            Self::FailOver | Self::TakeOver | Self::KillMaster | Self::StopMaster | Self::MoveSlots => {
+                self.strike_store(&cluster.store, random).await;
+            }
+        }
+    }
+
+    async fn strike_store(self, store: &Store, random: &mut Random) {
+        match self {
+            Self::FailOver => store.fail_over(random).await,
+            Self::TakeOver => store.take_over(random).await,
+            Self::KillMaster => store.kill_master(random).await,
+            Self::StopMaster => store.stop_master(random).await,
+            Self::MoveSlots => store.move_slots(random).await,
+            _ => unreachable!("it is no fault of a Redis Cluster"),
         }
     }
 }

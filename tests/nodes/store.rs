@@ -33,8 +33,10 @@ impl Store {
         Self::Server(Arc::new(spawn_blocking(Redis::start).await.expect("it starts")))
     }
 
-    pub(crate) async fn cluster() -> Self {
-        let cluster = spawn_blocking(|| RedisCluster::start_with(&[])).await.expect("it starts");
+    /// One in which another server takes the place of a master that does nothing, or for a long time none does.
+    pub(crate) async fn cluster(is_patient: bool) -> Self {
+        let settings: &[_] = if is_patient { &["cluster-node-timeout", "60000"] } else { &[] };
+        let cluster = spawn_blocking(move || RedisCluster::start_with(settings)).await.expect("it starts");
         Self::Cluster(Arc::new(cluster), Mutex::default())
     }
 

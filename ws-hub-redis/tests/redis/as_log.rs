@@ -9,7 +9,7 @@ use ws_hub::{
 };
 use ws_hub_redis::{RedisBackplane, RedisBackplaneBuilder};
 
-use crate::server::{Server, shared};
+use crate::server::Server;
 
 /// A backplane whose only node logs in to acknowledge, and logs out again.
 struct AsLog {
@@ -78,55 +78,75 @@ impl Log<u64> for AsLog {
     }
 }
 
-mod defaults {
-    use super::{AsLog, shared};
+/// What a log has to do, and one with bounds, over backplanes that are built so.
+macro_rules! suites {
+    ($builder:expr) => {
+        mod defaults {
+            use super::*;
 
-    // all but `what_comes_after_a_number_is_read`: a number after the top is none of this log, since a server can lose data
-    ws_hub::testing::log_suite! { || Box::new(AsLog::new(shared().builder()));
-        numbers_are_without_holes_and_each_message_knows_the_one_before
-        a_batch_for_several_users_is_answered_in_its_order
-        an_empty_batch_has_no_answers
-        users_do_not_get_the_messages_of_others
-        what_is_not_delivered_is_read_after_the_cursor
-        a_page_has_as_many_messages_as_were_asked_for
-        a_page_has_no_more_bytes_than_were_asked_for
-        the_first_message_of_a_page_may_be_larger_than_the_page
-        a_message_comes_back_as_it_was
-        a_large_message_comes_back_as_it_was
-        a_user_without_messages_has_nothing
-        a_position_of_no_log_is_incomplete
-        nothing_is_missing_after_the_top
-        what_comes_after_a_position_is_complete
-        a_position_with_another_id_is_incomplete_and_starts_at_the_cursor
-        a_position_after_the_top_is_incomplete_and_starts_at_the_cursor
-        what_is_acknowledged_is_not_read_after_the_cursor
-        an_acknowledgement_never_moves_the_cursor_back
-        an_acknowledgement_after_the_top_counts_as_the_top
-        a_batch_of_acknowledgements_moves_the_cursors_of_all
-        an_acknowledgement_of_a_user_without_messages_changes_nothing
-        the_last_64_acknowledged_messages_are_kept
-        what_is_given_back_is_not_delivered
-        what_is_given_back_never_moves_the_cursor_forward
-        giving_back_for_a_user_without_messages_changes_nothing
-        a_message_that_comes_again_is_found_among_the_last_64
-        a_message_that_comes_again_is_found_in_its_own_batch
-        a_message_that_comes_again_and_is_not_there_is_appended
-        a_message_that_comes_again_is_looked_for_in_the_log_of_its_user
-        an_id_that_is_not_said_to_come_again_is_appended_again
-        a_forgotten_log_goes_on_from_what_is_known
-        what_is_known_does_not_change_a_log_that_is_there
-        what_is_appended_at_once_is_in_the_log
-        appends_at_the_same_time_to_one_user_leave_no_hole
-        appends_at_the_same_time_to_many_users_leave_no_hole
-        a_read_during_appends_sees_no_hole
-        a_call_that_is_dropped_is_done_as_a_whole_or_not
-    }
+            // all but `what_comes_after_a_number_is_read`: a number after the top is none of this log, since a server can lose data
+            ws_hub::testing::log_suite! { || Box::new(AsLog::new($builder));
+                numbers_are_without_holes_and_each_message_knows_the_one_before
+                a_batch_for_several_users_is_answered_in_its_order
+                an_empty_batch_has_no_answers
+                users_do_not_get_the_messages_of_others
+                what_is_not_delivered_is_read_after_the_cursor
+                a_page_has_as_many_messages_as_were_asked_for
+                a_page_has_no_more_bytes_than_were_asked_for
+                the_first_message_of_a_page_may_be_larger_than_the_page
+                a_message_comes_back_as_it_was
+                a_large_message_comes_back_as_it_was
+                a_user_without_messages_has_nothing
+                a_position_of_no_log_is_incomplete
+                nothing_is_missing_after_the_top
+                what_comes_after_a_position_is_complete
+                a_position_with_another_id_is_incomplete_and_starts_at_the_cursor
+                a_position_after_the_top_is_incomplete_and_starts_at_the_cursor
+                what_is_acknowledged_is_not_read_after_the_cursor
+                an_acknowledgement_never_moves_the_cursor_back
+                an_acknowledgement_after_the_top_counts_as_the_top
+                a_batch_of_acknowledgements_moves_the_cursors_of_all
+                an_acknowledgement_of_a_user_without_messages_changes_nothing
+                the_last_64_acknowledged_messages_are_kept
+                what_is_given_back_is_not_delivered
+                what_is_given_back_never_moves_the_cursor_forward
+                giving_back_for_a_user_without_messages_changes_nothing
+                a_message_that_comes_again_is_found_among_the_last_64
+                a_message_that_comes_again_is_found_in_its_own_batch
+                a_message_that_comes_again_and_is_not_there_is_appended
+                a_message_that_comes_again_is_looked_for_in_the_log_of_its_user
+                an_id_that_is_not_said_to_come_again_is_appended_again
+                a_forgotten_log_goes_on_from_what_is_known
+                what_is_known_does_not_change_a_log_that_is_there
+                what_is_appended_at_once_is_in_the_log
+                appends_at_the_same_time_to_one_user_leave_no_hole
+                appends_at_the_same_time_to_many_users_leave_no_hole
+                a_read_during_appends_sees_no_hole
+                a_call_that_is_dropped_is_done_as_a_whole_or_not
+            }
+        }
+
+        mod bounds {
+            use super::*;
+
+            ws_hub::testing::bounded_log_suite!(|messages, bytes| {
+                Box::new(AsLog::new($builder.per_user(messages, bytes)))
+            });
+        }
+    };
 }
 
-mod bounds {
-    use super::{AsLog, shared};
+mod server {
+    use super::AsLog;
+    use crate::server::shared;
 
-    ws_hub::testing::bounded_log_suite!(|messages, bytes| {
-        Box::new(AsLog::new(shared().builder().per_user(messages, bytes)))
-    });
+    suites!(shared().builder());
+}
+
+#[cfg(feature = "cluster")]
+mod cluster {
+    use super::AsLog;
+    use crate::cluster::{builder, shared_cluster};
+
+    suites!(builder(tokio::task::block_in_place(shared_cluster)));
 }

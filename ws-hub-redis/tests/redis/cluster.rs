@@ -1,4 +1,4 @@
-//! A Redis Cluster: hubs on three nodes, slots that move, masters that go.
+//! A Redis Cluster: hubs on three nodes, and slots and masters that change once.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,18 +14,20 @@ use crate::support::{ALL, ANNA, Node, login, rest, soon, text, until};
 /// As many as are in all partitions.
 pub(crate) const USERS: u64 = 300;
 
+/// So that no server is taken for down on a busy machine.
+pub(crate) const PATIENT: &[&str] = &["cluster-node-timeout", "60000"];
+
 /// The cluster of all tests that do not harm it.
 pub(crate) fn shared_cluster() -> &'static RedisCluster {
     static SHARED: OnceLock<RedisCluster> = OnceLock::new();
-    // no server is taken for down on a busy machine
-    SHARED.get_or_init(|| RedisCluster::start_with(&["cluster-node-timeout", "60000"]))
+    SHARED.get_or_init(|| RedisCluster::start_with(PATIENT))
 }
 
 pub(crate) async fn start() -> Arc<RedisCluster> {
     start_with(&[]).await
 }
 
-async fn start_with(settings: &'static [&str]) -> Arc<RedisCluster> {
+pub(crate) async fn start_with(settings: &'static [&str]) -> Arc<RedisCluster> {
     Arc::new(spawn_blocking(|| RedisCluster::start_with(settings)).await.unwrap())
 }
 
@@ -197,7 +199,7 @@ async fn who_is_online_in_a_cluster_is_read_in_pages_of_any_size() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_who_is_online_does_not_go_on_at_another_server() {
-    let cluster = start_with(&["appendfsync", "no"]).await;
+    let cluster = start_with(&["appendfsync", "no", "cluster-node-timeout", "60000"]).await;
     let node = Arc::new(builder(&cluster).connect().await.unwrap());
     // so many that those of a partition are not looked at in one go
     let users = 0..8_000;
@@ -239,7 +241,7 @@ async fn a_page_of_who_is_online_does_not_go_on_at_another_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_and_a_room_are_heard_after_their_slots_have_moved() {
-    let cluster = start().await;
+    let cluster = start_with(PATIENT).await;
     let hubs = hubs_on(&cluster, 0, |hub| hub).await;
     let mut anna = login(&hubs[0], ANNA).await;
     hubs[0].join(&ANNA, "lobby").await.unwrap();
@@ -267,7 +269,7 @@ async fn replicas_have_what_is_in_a_slot_whose_keys_have_moved_before_it_has() {
 
 /// All keys have moved, and the servers that have the slots know it.
 async fn half_moved(replicas: u32) {
-    let cluster = start().await;
+    let cluster = start_with(PATIENT).await;
     let prefix = Server::prefix();
     let hubs = hubs_with(&cluster, &prefix, replicas, |hub| hub).await;
     let mut anna = login(&hubs[0], ANNA).await;
@@ -357,7 +359,7 @@ async fn users_of_other_masters_are_reached_while_one_is_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_of_other_masters_are_reached_while_one_does_nothing() {
-    let cluster = start_with(&["cluster-node-timeout", "60000"]).await;
+    let cluster = start_with(PATIENT).await;
     let hubs = hubs_on(&cluster, 0, |hub| hub).await;
     let mut clients = Vec::new();
     for user in 0..100 {
@@ -401,7 +403,7 @@ async fn users_of_other_masters_are_reached_while_one_does_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_hears_that_it_may_have_missed_something_when_a_master_is_another_one() {
-    let cluster = start().await;
+    let cluster = start_with(PATIENT).await;
     let mut node = Node::new(builder(&cluster)).await;
     node.login(ANNA, 1).await;
     node.append(ANNA, "first").await;

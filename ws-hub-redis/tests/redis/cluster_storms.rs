@@ -7,7 +7,7 @@ use std::time::Duration;
 use ws_core::WebSocket;
 use ws_hub::{Guarantee, Login, RoomHistory};
 
-use crate::cluster::{USERS, act, hubs_on, start};
+use crate::cluster::{PATIENT, USERS, act, hubs_on, start, start_with};
 use crate::redis_cluster::RedisCluster;
 use crate::storms;
 use crate::support::{login, soon, text, until};
@@ -23,7 +23,7 @@ pub(crate) fn move_used_slots(cluster: &RedisCluster) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_slots_move() {
-    let cluster = start().await;
+    let cluster = start_with(PATIENT).await;
     let hubs = hubs_on(&cluster, 0, |hub| hub.login(Login::ReplaceOld)).await;
     storms::nothing_is_lost(hubs, async |is_over| {
         while !is_over() {
@@ -42,7 +42,7 @@ pub(crate) fn fail_over_all(cluster: &RedisCluster) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_replicas_take_the_place_of_their_masters() {
-    let cluster = start().await;
+    let cluster = start_with(PATIENT).await;
     let hubs = hubs_on(&cluster, 0, |hub| hub.login(Login::ReplaceOld)).await;
     storms::nothing_is_lost(hubs, async |is_over| {
         while !is_over() {
@@ -126,7 +126,7 @@ fn move_and_fail_over(cluster: &RedisCluster) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_with_a_history_has_one_order_while_masters_change() {
-    let cluster = start().await;
+    let cluster = start_with(PATIENT).await;
     let history = |_: &str| Some(RoomHistory::new(1_000, Duration::from_secs(300)));
     let hubs = hubs_on(&cluster, 0, |hub| hub.room_history(history)).await;
     let mut clients = Vec::new();
@@ -174,7 +174,7 @@ async fn until_last(client: &mut WebSocket) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_to_many_users_reach_all_of_them_while_masters_change() {
-    let cluster = start().await;
+    let cluster = start_with(PATIENT).await;
     let hubs = hubs_on(&cluster, 0, |hub| hub.guarantee(Guarantee::AtLeastOnce)).await;
     let users: Vec<_> = (0..USERS).collect();
     let rounds = beside(&cluster, move_and_fail_over, async {
@@ -204,7 +204,7 @@ async fn messages_to_many_users_reach_all_of_them_while_masters_change() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rooms_are_joined_while_masters_change() {
-    let cluster = start().await;
+    let cluster = start_with(PATIENT).await;
     let hubs = hubs_on(&cluster, 0, |hub| hub).await;
     let mut clients = Vec::new();
     for (user, hub) in (0..).zip(&hubs) {
