@@ -48,6 +48,9 @@ pub(super) struct Turn<'a, 'b> {
     /// The transport may have something to read, or may take something: it has not said otherwise in this turn.
     is_readable: bool,
     is_writable: bool,
+    /// The task was woken to write, as far as is known. Then it asks whether there is something to read before it prepares for
+    /// that.
+    is_called: bool,
     /// The handler has woken itself in its turn, to let other tasks have theirs.
     handler_yields: bool,
     _entered: Option<Entered<'a>>,
@@ -82,9 +85,11 @@ impl Link {
 impl<'a, 'b> Turn<'a, 'b> {
     pub(super) fn new(link: &'a mut Link, cx: &'a mut Context<'b>) -> Self {
         let Link { shared, transport, is_unflushed, span } = link;
+        let state = shared.lock();
         Self {
             _entered: span.as_deref().map(Span::enter),
-            state: shared.lock(),
+            is_called: state.connection.needs_driver(),
+            state,
             shared,
             transport,
             is_unflushed,
@@ -169,7 +174,11 @@ impl<'a, 'b> Turn<'a, 'b> {
             && let Some(transport) = self.transport.as_mut()
             && let Some(mut buffer) = self.state.connection.read_buffer(self.now)
         {
-            let (n, next) = MutexGuard::unlocked(&mut self.state, || fill(transport, self.cx, buffer.room()));
+            let (n, next) = if mem::take(&mut self.is_called) && !transport.may_be_readable(self.cx) {
+                (0, Poll::Pending)
+            } else {
+                MutexGuard::unlocked(&mut self.state, || fill(transport, self.cx, buffer.room()))
+            };
             let connection = &mut self.state.connection;
             connection.handle_read(buffer, n, self.now);
             match next {
