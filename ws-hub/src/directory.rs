@@ -5,10 +5,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+use std::sync::atomic::Ordering::Relaxed;
 
 use ws_core::CloseFrame;
 
 use crate::backplane::Unsent;
+use crate::log::{Appended, Handover};
 use crate::position::Position;
 
 /// Kicks that are remembered, for connections that have not heard of them.
@@ -153,6 +155,13 @@ impl Logins {
 
     /// Moves the cursor as far as the logins that cover it have come.
     fn advance(&mut self) {
+        if let [only] = &*self.logins {
+            // as nearly always
+            if only.start.is_some_and(|start| start <= self.cursor) {
+                self.cursor = self.cursor.max(only.confirmed);
+            }
+            return;
+        }
         loop {
             let covering = self.logins.iter().filter(|it| it.start.is_some_and(|start| start <= self.cursor));
             match covering.map(|login| login.confirmed).max() {
@@ -176,6 +185,13 @@ impl Logins {
         self.cursor = after;
         self.has_given_back = true;
         true
+    }
+
+    /// Whether a login covers the cursor, and has brought all before it.
+    fn may_hand_to(&self, handover: &Handover) -> bool {
+        let Handover { login, start, last: (last, _), .. } = *handover;
+        let mut logins = self.logins.iter().filter(|it| it.number == login);
+        self.cursor == last && start <= last && logins.any(|it| it.start == Some(start))
     }
 
     /// If no login covers the cursor, the newest one starts there from now on.
@@ -342,6 +358,36 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         }
         entry.advance();
         Verdict::Cursor(entry.cursor)
+    }
+
+    /// Has a message appended by `append`, which is told the last position that connections of the user know, and passed the
+    /// handover on if the message may be acknowledged with that: if the login covers the cursor, and has brought all before
+    /// it. Returns besides the nodes with logins of the user, each as often as it has any.
+    pub(crate) fn append<'h, F>(
+        &mut self,
+        user: &U,
+        handover: Option<&'h Handover>,
+        append: F,
+    ) -> Option<(Appended, impl Iterator<Item = usize> + use<'_, 'h, U, F>)>
+    where
+        F: FnOnce(Option<Position>, Option<&'h Handover>) -> Option<Appended>,
+    {
+        let mut entry = self.users.get_mut(user);
+        let known = entry.as_ref().and_then(|entry| entry.known);
+        let handover = handover.filter(|it| entry.as_ref().is_some_and(|entry| entry.may_hand_to(it)));
+        let appended = append(known, handover)?;
+        if let (Some(entry), Appended::Logged { position, .. }) = (&mut entry, appended) {
+            entry.known = later(entry.known, Some(position));
+            if let Some(handover) = handover.filter(|it| it.is_acknowledged.load(Relaxed))
+                && let Some(login) = entry.find(handover.login)
+            {
+                login.confirmed = login.confirmed.max(position.number);
+                entry.advance();
+            }
+        }
+        let is_logged = matches!(appended, Appended::Logged { .. });
+        let logins = entry.filter(|_| is_logged).into_iter().flat_map(|entry| &entry.logins);
+        Some((appended, logins.map(|login| login.place.node)))
     }
 
     /// A node holds this login, and may have missed something. Puts it back where it went only because the node was thought to

@@ -323,8 +323,7 @@ impl Others {
 
     fn summary(&self) -> Summary {
         let bit = |bit, is_set| if is_set { bit } else { 0 };
-        let is_urgent =
-            !self.retired.is_empty() || self.senders.is_anyone_waiting() || self.flush.is_some();
+        let is_urgent = !self.retired.is_empty() || self.senders.is_anyone_waiting() || self.flush.is_some();
         Summary(
             bit(Summary::SENDERS, !self.senders.is_empty())
                 | bit(Summary::EVENTS, !self.events.is_empty())
