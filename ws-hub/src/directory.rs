@@ -456,3 +456,62 @@ fn later(one: Option<Position>, other: Option<Position>) -> Option<Position> {
         other
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::position::MessageId;
+
+    const PLACE: Place = Place { node: 1, connection: 1 };
+
+    /// A log that acknowledges whatever it is handed. Returns whether it was handed something.
+    fn append(directory: &mut Directory<u8>, handover: &Handover, number: u64) -> bool {
+        let appended = directory.append(&7, Some(handover), |_, handover| {
+            if let Some(handover) = handover {
+                handover.is_acknowledged.store(true, Relaxed);
+            }
+            let position = Position::new(number, MessageId::new(number));
+            Some(Appended::Logged { position, previous: None, evicted: 0 })
+        });
+        assert_eq!(appended.map(|(_, nodes)| nodes.count()), Some(1));
+        handover.is_acknowledged.load(Relaxed)
+    }
+
+    fn handover(login: u64, start: u64, last: u64) -> Handover {
+        Handover { login, start, last: (last, None), is_acknowledged: AtomicBool::new(false) }
+    }
+
+    fn log_in(directory: &mut Directory<u8>, place: Place) -> u64 {
+        let number = directory.begin(&7, place, None, true).unwrap().number;
+        let cursor = directory.users[&7].cursor;
+        let first = First { after: cursor, cursor, top: None, goes_on: false };
+        assert_eq!(directory.start(&7, number, &first).unwrap().start, cursor);
+        number
+    }
+
+    #[test]
+    fn a_message_is_acknowledged_with_its_append_if_the_login_has_brought_all_before_it() {
+        let mut directory = Directory::new();
+        let login = log_in(&mut directory, PLACE);
+        for number in 1..=3 {
+            assert!(append(&mut directory, &handover(login, 0, number - 1), number));
+        }
+        assert_eq!(directory.acknowledge(&7, login, 0, 0), Verdict::Cursor(3));
+
+        // the fourth goes another way, and nobody has confirmed it yet
+        assert!(!append(&mut directory, &handover(login, 0, 4), 5));
+        assert_eq!(directory.acknowledge(&7, login, 0, 0), Verdict::Cursor(3));
+    }
+
+    #[test]
+    fn a_message_is_not_acknowledged_with_its_append_for_a_login_that_is_over_or_starts_elsewhere() {
+        let mut directory = Directory::new();
+        let earlier = log_in(&mut directory, PLACE);
+        assert!(!append(&mut directory, &handover(earlier, 1, 1), 1), "it starts at 0");
+        let login = log_in(&mut directory, Place { connection: 2, ..PLACE });
+        assert!(!append(&mut directory, &handover(earlier, 0, 0), 1), "it was replaced");
+        assert!(append(&mut directory, &handover(login, 0, 0), 1));
+    }
+}

@@ -248,7 +248,8 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
         }
         let mut directory = lock(&self.directory);
         let (appended, logins) = directory.append(append.user, append.handover, call)?;
-        let others: Vec<_> = logins.filter(|node| *node != here).collect();
+        let mut others = Vec::new();
+        logins.filter(|node| *node != here).for_each(|node| others.push(node));
         drop(directory);
         let elsewhere = others.len();
         if elsewhere > 0 {

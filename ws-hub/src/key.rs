@@ -73,7 +73,9 @@ macro_rules! texts {
 texts!(String, Arc<str>);
 
 /// How many bytes of the heap the id of a user takes, if its type is one that is known.
-pub(crate) fn heap_of_id(id: &dyn Any) -> usize {
+#[inline]
+pub(crate) fn heap_of_id<U: 'static>(id: &U) -> usize {
+    let id: &dyn Any = id;
     let length = id
         .downcast_ref::<String>()
         .map(String::len)

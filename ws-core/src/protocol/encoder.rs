@@ -197,7 +197,7 @@ impl Encoder {
     #[cold]
     fn unshare(&mut self) {
         if let Some(shared) = self.shared.take() {
-            let queued = self.queued.get_or_insert_with(borrow_queued);
+            let queued = self.queued();
             queued.make_room(shared.len());
             queued.small.extend_from_slice(&shared);
             queued.behind += shared.len();
@@ -230,11 +230,7 @@ impl Encoder {
         }
         self.unshare();
         into.unshare();
-        let Some(mut from) = self.queued.take() else { return };
-        let Some(to) = &mut into.queued else {
-            into.queued = Some(from);
-            return;
-        };
+        let (Some(mut from), Some(to)) = (self.queued.take(), &mut into.queued) else { return };
         to.make_room(from.unsent().len());
         to.small.extend_from_slice(from.unsent());
         match from.large.front_mut() {
@@ -262,6 +258,12 @@ impl Encoder {
             let large = queued.large.capacity() * size_of::<Large>() + queued.large_bytes;
             size_of_val(queued) + queued.small.capacity() + large
         })
+    }
+
+    /// What is queued in memory of the connection's own: what it has, what the thread keeps, or what is new.
+    #[inline]
+    fn queued(&mut self) -> &mut Queued {
+        self.queued.get_or_insert_with(|| spare::borrow(&SPARE).unwrap_or_default())
     }
 
     fn push_control(&mut self, opcode: u8, payload: &[u8]) -> usize {
@@ -308,7 +310,7 @@ impl Encoder {
         if self.shared.is_some() {
             self.unshare();
         }
-        let queued = self.queued.get_or_insert_with(borrow_queued);
+        let queued = self.queued();
         queued.make_room(MAX_HEADER + copied.len());
         let small = &mut queued.small;
         let before = small.len();
@@ -346,11 +348,6 @@ impl Encoder {
             self.shared = None;
         }
     }
-}
-
-/// What the thread keeps, or a new one.
-fn borrow_queued() -> Box<Queued> {
-    spare::borrow(&SPARE).unwrap_or_default()
 }
 
 impl Queued {

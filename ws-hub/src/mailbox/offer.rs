@@ -114,10 +114,11 @@ impl Mailbox {
         hands: &Hands<'_>,
         wakes: &mut Vec<Waker>,
     ) -> Option<Offered> {
-        if !self.can_send_now(hands) || self.must_claim(position.number, hands) && self.room().is_err() {
+        let must_claim = self.must_claim(position.number, hands);
+        if !self.is_open() || self.queue.is_some() || must_claim && self.room().is_err() {
             return None;
         }
-        if !self.claim(position.number, hands, wakes)? {
+        if must_claim && !self.claim(position.number, hands, wakes)? {
             // the login starts elsewhere, or is over
             return Some(Offered::Logged);
         }
@@ -139,13 +140,6 @@ impl Mailbox {
         self.log.source = Source::Log;
         self.wake(wakes);
         Offered::Logged
-    }
-
-    /// Whether a message of the log need not be queued first.
-    pub(super) fn can_send_now(&self, hands: &Hands<'_>) -> bool {
-        self.phase == Phase::Open
-            && self.queue.is_none()
-            && (hands.rules.guarantee == Guarantee::AtLeastOnce || (hands.is_immediate)())
     }
 
     /// `other`, unless the client may be one that reads, and only its task has not run.
