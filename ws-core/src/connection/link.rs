@@ -48,9 +48,6 @@ pub(super) struct Turn<'a, 'b> {
     /// The transport may have something to read, or may take something: it has not said otherwise in this turn.
     is_readable: bool,
     is_writable: bool,
-    /// The task was woken to write, as far as is known. Then it asks whether there is something to read before it prepares for
-    /// that.
-    is_called: bool,
     /// The handler has woken itself in its turn, to let other tasks have theirs.
     handler_yields: bool,
     _entered: Option<Entered<'a>>,
@@ -85,11 +82,9 @@ impl Link {
 impl<'a, 'b> Turn<'a, 'b> {
     pub(super) fn new(link: &'a mut Link, cx: &'a mut Context<'b>) -> Self {
         let Link { shared, transport, is_unflushed, span } = link;
-        let state = shared.lock();
         Self {
             _entered: span.as_deref().map(Span::enter),
-            is_called: state.connection.needs_driver(),
-            state,
+            state: shared.lock(),
             shared,
             transport,
             is_unflushed,
@@ -174,7 +169,9 @@ impl<'a, 'b> Turn<'a, 'b> {
             && let Some(transport) = self.transport.as_mut()
             && let Some(mut buffer) = self.state.connection.read_buffer(self.now)
         {
-            let (n, next) = if mem::take(&mut self.is_called) && !transport.may_be_readable(self.cx) {
+            // a task that was woken to write asks whether there is something to read before it prepares for that
+            let is_called = self.state.connection.needs_driver();
+            let (n, next) = if is_called && !transport.may_be_readable(self.cx) {
                 (0, Poll::Pending)
             } else {
                 MutexGuard::unlocked(&mut self.state, || fill(transport, self.cx, buffer.room()))

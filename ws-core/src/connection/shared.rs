@@ -95,7 +95,7 @@ impl Shared {
     fn unlock_sent(&self, mut state: MutexGuard<'_, State>) {
         let State { connection, waiters, .. } = &mut *state;
         if connection.has_effects() || waiters.may_sending_concern_others() {
-            return self.unlock_for_others(state);
+            return self.unlock(state);
         }
         let driver = waiters.call_driver(connection);
         drop(state);

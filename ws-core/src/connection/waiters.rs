@@ -41,7 +41,7 @@ impl Summary {
     const EVENTS: u8 = 2;
     /// What else is to be compared with the connection: senders that wait, a byte that is waited for, wakers to be dropped.
     const URGENT: u8 = 4;
-    /// Some may have left, whose memory is to be given back.
+    /// Something has changed since the driver slept: memory may be to be given back.
     const UNTIDY: u8 = 8;
 
     #[inline]
@@ -256,17 +256,17 @@ impl Waiters {
     /// Whether [`collect`](Self::collect) may find somebody.
     #[inline]
     pub(super) fn is_anyone_ready(&self, connection: &Connection) -> bool {
-        self.summary.has(Summary::EVENTS) && self.seen != connection.milestones()
-            || self.is_anyone_pressing(connection)
+        self.summary.has(Summary::EVENTS | Summary::URGENT) && self.is_other_ready(connection)
             || self.is_receiver_ready(connection)
             || self.is_driver_ready(connection)
     }
 
-    /// Whether one of the others has what it waits for, and that is not a milestone.
-    #[inline]
-    fn is_anyone_pressing(&self, connection: &Connection) -> bool {
-        self.summary.has(Summary::URGENT)
-            && self.others.as_ref().is_some_and(|others| others.is_anyone_ready(connection))
+    /// Whether one of the others has what it waits for. Their memory is looked at only if it may be more than a milestone.
+    #[inline(never)]
+    fn is_other_ready(&self, connection: &Connection) -> bool {
+        self.summary.has(Summary::EVENTS) && self.seen != connection.milestones()
+            || self.summary.has(Summary::URGENT)
+                && self.others.as_ref().is_some_and(|others| others.is_anyone_ready(connection))
     }
 
     #[inline]
@@ -333,7 +333,6 @@ impl Others {
     }
 
     /// Whether one has what it waits for, and that is not a milestone.
-    #[inline(never)]
     fn is_anyone_ready(&self, connection: &Connection) -> bool {
         !self.retired.is_empty()
             || self.senders.is_anyone_waiting() && self.lets_more_in(connection)

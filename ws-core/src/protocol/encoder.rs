@@ -195,9 +195,10 @@ impl Encoder {
 
     /// Copies the frame that is shared with others: something is queued behind it, or a part of it has left.
     #[cold]
+    #[inline(never)]
     fn unshare(&mut self) {
         if let Some(shared) = self.shared.take() {
-            let queued = self.queued();
+            let queued = self.queued.get_or_insert_with(borrow_queued);
             queued.make_room(shared.len());
             queued.small.extend_from_slice(&shared);
             queued.behind += shared.len();
@@ -260,12 +261,6 @@ impl Encoder {
         })
     }
 
-    /// What is queued in memory of the connection's own: what it has, what the thread keeps, or what is new.
-    #[inline]
-    fn queued(&mut self) -> &mut Queued {
-        self.queued.get_or_insert_with(|| spare::borrow(&SPARE).unwrap_or_default())
-    }
-
     fn push_control(&mut self, opcode: u8, payload: &[u8]) -> usize {
         debug_assert!(payload.len() <= MAX_CONTROL);
         self.push_small(FINAL | opcode, payload)
@@ -310,7 +305,7 @@ impl Encoder {
         if self.shared.is_some() {
             self.unshare();
         }
-        let queued = self.queued();
+        let queued = self.queued.get_or_insert_with(borrow_queued);
         queued.make_room(MAX_HEADER + copied.len());
         let small = &mut queued.small;
         let before = small.len();
@@ -348,6 +343,12 @@ impl Encoder {
             self.shared = None;
         }
     }
+}
+
+/// What the thread keeps, or a new one.
+#[expect(clippy::unnecessary_box_returns, reason = "it goes from one box to the next")]
+fn borrow_queued() -> Box<Queued> {
+    spare::borrow(&SPARE).unwrap_or_default()
 }
 
 impl Queued {
