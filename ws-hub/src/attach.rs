@@ -187,6 +187,10 @@ where
                     }
                     outcome = Some(result);
                 }
+                if outcome.is_none() && closed.is_some() && pump.is_quiet(cx) && !sender.is_closed() {
+                    // as after most turns of the handler. The task was to be woken for the end when it was to be for the pump
+                    return Poll::Pending;
+                }
                 if closed.as_mut().as_pin_mut().is_some_and(|closed| closed.poll(cx).is_ready()) {
                     closed.set(None);
                 }

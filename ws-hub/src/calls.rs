@@ -60,3 +60,12 @@ pub(crate) async fn within<T>(
     }
     timeout(deadline, poll_fn(poll)).await.unwrap_or_else(|_| Err(LogError::unknown("no answer")))
 }
+
+/// One error, as the answer to each of a batch.
+pub(crate) fn failed_all<T>(error: LogError, count: usize) -> Vec<Result<T, LogError>> {
+    let (is_unknown, text) = (error.is_unknown(), error.to_string());
+    let again = || if is_unknown { LogError::unknown(text.clone()) } else { LogError::refused(text.clone()) };
+    let mut results: Vec<_> = (1..count).map(|_| Err(again())).collect();
+    results.push(Err(error));
+    results
+}

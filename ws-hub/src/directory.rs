@@ -5,10 +5,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+use std::sync::atomic::Ordering::Relaxed;
 
 use ws_core::CloseFrame;
 
 use crate::backplane::Unsent;
+use crate::log::{Appended, Handover};
 use crate::position::Position;
 
 /// Kicks that are remembered, for connections that have not heard of them.
@@ -165,6 +167,13 @@ impl Logins {
 
     /// Moves the cursor as far as the logins that cover it have come.
     fn advance(&mut self) {
+        if let [only] = &*self.logins {
+            // as nearly always
+            if only.start.is_some_and(|start| start <= self.cursor) {
+                self.cursor = self.cursor.max(only.confirmed);
+            }
+            return;
+        }
         loop {
             let covering = self.logins.iter().filter(|it| it.start.is_some_and(|start| start <= self.cursor));
             match covering.map(|login| login.confirmed).max() {
@@ -188,6 +197,13 @@ impl Logins {
         self.cursor = after;
         self.has_given_back = true;
         true
+    }
+
+    /// Whether a login covers the cursor, and has brought all before it.
+    fn may_hand_to(&self, handover: &Handover) -> bool {
+        let Handover { login, start, last: (last, _), .. } = *handover;
+        let mut logins = self.logins.iter().filter(|it| it.number == login);
+        self.cursor == last && start <= last && logins.any(|it| it.start == Some(start))
     }
 
     /// If no login covers the cursor, the newest one starts there from now on.
@@ -389,6 +405,36 @@ impl<U: Clone + Eq + Hash> Directory<U> {
         Verdict::Cursor(entry.cursor)
     }
 
+    /// Has a message appended by `append`, which is told the last position that connections of the user know, and passed the
+    /// handover on if the message may be acknowledged with that: if the login covers the cursor, and has brought all before
+    /// it. Returns besides the nodes with logins of the user, each as often as it has any.
+    pub(crate) fn append<'h, F>(
+        &mut self,
+        user: &U,
+        handover: Option<&'h Handover>,
+        append: F,
+    ) -> Option<(Appended, impl Iterator<Item = usize> + use<'_, 'h, U, F>)>
+    where
+        F: FnOnce(Option<Position>, Option<&'h Handover>) -> Option<Appended>,
+    {
+        let mut entry = self.users.get_mut(user);
+        let known = entry.as_ref().and_then(|entry| entry.known);
+        let handover = handover.filter(|it| entry.as_ref().is_some_and(|entry| entry.may_hand_to(it)));
+        let appended = append(known, handover)?;
+        if let (Some(entry), Appended::Logged { position, .. }) = (&mut entry, appended) {
+            entry.known = later(entry.known, Some(position));
+            if let Some(handover) = handover.filter(|it| it.is_acknowledged.load(Relaxed))
+                && let Some(login) = entry.find(handover.login)
+            {
+                login.confirmed = login.confirmed.max(position.number);
+                entry.advance();
+            }
+        }
+        let is_logged = matches!(appended, Appended::Logged { .. });
+        let logins = entry.filter(|_| is_logged).into_iter().flat_map(|entry| &entry.logins);
+        Some((appended, logins.map(|login| login.place.node)))
+    }
+
     /// A node holds this login, and may have missed something. Puts it back where it went only because the node was thought to
     /// be gone: older ones go for it if `replace` says so.
     pub(crate) fn reassert(&mut self, user: &U, asserted: &Asserted) -> Reasserted {
@@ -471,5 +517,64 @@ fn later(one: Option<Position>, other: Option<Position>) -> Option<Position> {
         one
     } else {
         other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::position::MessageId;
+
+    const PLACE: Place = Place { node: 1, connection: 1 };
+
+    /// A log that acknowledges whatever it is handed. Returns whether it was handed something.
+    fn append(directory: &mut Directory<u8>, handover: &Handover, number: u64) -> bool {
+        let appended = directory.append(&7, Some(handover), |_, handover| {
+            if let Some(handover) = handover {
+                handover.is_acknowledged.store(true, Relaxed);
+            }
+            let position = Position::new(number, MessageId::new(number));
+            Some(Appended::Logged { position, previous: None, evicted: 0 })
+        });
+        assert_eq!(appended.map(|(_, nodes)| nodes.count()), Some(1));
+        handover.is_acknowledged.load(Relaxed)
+    }
+
+    fn handover(login: u64, start: u64, last: u64) -> Handover {
+        Handover { login, start, last: (last, None), is_acknowledged: AtomicBool::new(false) }
+    }
+
+    fn log_in(directory: &mut Directory<u8>, place: Place) -> u64 {
+        let number = directory.begin(&7, place, None, true).unwrap().number;
+        let cursor = directory.users[&7].cursor;
+        let first = First { after: cursor, cursor, top: None, goes_on: false };
+        assert_eq!(directory.start(&7, number, &first).unwrap().start, cursor);
+        number
+    }
+
+    #[test]
+    fn a_message_is_acknowledged_with_its_append_if_the_login_has_brought_all_before_it() {
+        let mut directory = Directory::new();
+        let login = log_in(&mut directory, PLACE);
+        for number in 1..=3 {
+            assert!(append(&mut directory, &handover(login, 0, number - 1), number));
+        }
+        assert_eq!(directory.acknowledge(&7, login, 0, 0), Verdict::Cursor(3));
+
+        // the fourth goes another way, and nobody has confirmed it yet
+        assert!(!append(&mut directory, &handover(login, 0, 4), 5));
+        assert_eq!(directory.acknowledge(&7, login, 0, 0), Verdict::Cursor(3));
+    }
+
+    #[test]
+    fn a_message_is_not_acknowledged_with_its_append_for_a_login_that_is_over_or_starts_elsewhere() {
+        let mut directory = Directory::new();
+        let earlier = log_in(&mut directory, PLACE);
+        assert!(!append(&mut directory, &handover(earlier, 1, 1), 1), "it starts at 0");
+        let login = log_in(&mut directory, Place { connection: 2, ..PLACE });
+        assert!(!append(&mut directory, &handover(earlier, 0, 0), 1), "it was replaced");
+        assert!(append(&mut directory, &handover(login, 0, 0), 1));
     }
 }

@@ -18,6 +18,7 @@ use crate::delivery::{Delivery, Reach};
 use crate::error::{DisconnectError, JoinError, Refused};
 use crate::event::Events;
 use crate::log::LogError;
+use crate::mailbox::Content;
 use crate::outgoing::Outgoing;
 use crate::rooms::Joining;
 use crate::shared::Inner;
@@ -88,12 +89,12 @@ where
     ///
     /// If the future is dropped before it is ready, the message may have been sent or not.
     pub async fn send(&self, user: &U, message: impl Into<Message>) -> Delivery {
-        self.message(message).to(user).await
+        self.inner.send(user, None, Content::Once(message.into())).await
     }
 
     /// A message, to send to users: with an id of the application's, for instance.
     pub fn message(&self, message: impl Into<Message>) -> Outgoing<'_, U> {
-        Outgoing::new(&self.inner, PreparedMessage::new(message))
+        Outgoing::new(&self.inner, message.into())
     }
 
     /// Sends a message to each of these users, as [`send`](Self::send); the answers are in their order. It is encoded once,

@@ -1,5 +1,6 @@
 //! [`InProcess`]: joins the hubs of one process; a hub without a backplane is the only node of one.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, ready};
@@ -21,7 +22,7 @@ use crate::backplane::{
     Ack, Acked, Backplane, Held, LoggedIn, LoginError, LoginRequest, Logout, NodeId, Online, Packet, Sent,
     Signal, Standing, Unsent,
 };
-use crate::calls::within;
+use crate::calls::{failed_all, within};
 use crate::directory::{Asserted, Begun, Directory, First, Over, Place, Restock, Started, TooMany, Verdict};
 use crate::faults::{Call, Faults};
 use crate::inbox::{Inbox, Outbox, inbox};
@@ -75,6 +76,8 @@ const ABANDONED: Duration = Duration::from_secs(60);
 
 struct Shared<U> {
     log: Arc<dyn Log<U>>,
+    /// Whether that is a [`MemoryLog`].
+    is_in_memory: bool,
     /// The bytes of messages that there is room for on the way to the log.
     room: Arc<Semaphore>,
     directory: Mutex<Directory<U>>,
@@ -113,6 +116,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> InProcess<U> {
     pub fn over(log: impl Log<U>) -> Self {
         let nodes = Nodes { inboxes: HashMap::new(), created: 0 };
         Self::on(Arc::new(Shared {
+            is_in_memory: (&log as &dyn Any).is::<MemoryLog<U>>(),
             log: Arc::new(log),
             room: Arc::new(Semaphore::new(ON_THE_WAY)),
             directory: Mutex::new(Directory::new()),
@@ -213,20 +217,46 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Shared<U> {
     /// A message was appended: tells the nodes of its user, and `here` if it is `told`. Returns how many connections the user
     /// has on nodes other than `here`.
     fn appended(&self, append: &Append<'_, U>, appended: Appended, here: usize, told: bool) -> usize {
-        let Appended::Logged { position, previous, .. } = appended else { return 0 };
-        let mut elsewhere = 0;
-        let mut nodes = Vec::new();
-        for node in lock(&self.directory).appended(append.user, position) {
-            elsewhere += usize::from(node != here);
-            if (told || node != here) && !nodes.contains(&node) {
-                nodes.push(node);
-            }
-        }
+        let Appended::Logged { position, .. } = appended else { return 0 };
+        let mut directory = lock(&self.directory);
+        let nodes: Vec<_> =
+            directory.appended(append.user, position).filter(|it| told || *it != here).collect();
+        drop(directory);
+        let elsewhere = nodes.iter().filter(|node| **node != here).count();
+        self.tell(append, appended, nodes);
+        elsewhere
+    }
+
+    /// Tells nodes that a message was appended.
+    fn tell(&self, append: &Append<'_, U>, appended: Appended, mut nodes: Vec<usize>) {
+        let Appended::Logged { position, previous, .. } = appended else { return };
+        nodes.sort_unstable();
+        nodes.dedup();
         for node in nodes {
             let entry = Entry::new(position, previous, append.message.clone());
             self.push(node, Signal::Entry { user: append.user.clone(), entry });
         }
-        elsewhere
+    }
+
+    /// Appends at once, if the log can.
+    fn append_now(&self, append: &Append<'_, U>, here: usize) -> Option<Sent> {
+        let call = |known, handover| self.log.append_now(&Append { known, handover, ..*append });
+        if !self.is_in_memory {
+            // one of others may wait for those who need the directory
+            let known = lock(&self.directory).known(append.user);
+            let appended = call(known, None)?;
+            return Some(Sent { appended, elsewhere: self.appended(append, appended, here, false) });
+        }
+        let mut directory = lock(&self.directory);
+        let (appended, logins) = directory.append(append.user, append.handover, call)?;
+        let mut others = Vec::new();
+        logins.filter(|node| *node != here).for_each(|node| others.push(node));
+        drop(directory);
+        let elsewhere = others.len();
+        if elsewhere > 0 {
+            self.tell(append, appended, others);
+        }
+        Some(Sent { appended, elsewhere })
     }
 
     /// Appends and signals what a batch says.
@@ -551,10 +581,7 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
         if self.shared.faults.any() {
             return None;
         }
-        let append = Append { known: lock(&self.shared.directory).known(append.user), ..*append };
-        let appended = self.shared.log.append_now(&append)?;
-        let elsewhere = self.shared.appended(&append, appended, self.node, false);
-        Some(Sent { appended, elsewhere })
+        self.shared.append_now(append, self.node)
     }
 
     fn acknowledge_now(&self, ack: &Ack<'_, U>) -> Option<Acked> {
@@ -571,15 +598,6 @@ impl<U: Clone + Eq + Hash + Send + Sync + 'static> Backplane<U> for InProcess<U>
             Verdict::Gone(frame) => Some(Acked::Gone(frame)),
         }
     }
-}
-
-/// One error, as the answer to each of a batch.
-fn failed_all<T>(error: LogError, count: usize) -> Vec<Result<T, LogError>> {
-    let (is_unknown, text) = (error.is_unknown(), error.to_string());
-    let again = || if is_unknown { LogError::unknown(text.clone()) } else { LogError::refused(text.clone()) };
-    let mut results: Vec<_> = (1..count).map(|_| Err(again())).collect();
-    results.push(Err(error));
-    results
 }
 
 #[cfg(all(test, shuttle))]

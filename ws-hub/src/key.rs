@@ -1,7 +1,11 @@
-//! [`Key`]: the bytes of a user's id, for engines that keep them outside of the process.
+//! [`Key`]: the bytes of a user's id, for engines that keep them outside of the process; and those that it takes of the heap.
 
+use std::any::Any;
 use std::hash::Hash;
 use std::sync::Arc;
+
+/// What an allocation takes besides its length.
+const ALLOCATION: usize = 16;
 
 /// A user's id as bytes, for a log on disk or a broker.
 ///
@@ -67,6 +71,19 @@ macro_rules! texts {
 }
 
 texts!(String, Arc<str>);
+
+/// How many bytes of the heap the id of a user takes, if its type is one that is known.
+#[inline]
+pub(crate) fn heap_of_id<U: 'static>(id: &U) -> usize {
+    let id: &dyn Any = id;
+    let length = id
+        .downcast_ref::<String>()
+        .map(String::len)
+        .or_else(|| id.downcast_ref::<Arc<str>>().map(|it| it.len()))
+        .or_else(|| id.downcast_ref::<Box<str>>().map(|it| it.len()))
+        .or_else(|| id.downcast_ref::<Vec<u8>>().map(Vec::len));
+    length.map_or(0, |length| length + ALLOCATION)
+}
 
 #[cfg(test)]
 mod tests {

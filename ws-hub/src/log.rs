@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use futures_core::future::BoxFuture;
 use ws_core::Message;
@@ -165,13 +166,35 @@ pub struct Append<'a, U> {
     /// numbers never come twice on a connection. One with a number from `u64::MAX / 2` on is of no log, and is as `None`, which
     /// is the default.
     pub known: Option<Position>,
+    /// The login that the message goes to at once, if it is the next one of that. A log or a backplane of this crate then
+    /// acknowledges it with the append.
+    pub(crate) handover: Option<&'a Handover>,
+}
+
+/// A login that has got everything up to a message, and has room for the next one.
+#[derive(Debug)]
+pub(crate) struct Handover {
+    pub(crate) login: u64,
+    /// Where it starts, as far as its node knows.
+    pub(crate) start: u64,
+    /// The number and the id of the last message that it has got.
+    pub(crate) last: (u64, Option<MessageId>),
+    /// Whether what was appended is acknowledged.
+    pub(crate) is_acknowledged: AtomicBool,
+}
+
+impl Handover {
+    /// Whether the message at this position, behind the `previous` one, is the next of the login.
+    pub(crate) fn is_next(&self, position: Position, previous: Option<MessageId>) -> bool {
+        (self.last.0.checked_add(1), self.last.1) == (Some(position.number), previous)
+    }
 }
 
 impl<'a, U> Append<'a, U> {
     /// A message that was not sent before.
     #[must_use]
     pub fn new(user: &'a U, id: MessageId, message: &'a Message) -> Self {
-        Self { user, id, message, again: false, known: None }
+        Self { user, id, message, again: false, known: None, handover: None }
     }
 
     /// The same, with [`again`](Self::again).

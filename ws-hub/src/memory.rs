@@ -1,14 +1,14 @@
 //! [`MemoryLog`]: the log in the memory of the process.
 
-use std::any::Any;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
-#[cfg(not(all(test, shuttle)))]
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(all(test, shuttle))]
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+#[cfg(not(all(test, shuttle)))]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -18,6 +18,7 @@ use slab::Slab;
 use tokio::time::Instant;
 use ws_core::Message;
 
+use crate::key::heap_of_id;
 use crate::log::{
     Acknowledge, After, Append, Appended, Continuity, Durability, Entry, Log, LogError, Page, Read,
 };
@@ -26,9 +27,6 @@ use crate::position::{MessageId, Position};
 /// What a message takes besides its length, and a user besides their messages and their id: measured, and rounded up.
 const MESSAGE: usize = 128;
 const USER: usize = 256;
-
-/// What an allocation takes besides its length.
-const ALLOCATION: usize = 16;
 
 /// A number that no log reaches. A position that is known and says more is of no log.
 const UNREACHED: u64 = u64::MAX / 2;
@@ -311,6 +309,18 @@ impl<U: Clone + Eq + Hash> Contents<U> {
         usize::from(was_waiting)
     }
 
+    /// Messages up to this one are delivered.
+    fn deliver(&mut self, key: usize, upto: u64, now: u64, bounds: &Bounds) {
+        let slot = &mut self.slots[key];
+        slot.cursor = slot.cursor.max(upto.min(slot.top()));
+        slot.delivered = now;
+        let kept = bounds.history_messages as u64;
+        while self.slots[key].cursor + 1 > self.slots[key].first.saturating_add(kept) {
+            self.drop_first(key);
+        }
+        self.schedule(key, bounds);
+    }
+
     fn expire(&mut self, now: u64, looks: usize, bounds: &Bounds) {
         for _ in 0..looks {
             let Some(key) = self.next_over(now, bounds) else { break };
@@ -368,17 +378,6 @@ impl<U> Default for MemoryLog<U> {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).map_or(FOREVER, |millis| millis.min(FOREVER))
-}
-
-/// How many bytes of the heap the id of a user takes, if its type is one that is known.
-fn heap_of_id(id: &dyn Any) -> usize {
-    let length = id
-        .downcast_ref::<String>()
-        .map(String::len)
-        .or_else(|| id.downcast_ref::<Arc<str>>().map(|it| it.len()))
-        .or_else(|| id.downcast_ref::<Box<str>>().map(|it| it.len()))
-        .or_else(|| id.downcast_ref::<Vec<u8>>().map(Vec::len));
-    length.map_or(0, |length| length + ALLOCATION)
 }
 
 impl<U: Clone + Eq + Hash> MemoryLog<U> {
@@ -516,22 +515,23 @@ impl<U: Clone + Eq + Hash> MemoryLog<U> {
         let position = Position::new(slot.top(), append.id);
         contents.bytes += len + MESSAGE;
         contents.messages += 1;
+        let users = contents.slots.len();
         let evicted = contents.fit(key, bounds);
+        // if it is not, the key may not be that of the user any more
+        let is_whole = contents.slots.len() == users;
+        if let Some(handover) = append.handover.filter(|it| is_whole && it.is_next(position, previous)) {
+            contents.deliver(key, position.number, now, bounds);
+            handover.is_acknowledged.store(true, Relaxed);
+        }
         Appended::Logged { position, previous, evicted }
     }
 
     fn acknowledge_one(&self, user: &U, upto: u64) {
         let now = self.now();
         let mut contents = self.contents();
-        let Some(&key) = contents.index.get(user) else { return };
-        let slot = &mut contents.slots[key];
-        slot.cursor = slot.cursor.max(upto.min(slot.top()));
-        slot.delivered = now;
-        let kept = self.bounds.history_messages as u64;
-        while contents.slots[key].cursor + 1 > contents.slots[key].first.saturating_add(kept) {
-            contents.drop_first(key);
+        if let Some(&key) = contents.index.get(user) {
+            contents.deliver(key, upto, now, &self.bounds);
         }
-        contents.schedule(key, &self.bounds);
     }
 }
 

@@ -58,6 +58,11 @@ where
         Self { session, sender, busy: None, ending: None, end: None }
     }
 
+    /// Whether nothing has happened for the connection since this task last asked.
+    pub(crate) fn is_quiet(&self, cx: &Context<'_>) -> bool {
+        self.busy.is_none() && self.end.is_none() && self.session.is_quiet(cx)
+    }
+
     /// Does what is to be done. Ready when the login is over, and the closing handshake; it can be polled again. `is_over`
     /// says that the connection is.
     pub(crate) fn poll(&mut self, is_over: bool, cx: &mut Context<'_>) -> Poll<End> {

@@ -179,6 +179,11 @@ where
         result
     }
 
+    /// Whether nothing has happened for the connection since this task asked what is to be done.
+    pub(crate) fn is_quiet(&self, cx: &Context<'_>) -> bool {
+        find(&mut self.user.lock(), self.connection).is_some_and(|mailbox| mailbox.is_quiet(cx.waker()))
+    }
+
     /// What is to be done for the connection. Sends what can be sent.
     pub(crate) fn next(&self, cx: &Context<'_>) -> Next {
         let inner = self.inner();

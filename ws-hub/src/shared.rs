@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::hash::Hash;
-use std::iter::repeat_with;
 use std::pin::pin;
 use std::sync::atomic::AtomicU64;
 #[cfg(not(all(test, shuttle)))]
@@ -19,22 +18,19 @@ use shuttle_parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;
 use ws_core::{CloseFrame, Message, PreparedMessage};
 
-use crate::backplane::{Ack, Packet, Sent};
+use crate::backplane::{Ack, Packet};
 use crate::calls::ask;
 use crate::close_code;
 use crate::config::Config;
 use crate::delivery::{Delivery, DropReason, Reach};
 use crate::feed::Feeds;
-use crate::log::{Append, Appended, LogError, Read};
-use crate::mailbox::{Hands, Mailbox, Offered};
+use crate::log::{LogError, Read};
+use crate::mailbox::{Content, Hands, Mailbox, Offered};
 use crate::position::{MessageId, Position};
 use crate::registry::Registry;
 use crate::stats::Counters;
 use crate::task::AbortHandle;
 use crate::user::{User, Wakes, find, open};
-
-/// Messages that are appended in one call, for each partition.
-const TOGETHER: usize = 128;
 
 pub(crate) struct Inner<U> {
     pub(crate) config: Config<U>,
@@ -64,7 +60,7 @@ impl<U> Drop for Inner<U> {
 pub(crate) struct Logged<'a> {
     pub(crate) position: Position,
     pub(crate) previous: Option<MessageId>,
-    pub(crate) message: &'a PreparedMessage,
+    pub(crate) content: &'a Content,
 }
 
 impl<U> Inner<U>
@@ -164,144 +160,6 @@ where
         read
     }
 
-    /// Sends a message to a user: writes it to the log, and offers it to the connections.
-    pub(crate) async fn send(
-        &self,
-        id: &U,
-        message_id: Option<MessageId>,
-        message: PreparedMessage,
-    ) -> Delivery {
-        let delivery = if self.config.rules.has_log {
-            self.send_logged(id, message_id, message).await
-        } else {
-            self.send_unlogged(id, &message).await
-        };
-        self.count_delivery(delivery)
-    }
-
-    fn count_delivery(&self, delivery: Delivery) -> Delivery {
-        match delivery {
-            Delivery::Stored { evicted } => {
-                self.counters.stored.add(1);
-                self.counters.evicted.add(evicted);
-            }
-            Delivery::Sent(_) => {}
-            Delivery::Unknown | Delivery::Dropped(_) => self.counters.dropped.add(1),
-        }
-        delivery
-    }
-
-    async fn send_logged(&self, id: &U, message_id: Option<MessageId>, message: PreparedMessage) -> Delivery {
-        let again = message_id.is_some();
-        let content = message.message().clone();
-        let append = Append::new(id, message_id.unwrap_or_else(MessageId::random), &content).again(again);
-        let user = self.read().get(id);
-        if let Some(OfferedNow { sent, here, is_crowded }) = self.send_now(user.as_deref(), &append, message)
-        {
-            if is_crowded && let Some(user) = &user {
-                self.until_clear(user).await;
-            }
-            return self.delivery(here, sent);
-        }
-        let before = here(user.as_deref());
-        let engine = &self.config.engine;
-        let batch = [append];
-        let answer = ask(async || {
-            let mut answers = engine.append(&batch).await;
-            answers.pop().unwrap_or_else(|| Err(LogError::unknown("no answer")))
-        });
-        self.answered(before, user.as_deref(), answer.await)
-    }
-
-    /// Sends a message to each of these users. If the log does not answer at once, it is asked for many of them together.
-    pub(crate) async fn send_all(&self, ids: &[U], message: &PreparedMessage) -> Vec<Delivery> {
-        let engine = &self.config.engine;
-        let mut deliveries = Vec::with_capacity(ids.len());
-        if !self.config.rules.has_log || engine.is_immediate() {
-            for id in ids {
-                deliveries.push(self.send(id, None, message.clone()).await);
-            }
-            return deliveries;
-        }
-        let content = message.message();
-        for ids in ids.chunks(TOGETHER * engine.partitions().max(1)) {
-            let users = ids.iter().map(|id| {
-                let user = self.read().get(id);
-                (here(user.as_deref()), user)
-            });
-            let users: Vec<_> = users.collect();
-            let appends = ids.iter().map(|id| Append::new(id, MessageId::random(), content));
-            let batch: Vec<_> = appends.collect();
-            let answers = match ask(async || Ok(engine.append(&batch).await)).await {
-                Ok(answers) => answers.into_iter().map(Some).collect(),
-                Err(error) => {
-                    self.failed(&error);
-                    Vec::new()
-                }
-            };
-            let answers = answers.into_iter().chain(repeat_with(|| None));
-            deliveries.extend(users.iter().zip(answers).map(|((before, user), answer)| {
-                let delivery = answer.map(|answer| self.answered(*before, user.as_deref(), answer));
-                self.count_delivery(delivery.unwrap_or(Delivery::Unknown))
-            }));
-        }
-        deliveries
-    }
-
-    /// The log has answered an append, before which the user had so many connections here: they may have got the message, and
-    /// be gone.
-    fn answered(&self, before: usize, user: Option<&User<U>>, answer: Result<Sent, LogError>) -> Delivery {
-        match answer {
-            Ok(sent) => self.delivery(before.max(here(user)), sent),
-            Err(error) => {
-                self.failed(&error);
-                if error.is_unknown() { Delivery::Unknown } else { Delivery::Dropped(DropReason::Log) }
-            }
-        }
-    }
-
-    /// Appends and offers a message, if the log does that at once.
-    fn send_now(
-        &self,
-        user: Option<&User<U>>,
-        append: &Append<'_, U>,
-        message: PreparedMessage,
-    ) -> Option<OfferedNow> {
-        let engine = &self.config.engine;
-        let Some(user) = user else {
-            let sent = engine.append_now(append)?;
-            self.tell_those_who_came(append.user);
-            return Some(OfferedNow { sent, here: 0, is_crowded: false });
-        };
-        // the next message of the user is not appended before this one is offered
-        let mut is_left = false;
-        let result = self.change(user, |mailboxes, wakes| {
-            let sent = engine.append_now(append)?;
-            let mut is_crowded = false;
-            is_left = mailboxes.is_empty();
-            if let Appended::Logged { position, previous, .. } = sent.appended {
-                let message = &self.framed(&position, message);
-                let logged = Logged { position, previous, message };
-                is_crowded = self.offer_logged(&user.id, mailboxes, &logged, wakes);
-            }
-            // those that it was offered to: when it is read, they may be gone
-            Some(OfferedNow { sent, here: open(mailboxes), is_crowded })
-        });
-        if is_left {
-            self.tell_those_who_came(append.user);
-        }
-        result
-    }
-
-    /// A message was appended for a user who had no connection here. One may have come, and read the log before.
-    fn tell_those_who_came(&self, user: &U) {
-        // in a statement of its own, so that the registry is not locked when the user is
-        let user = self.read().get(user);
-        if let Some(user) = user {
-            self.change(&user, |mailboxes, wakes| mailboxes.iter_mut().for_each(|it| it.resync(wakes)));
-        }
-    }
-
     /// Offers a message of the log to all mailboxes of a user. Returns whether one is full whose client may read.
     pub(crate) fn offer_logged(
         &self,
@@ -311,10 +169,10 @@ where
         wakes: &mut Wakes,
     ) -> bool {
         let mut is_crowded = false;
-        let &Logged { position, previous, message } = logged;
+        let &Logged { position, previous, content } = logged;
         self.with_hands(id, |hands| {
             for mailbox in mailboxes {
-                match mailbox.offer_logged(position, previous, message, hands, wakes) {
+                match mailbox.offer_logged(position, previous, content, hands, wakes) {
                     Offered::Crowded => is_crowded = true,
                     Offered::Queued { .. } => self.counters.queued.add(1),
                     _ => {}
@@ -322,31 +180,6 @@ where
             }
         });
         is_crowded
-    }
-
-    fn delivery(&self, here: usize, sent: Sent) -> Delivery {
-        let Appended::Logged { evicted, .. } = sent.appended else {
-            return Delivery::Dropped(DropReason::TooLarge);
-        };
-        match here + sent.elsewhere {
-            0 => Delivery::Stored { evicted },
-            connections => {
-                self.counters.evicted.add(evicted);
-                Delivery::Sent(connections)
-            }
-        }
-    }
-
-    /// Sends a message to a user, whose hub keeps none.
-    async fn send_unlogged(&self, id: &U, message: &PreparedMessage) -> Delivery {
-        let Some(user) = self.read().get(id) else { return Delivery::Dropped(DropReason::Offline) };
-        let tally = self.offer_until_known(&user, message, None).await;
-        match tally {
-            Tally { taken: 0, too_large: true, .. } => Delivery::Dropped(DropReason::TooLarge),
-            Tally { taken: 0, refused: 0, .. } => Delivery::Dropped(DropReason::Offline),
-            Tally { taken: 0, .. } => Delivery::Dropped(DropReason::Overflow),
-            Tally { taken, .. } => Delivery::Sent(taken),
-        }
     }
 
     /// Offers a message to the connections of a user that are there. Where one is full, waits until it is known whether its
@@ -358,14 +191,25 @@ where
         only: Option<&[u64]>,
     ) -> Tally {
         let mut tally = Tally::default();
-        let mut waiting = self.offer(user, message, only, &mut tally);
+        let waiting = self.offer(user, message, only, &mut tally);
         self.count_sent(&mut tally);
+        self.offer_when_clear(user, message, waiting, &mut tally).await;
+        tally
+    }
+
+    /// Offers a message to connections of a user that were full, when it is known of each whether its client reads.
+    pub(crate) async fn offer_when_clear(
+        &self,
+        user: &User<U>,
+        message: &PreparedMessage,
+        mut waiting: Vec<u64>,
+        tally: &mut Tally,
+    ) {
         while !waiting.is_empty() {
             self.until_clear(user).await;
-            waiting = self.offer(user, message, Some(&waiting), &mut tally);
-            self.count_sent(&mut tally);
+            waiting = self.offer(user, message, Some(&waiting), tally);
+            self.count_sent(tally);
         }
-        tally
     }
 
     /// Offers a message to some connections of a user. Returns how many take it.
@@ -419,12 +263,12 @@ where
     }
 
     /// Counts what was sent since it was counted last.
-    fn count_sent(&self, tally: &mut Tally) {
+    pub(crate) fn count_sent(&self, tally: &mut Tally) {
         self.counters.sent.add(std::mem::take(&mut tally.sent));
     }
 
     /// Waits until it is known of all mailboxes of a user that are full whether their clients read.
-    async fn until_clear(&self, user: &User<U>) {
+    pub(crate) async fn until_clear(&self, user: &User<U>) {
         loop {
             let mut moved = pin!(user.moved.notified());
             moved.as_mut().enable();
@@ -473,12 +317,8 @@ where
         tally: &mut Tally,
     ) {
         self.count_sent(tally);
-        for (user, mut waiting) in crowded {
-            while !waiting.is_empty() {
-                self.until_clear(user).await;
-                waiting = self.offer(user, message, Some(&waiting), tally);
-                self.count_sent(tally);
-            }
+        for (user, waiting) in crowded {
+            self.offer_when_clear(user, message, waiting, tally).await;
         }
         self.counters.dropped.add(tally.refused);
     }
@@ -530,20 +370,6 @@ where
     }
 }
 
-/// How many connections of a user messages go to.
-fn here<U>(user: Option<&User<U>>) -> usize {
-    user.map_or(0, |user| open(&user.lock()))
-}
-
-/// A message that was appended and offered at once.
-struct OfferedNow {
-    sent: Sent,
-    /// To how many connections of this hub it went.
-    here: usize,
-    /// Whether one of them is full whose client may read.
-    is_crowded: bool,
-}
-
 /// What became of a message that was offered to connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
@@ -552,4 +378,16 @@ pub(crate) struct Tally {
     /// How many connections have it that are not counted yet: that is done for all at once, as it is one figure for the hub.
     sent: usize,
     too_large: bool,
+}
+
+impl Tally {
+    /// What became of it, if it was for a user whose hub keeps none.
+    pub(crate) fn delivery(&self) -> Delivery {
+        match *self {
+            Self { taken: 0, too_large: true, .. } => Delivery::Dropped(DropReason::TooLarge),
+            Self { taken: 0, refused: 0, .. } => Delivery::Dropped(DropReason::Offline),
+            Self { taken: 0, .. } => Delivery::Dropped(DropReason::Overflow),
+            Self { taken, .. } => Delivery::Sent(taken),
+        }
+    }
 }

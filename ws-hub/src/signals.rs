@@ -11,7 +11,7 @@ use crate::backplane::{Held, Logout, Packet, Signal, Standing};
 use crate::calls::{Tries, ask};
 use crate::close_code;
 use crate::log::LogError;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Content, Mailbox};
 use crate::shared::{Inner, Logged};
 use crate::task::spawn;
 use crate::user::{User, find};
@@ -43,8 +43,9 @@ where
         match signal {
             Signal::Entry { user, entry } => {
                 let Some(user) = self.read().get(&user) else { return };
-                let message = &self.framed(&entry.position, PreparedMessage::new(entry.message));
-                let logged = Logged { position: entry.position, previous: entry.previous, message };
+                let message = self.framed(&entry.position, PreparedMessage::new(entry.message));
+                let content = &Content::Prepared(message);
+                let logged = Logged { position: entry.position, previous: entry.previous, content };
                 self.change(&user, |mailboxes, wakes| {
                     self.offer_logged(&user.id, mailboxes, &logged, wakes);
                 });

@@ -35,6 +35,7 @@ impl<U> User<U> {
 }
 
 /// How many connections messages go to.
+#[inline]
 pub(crate) fn open(mailboxes: &[Mailbox]) -> usize {
     mailboxes.iter().filter(|mailbox| mailbox.is_open()).count()
 }

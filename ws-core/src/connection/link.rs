@@ -166,7 +166,13 @@ impl<'a, 'b> Turn<'a, 'b> {
             && let Some(transport) = self.transport.as_mut()
             && let Some(mut buffer) = self.state.connection.read_buffer(self.now)
         {
-            let (n, next) = MutexGuard::unlocked(&mut self.state, || fill(transport, self.cx, buffer.room()));
+            // a task that was woken to write asks whether there is something to read before it prepares for that
+            let is_called = self.state.connection.needs_driver();
+            let (n, next) = if is_called && !transport.may_be_readable(self.cx) {
+                (0, Poll::Pending)
+            } else {
+                MutexGuard::unlocked(&mut self.state, || fill(transport, self.cx, buffer.room()))
+            };
             let connection = &mut self.state.connection;
             connection.handle_read(buffer, n, self.now);
             match next {

@@ -90,6 +90,20 @@ impl Shared {
         }
     }
 
+    /// As [`unlock`](Self::unlock), after a message was queued, which is nearly always for the driver only.
+    #[inline]
+    fn unlock_sent(&self, mut state: MutexGuard<'_, State>) {
+        let State { connection, waiters, .. } = &mut *state;
+        if connection.has_effects() || waiters.may_sending_concern_others() {
+            return self.unlock(state);
+        }
+        let driver = waiters.call_driver(connection);
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
     #[inline(never)]
     fn unlock_for_others(&self, mut state: MutexGuard<'_, State>) {
         let others = state.for_others();
@@ -222,7 +236,7 @@ impl Shared {
             Some(frame) => state.connection.send_frame(frame),
             None => state.connection.send(message),
         }
-        self.unlock(state);
+        self.unlock_sent(state);
         if is_sent {
             self.observe(Notice::Sent(bytes));
         }

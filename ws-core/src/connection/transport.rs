@@ -101,6 +101,15 @@ impl Transport {
         stream.take_error().ok().flatten()
     }
 
+    /// Whether there may be something to read. If not, the task is woken when there is.
+    #[inline]
+    pub(crate) fn may_be_readable(&self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx).is_ready(),
+            _ => true,
+        }
+    }
+
     /// The address of the other end of the TCP connection, where it is known.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         self.tcp()?.peer_addr().ok()

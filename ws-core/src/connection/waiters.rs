@@ -24,6 +24,30 @@ pub(super) struct Waiters {
     receiver: Option<Box<Waker>>,
     /// `None` while there are none, as most of the time.
     others: Option<Box<Others>>,
+    /// What is to be known of them after each step of the connection, without a look at their memory.
+    summary: Summary,
+    /// How far the connection was when those who wait for events were last looked at.
+    seen: Milestones,
+}
+
+/// What there is in [`Others`], as bits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Summary(u8);
+
+impl Summary {
+    /// Senders that wait, or were called and have not sent yet.
+    const SENDERS: u8 = 1;
+    /// Events that are waited for.
+    const EVENTS: u8 = 2;
+    /// What else is to be compared with the connection: senders that wait, a byte that is waited for, wakers to be dropped.
+    const URGENT: u8 = 4;
+    /// Something has changed since the driver slept: memory may be to be given back.
+    const UNTIDY: u8 = 8;
+
+    #[inline]
+    fn has(self, any_of: u8) -> bool {
+        self.0 & any_of != 0
+    }
 }
 
 #[derive(Debug, Default)]
@@ -34,8 +58,6 @@ struct Others {
     events: Slab<(Event, Option<Waker>)>,
     /// Room that is reserved for senders that were called.
     reserved: u64,
-    /// How far the connection was when those who wait for events were last looked at.
-    seen: Milestones,
     /// The first byte for which somebody waits. Nearly every turn writes, and few wait for that.
     flush: Option<u64>,
     /// Wakers of those who do not wait any more, to be dropped when the lock is free: that may run code of their owners.
@@ -102,6 +124,15 @@ impl Waiters {
     /// The driver has looked at everything, and sleeps.
     pub(super) fn driver_sleeps(&mut self) {
         self.is_driver_awake = false;
+        if self.summary.has(Summary::UNTIDY) {
+            self.tidy_up();
+        }
+    }
+
+    /// Gives back the memory of those who have left.
+    #[inline(never)]
+    fn tidy_up(&mut self) {
+        self.summary.0 &= !Summary::UNTIDY;
         if let Some(others) = &mut self.others {
             others.senders.shrink();
             if others.events.is_empty() {
@@ -109,6 +140,15 @@ impl Waiters {
             }
         }
         self.others.take_if(|others| others.is_empty());
+    }
+
+    /// Changes those who wait.
+    #[inline]
+    fn change<T>(&mut self, change: impl FnOnce(&mut Others) -> T) -> T {
+        let others = self.others.get_or_insert_default();
+        let result = change(others);
+        self.summary = others.summary();
+        result
     }
 
     /// The driver is gone. Its waker is dropped, because it would keep the memory of the task while a `Sender` exists.
@@ -120,7 +160,7 @@ impl Waiters {
     /// A waker is not needed any more.
     fn retire(&mut self, waker: Option<Waker>) {
         if let Some(waker) = waker {
-            self.others.get_or_insert_default().retired.push(waker);
+            self.change(|others| others.retired.push(waker));
         }
     }
 
@@ -166,50 +206,67 @@ impl Waiters {
     /// Whether one who wants to send a message of this size, and has a place or found no [room](Self::has_room), has its
     /// turn. If not, it waits for that.
     pub(super) fn poll_room(&mut self, place: &mut Option<Place>, size: u64, waker: &Waker) -> bool {
-        let others = self.others.get_or_insert_default();
-        let Some(Place::Sender(key)) = *place else {
-            others.leave(place);
-            *place = Some(Place::Sender(others.senders.join(waker.clone(), size)));
-            return false;
-        };
-        let has_turn = others.senders.poll(key, waker, &mut others.retired);
-        if has_turn {
-            others.leave(place);
-        }
-        has_turn
+        self.change(|others| {
+            let Some(Place::Sender(key)) = *place else {
+                others.leave(place);
+                *place = Some(Place::Sender(others.senders.join(waker.clone(), size)));
+                return false;
+            };
+            let has_turn = others.senders.poll(key, waker, &mut others.retired);
+            if has_turn {
+                others.leave(place);
+            }
+            has_turn
+        })
     }
 
     /// Whether there is room for one who has not waited: if others wait, it comes behind them.
     #[inline]
     pub(super) fn has_room(&self, connection: &Connection) -> bool {
-        connection.outbound_room() > 0 && self.others.as_ref().is_none_or(|others| others.senders.is_empty())
+        connection.outbound_room() > 0 && !self.summary.has(Summary::SENDERS)
     }
 
     /// Waits for an event, and no longer for another one.
     pub(super) fn wait_for(&mut self, event: Event, place: &mut Option<Place>, waker: &Waker) {
-        let others = self.others.get_or_insert_default();
-        others.leave(place);
-        if others.events.capacity() == 0 {
-            // most often one waits, and a slab that grows by itself has room for four
-            others.events.reserve_exact(1);
+        if let (Some(Place::Event(key)), Some(others)) = (&place, &self.others)
+            && let (known, Some(known_waker)) = &others.events[*key as usize]
+            && *known == event
+            && known_waker.will_wake(waker)
+        {
+            return;
         }
-        *place = Some(Place::Event(key(others.events.insert((event, Some(waker.clone()))))));
-        event.note_end(&mut others.flush);
+        self.change(|others| {
+            others.leave(place);
+            if others.events.capacity() == 0 {
+                // most often one waits, and a slab that grows by itself has room for four
+                others.events.reserve_exact(1);
+            }
+            *place = Some(Place::Event(key(others.events.insert((event, Some(waker.clone()))))));
+            event.note_end(&mut others.flush);
+        });
     }
 
     /// One who waited does not any more.
     pub(super) fn leave(&mut self, place: &mut Option<Place>) {
-        if let Some(others) = &mut self.others {
-            others.leave(place);
+        if place.is_some() {
+            self.change(|others| others.leave(place));
         }
     }
 
     /// Whether [`collect`](Self::collect) may find somebody.
     #[inline]
     pub(super) fn is_anyone_ready(&self, connection: &Connection) -> bool {
-        self.others.as_ref().is_some_and(|others| others.is_anyone_ready(connection))
+        self.summary.has(Summary::EVENTS | Summary::URGENT) && self.is_other_ready(connection)
             || self.is_receiver_ready(connection)
             || self.is_driver_ready(connection)
+    }
+
+    /// Whether one of the others has what it waits for. Their memory is looked at only if it may be more than a milestone.
+    #[inline(never)]
+    fn is_other_ready(&self, connection: &Connection) -> bool {
+        self.summary.has(Summary::EVENTS) && self.seen != connection.milestones()
+            || self.summary.has(Summary::URGENT)
+                && self.others.as_ref().is_some_and(|others| others.is_anyone_ready(connection))
     }
 
     #[inline]
@@ -234,14 +291,28 @@ impl Waiters {
         }
         if let Some(others) = &mut self.others {
             wakes.retired = std::mem::take(&mut others.retired);
-            others.collect(connection, |waker| wakes.push(waker));
+            others.collect(connection, &mut self.seen, |waker| wakes.push(waker));
+            self.summary = others.summary();
         }
-        if self.is_driver_ready(connection) {
-            // once is enough until it is polled
-            self.is_driver_awake = true;
-            self.driver.clone().into_iter().for_each(|driver| wakes.push(driver));
-        }
+        self.call_driver(connection).into_iter().for_each(|driver| wakes.push(driver));
         wakes
+    }
+
+    /// Whether somebody besides the driver may have what they wait for when a message was queued.
+    #[inline]
+    pub(super) fn may_sending_concern_others(&self) -> bool {
+        self.summary.has(Summary::URGENT)
+    }
+
+    /// The waker of the driver, if that is to be woken.
+    #[inline]
+    pub(super) fn call_driver(&mut self, connection: &Connection) -> Option<Waker> {
+        if !self.is_driver_ready(connection) {
+            return None;
+        }
+        // once is enough until it is polled
+        self.is_driver_awake = true;
+        self.driver.clone()
     }
 }
 
@@ -250,17 +321,27 @@ impl Others {
         self.senders.is_empty() && self.events.is_empty() && self.retired.is_empty()
     }
 
-    #[inline(never)]
+    fn summary(&self) -> Summary {
+        let bit = |bit, is_set| if is_set { bit } else { 0 };
+        let is_urgent = !self.retired.is_empty() || self.senders.is_anyone_waiting() || self.flush.is_some();
+        Summary(
+            bit(Summary::SENDERS, !self.senders.is_empty())
+                | bit(Summary::EVENTS, !self.events.is_empty())
+                | bit(Summary::URGENT, is_urgent)
+                | Summary::UNTIDY,
+        )
+    }
+
+    /// Whether one has what it waits for, and that is not a milestone.
     fn is_anyone_ready(&self, connection: &Connection) -> bool {
         !self.retired.is_empty()
             || self.senders.is_anyone_waiting() && self.lets_more_in(connection)
-            || !self.events.is_empty() && self.has_news(connection)
+            || self.is_flushed(connection)
     }
 
-    /// Whether those who wait for events are to be looked at.
-    fn has_news(&self, connection: &Connection) -> bool {
-        self.seen != connection.milestones()
-            || self.flush.is_some_and(|end| connection.poll_flushed(end).is_ready())
+    /// Whether a byte is written that is waited for.
+    fn is_flushed(&self, connection: &Connection) -> bool {
+        self.flush.is_some_and(|end| connection.poll_flushed(end).is_ready())
     }
 
     /// Whether one more sender has its turn: there is room, or nothing can be sent any more.
@@ -281,15 +362,15 @@ impl Others {
         self.retired.extend(waker);
     }
 
-    fn collect(&mut self, connection: &Connection, mut wake: impl FnMut(Waker)) {
+    fn collect(&mut self, connection: &Connection, seen: &mut Milestones, mut wake: impl FnMut(Waker)) {
         while self.lets_more_in(connection)
             && let Some((size, waker)) = self.senders.call_first()
         {
             self.reserved += size;
             wake(waker);
         }
-        if self.has_news(connection) {
-            self.seen = connection.milestones();
+        if *seen != connection.milestones() || self.is_flushed(connection) {
+            *seen = connection.milestones();
             self.flush = None;
             for (_, (event, waker)) in &mut self.events {
                 if event.has_happened(connection) {

@@ -143,7 +143,7 @@ pub(crate) fn compress(message: &Message, setting: Setting) -> Option<Frame> {
     let payload = with_output(|output| compressor.run(message.as_bytes(), output));
     compressor.stream.reset();
     spare::give_back(&COMPRESSOR, Some(compressor));
-    payload.map(|payload| Frame { first: COMPRESSED | first_byte(message), payload: payload.into() })
+    payload.map(|payload| Frame::new(COMPRESSED | first_byte(message), payload.into()))
 }
 
 #[derive(Debug)]

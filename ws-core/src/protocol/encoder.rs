@@ -14,12 +14,17 @@
 //!
 //! Invariants: `start <= small.len()`; the sum of all `before` and of `behind` is the length of `s`; no large
 //! payload is empty; where nothing is queued there is no [`Queued`], and no memory is held.
+//!
+//! A small frame that many connections send, and that is all that is queued, is not copied either: all of them hold the same
+//! bytes, until something is queued behind it.
 
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -45,16 +50,50 @@ thread_local! {
 
 /// A message that is ready to be sent, as one frame. What it lacks are the few bytes of its header, which a client makes
 /// anew for each connection, and which in one piece with the payload would cost a copy of it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Frame {
     /// Of the header.
-    pub(super) first: u8,
+    first: u8,
     pub(super) payload: Bytes,
+    /// A connection has sent it.
+    was_sent: AtomicBool,
+    /// Its bytes as a server sends them, if it is small, and was sent more than once.
+    shared: OnceLock<SharedFrame>,
+}
+
+/// All bytes of a small frame, which several connections hold. It is a thin pointer, as each of them has room for one.
+type SharedFrame = Arc<Box<[u8]>>;
+
+impl Frame {
+    pub(super) fn new(first: u8, payload: Bytes) -> Self {
+        Self { first, payload, was_sent: AtomicBool::new(false), shared: OnceLock::new() }
+    }
+
+    /// The bytes of a small frame that a server has sent before: most messages are sent once, and are not worth it.
+    fn shared(&self) -> Option<&SharedFrame> {
+        if self.shared.get().is_none() && !self.was_sent.load(Ordering::Relaxed) {
+            self.was_sent.store(true, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.shared.get_or_init(|| {
+            let mut bytes = Vec::with_capacity(MAX_HEADER + self.payload.len());
+            put(&mut bytes, self.first, self.payload.len(), None);
+            bytes.extend_from_slice(&self.payload);
+            Arc::new(bytes.into_boxed_slice())
+        }))
+    }
+}
+
+/// The clone shares the payload, and nothing else.
+impl Clone for Frame {
+    fn clone(&self) -> Self {
+        Self::new(self.first, self.payload.clone())
+    }
 }
 
 impl From<Message> for Frame {
     fn from(message: Message) -> Self {
-        Self { first: first_byte(&message), payload: message.into_bytes() }
+        Self::new(first_byte(&message), message.into_bytes())
     }
 }
 
@@ -67,7 +106,9 @@ pub(super) fn first_byte(message: &Message) -> u8 {
 #[derive(Debug)]
 pub(crate) struct Encoder {
     role: Role,
-    /// One pointer, as nearly every connection has nothing to say.
+    /// All that is queued, if it is one small frame that others send, too.
+    shared: Option<SharedFrame>,
+    /// One pointer, as nearly every connection has nothing to say. `None` while there is a frame in `shared`.
     queued: Option<Box<Queued>>,
 }
 
@@ -92,7 +133,7 @@ struct Large {
 
 impl Encoder {
     pub(crate) fn new(role: Role) -> Self {
-        Self { role, queued: None }
+        Self { role, shared: None, queued: None }
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -102,7 +143,7 @@ impl Encoder {
     /// Takes all that is queued.
     #[inline]
     pub(crate) fn take_all(&mut self) -> Self {
-        Self { role: self.role, queued: self.queued.take() }
+        Self { role: self.role, shared: self.shared.take(), queued: self.queued.take() }
     }
 
     /// Queues `message` as one frame, and as all of these returns how many bytes that is. What is left of it is for the
@@ -119,13 +160,49 @@ impl Encoder {
         bytes
     }
 
-    /// Queues a frame. One that is borrowed is shared if its payload is large; if it is small, not even its reference count
-    /// is touched.
+    /// Queues a frame. One that is borrowed is shared with others that send it: its payload if that is large, and all of it if
+    /// it is small and nothing else is queued.
+    #[inline]
     pub(crate) fn frame(&mut self, frame: Cow<'_, Frame>) -> usize {
+        match frame {
+            Cow::Borrowed(frame) => self.share(frame).unwrap_or_else(|| self.frame_once(frame)),
+            Cow::Owned(Frame { first, payload, .. }) if payload.len() >= LARGE => {
+                self.push_large(first, payload).0
+            }
+            Cow::Owned(frame) => self.push_small(frame.first, &frame.payload),
+        }
+    }
+
+    /// Queues a frame that no other connection sends at this time. It is copied if it is small.
+    pub(crate) fn frame_once(&mut self, frame: &Frame) -> usize {
         if frame.payload.len() < LARGE {
             return self.push_small(frame.first, &frame.payload);
         }
-        self.push_large(frame.first, frame.into_owned().payload).0
+        self.push_large(frame.first, frame.payload.clone()).0
+    }
+
+    /// Queues a frame that is not copied, if it can be the only one.
+    #[inline]
+    fn share(&mut self, frame: &Frame) -> Option<usize> {
+        let is_alone = self.shared.is_none() && self.queued.is_none();
+        if !is_alone || self.role == Role::Client || frame.payload.len() >= LARGE {
+            return None;
+        }
+        let shared = frame.shared()?;
+        self.shared = Some(Arc::clone(shared));
+        Some(shared.len())
+    }
+
+    /// Copies the frame that is shared with others: something is queued behind it, or a part of it has left.
+    #[cold]
+    #[inline(never)]
+    fn unshare(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            let queued = self.queued.get_or_insert_with(borrow_queued);
+            queued.make_room(shared.len());
+            queued.small.extend_from_slice(&shared);
+            queued.behind += shared.len();
+        }
     }
 
     /// Queues a ping with a payload of at most 125 bytes.
@@ -148,11 +225,13 @@ impl Encoder {
     /// Moves all that is queued behind what `into` has left.
     pub(crate) fn drain_into(&mut self, into: &mut Self) {
         debug_assert_eq!(self.role, into.role, "frames are masked, or not, for one role");
-        let Some(mut from) = self.queued.take() else { return };
-        let Some(to) = &mut into.queued else {
-            into.queued = Some(from);
+        if !into.has_remaining() {
+            *into = self.take_all();
             return;
-        };
+        }
+        self.unshare();
+        into.unshare();
+        let (Some(mut from), Some(to)) = (self.queued.take(), &mut into.queued) else { return };
         to.make_room(from.unsent().len());
         to.small.extend_from_slice(from.unsent());
         match from.large.front_mut() {
@@ -172,10 +251,11 @@ impl Encoder {
         self.queued.as_ref().is_none_or(|queued| queued.large.is_empty())
     }
 
-    /// How many bytes of memory are held, large payloads included, which may be shared.
+    /// How many bytes of memory are held, with what may be shared.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
-        self.queued.as_deref().map_or(0, |queued| {
+        let shared = self.shared.as_ref().map_or(0, |frame| size_of_val(frame) + frame.len());
+        self.queued.as_deref().map_or(shared, |queued| {
             let large = queued.large.capacity() * size_of::<Large>() + queued.large_bytes;
             size_of_val(queued) + queued.small.capacity() + large
         })
@@ -222,7 +302,10 @@ impl Encoder {
     /// Appends to `small` the header for a payload of that length, and what of the payload is to be copied.
     #[inline]
     fn append(&mut self, first: u8, length: usize, mask: Option<Mask>, copied: &[u8]) -> usize {
-        let queued = self.queued.get_or_insert_with(|| spare::borrow(&SPARE).unwrap_or_default());
+        if self.shared.is_some() {
+            self.unshare();
+        }
+        let queued = self.queued.get_or_insert_with(borrow_queued);
         queued.make_room(MAX_HEADER + copied.len());
         let small = &mut queued.small;
         let before = small.len();
@@ -247,6 +330,7 @@ impl Encoder {
         let remaining = self.remaining();
         assert!(count <= remaining, "no more leaves than is queued");
         if count < remaining {
+            self.unshare();
             if let Some(queued) = &mut self.queued {
                 queued.advance(count, sent);
             }
@@ -255,8 +339,16 @@ impl Encoder {
                 sent.extend(mem::take(&mut queued.large).into_iter().map(|large| large.payload));
             }
             queued.release();
+        } else {
+            self.shared = None;
         }
     }
+}
+
+/// What the thread keeps, or a new one.
+#[expect(clippy::unnecessary_box_returns, reason = "it goes from one box to the next")]
+fn borrow_queued() -> Box<Queued> {
+    spare::borrow(&SPARE).unwrap_or_default()
 }
 
 impl Queued {
@@ -319,11 +411,14 @@ impl Queued {
 
 impl Buf for Encoder {
     fn remaining(&self) -> usize {
-        self.queued.as_ref().map_or(0, |queued| queued.small.len() - queued.start + queued.large_bytes)
+        match &self.queued {
+            Some(queued) => queued.small.len() - queued.start + queued.large_bytes,
+            None => self.shared.as_ref().map_or(0, |frame| frame.len()),
+        }
     }
 
     fn chunk(&self) -> &[u8] {
-        let Some(queued) = &self.queued else { return &[] };
+        let Some(queued) = &self.queued else { return self.shared.as_deref().map_or(&[], |frame| frame) };
         match queued.large.front() {
             None => queued.unsent(),
             Some(large) if large.before == 0 => &large.payload,
@@ -332,7 +427,10 @@ impl Buf for Encoder {
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let Some(queued) = &self.queued else { return 0 };
+        let Some(queued) = &self.queued else {
+            let chunks = slices.iter_mut().zip(&self.shared);
+            return chunks.map(|(slice, frame)| *slice = IoSlice::new(frame)).count();
+        };
         let mut unsent = queued.unsent();
         if let ([slice, ..], 0) = (&mut *slices, queued.large_bytes) {
             *slice = IoSlice::new(unsent);

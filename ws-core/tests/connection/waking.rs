@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -322,4 +322,35 @@ fn a_wake_from_another_thread_is_never_lost() {
         tokio::task::spawn_blocking(|| waking.join().unwrap()).await.unwrap();
         tokio::time::timeout(300 * SECOND, sending).await.unwrap().unwrap();
     });
+}
+
+struct CountedWakes(AtomicUsize);
+
+impl Wake for CountedWakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_end_is_called_by_the_waker_of_their_last_poll() {
+    let (mut server, client) = testing::pair();
+    let sender = server.sender();
+    let mut closed = pin!(sender.closed());
+    let wakes = [(); 2].map(|()| Arc::new(CountedWakes(AtomicUsize::new(0))));
+    let counts = || wakes.each_ref().map(|wakes| wakes.0.load(Ordering::SeqCst));
+    let [earlier, later] = wakes.each_ref().map(|wakes| Waker::from(Arc::clone(wakes)));
+    for waker in [&earlier, &earlier, &later, &later] {
+        assert!(closed.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    // neither is called for what is sent
+    server.send("news").await.unwrap();
+    settle().await;
+    assert_eq!(counts(), [0, 0]);
+
+    drop(client);
+    assert!(server.recv().await.is_none_or(|end| end.is_err()));
+    settle().await;
+    assert_eq!(counts(), [0, 1]);
+    assert!(closed.as_mut().poll(&mut Context::from_waker(&later)).is_ready());
 }

@@ -14,6 +14,11 @@ use crate::position::Position;
 use super::state::{CLAIMED, Hands, Item, Known, Mailbox, Next, Phase, Source, Stuck};
 
 impl Mailbox {
+    /// Whether the session is still to be woken by this waker: nothing has happened since it asked what to do next.
+    pub(crate) fn is_quiet(&self, waker: &Waker) -> bool {
+        self.waker.as_ref().is_some_and(|known| known.will_wake(waker))
+    }
+
     /// What the session is to do next. Sends what can be sent.
     pub(crate) fn next(&mut self, hands: &Hands<'_>, cx: &Context<'_>) -> Next {
         if let Phase::Closing(frame) = &self.phase {
@@ -26,7 +31,7 @@ impl Mailbox {
         if let Phase::Closing(frame) = &self.phase {
             return Next::Close((**frame).clone());
         }
-        if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+        if !self.is_quiet(cx.waker()) {
             self.waker = Some(cx.waker().clone());
         }
         self.say_whether_stuck(is_full, cx);

@@ -14,14 +14,13 @@ mod change;
 mod offer;
 mod state;
 
+pub(crate) use offer::Content;
 pub(crate) use state::{Hands, Mailbox, Next, Offered};
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
     use std::task::{Context, Waker};
-
-    use ws_core::PreparedMessage;
 
     use super::*;
     use crate::backplane::LoggedIn;
@@ -41,7 +40,7 @@ mod tests {
             acknowledge: &|_, _, _| None,
             sent: &Cell::new(0),
         };
-        let (message, mut wakes) = (PreparedMessage::new("hello"), Vec::new());
+        let (message, mut wakes) = (Content::Once("hello".into()), Vec::new());
         let cx = Context::from_waker(Waker::noop());
         let mut mailbox = Mailbox::new(1, server.sender());
         let read = Read::nothing(After::Number(u64::MAX - 1));

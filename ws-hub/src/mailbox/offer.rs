@@ -1,14 +1,42 @@
 //! What is offered to a [`Mailbox`]: messages of the log, and messages for those who are there.
 
+use std::sync::atomic::AtomicBool;
 use std::task::Waker;
 
-use ws_core::{CloseFrame, PreparedMessage};
+use ws_core::{CloseFrame, Message, PreparedMessage};
 
+use crate::backplane::Acked;
 use crate::close_code;
-use crate::config::{Guarantee, Limits, Overflow};
+use crate::config::{Guarantee, Limits, Overflow, Rules};
+use crate::log::Handover;
 use crate::position::{MessageId, Position};
 
 use super::state::{Hands, Item, Known, Mailbox, Offered, Phase, Source, Stuck};
+
+/// A message of the log, as it is offered.
+#[derive(Clone)]
+pub(crate) enum Content {
+    /// For one connection: it is prepared only if it has to wait.
+    Once(Message),
+    /// For several.
+    Prepared(PreparedMessage),
+}
+
+impl Content {
+    pub(crate) fn message(&self) -> &Message {
+        match self {
+            Self::Once(message) => message,
+            Self::Prepared(prepared) => prepared.message(),
+        }
+    }
+
+    pub(crate) fn prepared(&self) -> PreparedMessage {
+        match self {
+            Self::Once(message) => PreparedMessage::new(message.clone()),
+            Self::Prepared(prepared) => prepared.clone(),
+        }
+    }
+}
 
 impl Mailbox {
     /// Offers a message that is in the log.
@@ -16,7 +44,7 @@ impl Mailbox {
         &mut self,
         position: Position,
         previous: Option<MessageId>,
-        message: &PreparedMessage,
+        content: &Content,
         hands: &Hands<'_>,
         wakes: &mut Vec<Waker>,
     ) -> Offered {
@@ -39,35 +67,65 @@ impl Mailbox {
         if !follows {
             return self.fall_behind(wakes);
         }
-        if let Some(offered) = self.send_now(position, message, hands, wakes) {
+        if let Some(offered) = self.send_now(position, content, hands, wakes) {
             return offered;
         }
-        if !self.load().0.takes(message.len(), &hands.rules.limits) {
+        if !self.load().0.takes(content.message().len(), &hands.rules.limits) {
             self.log.source = Source::Log;
             return self.crowded_or(Offered::Logged, wakes);
         }
         self.queued(position);
-        self.push(Item { message: message.clone(), number: Some(position.number) });
+        self.push(Item { message: content.prepared(), number: Some(position.number) });
         self.wake(wakes);
         Offered::Queued { dropped: 0 }
+    }
+
+    /// Whether the next message of the log can be acknowledged with its append, because it is then sent at once.
+    pub(crate) fn handover(&mut self, rules: &Rules) -> Option<Handover> {
+        let Known::Id(last_id) = self.log.last_id else { return None };
+        let is_next = self.log.source == Source::Offered && self.log.acknowledged == self.log.last;
+        if rules.guarantee != Guarantee::AtMostOnce
+            || !is_next
+            || !self.is_open()
+            || self.queue.is_some()
+            || self.room().is_err()
+        {
+            return None;
+        }
+        Some(Handover {
+            login: self.login,
+            start: self.log.start,
+            last: (self.log.last, last_id),
+            is_acknowledged: AtomicBool::new(false),
+        })
+    }
+
+    /// A message was acknowledged with its append: it is sent now.
+    pub(crate) fn handed_over(&mut self, number: u64, wakes: &mut Vec<Waker>) {
+        self.log.claimed = self.log.claimed.max(number);
+        self.acknowledged(self.log.start, number, Ok(Acked::Done), wakes);
     }
 
     /// Sends a message of the log at once, unless it has to be queued.
     fn send_now(
         &mut self,
         position: Position,
-        message: &PreparedMessage,
+        content: &Content,
         hands: &Hands<'_>,
         wakes: &mut Vec<Waker>,
     ) -> Option<Offered> {
-        if !self.can_send_now(hands) || self.must_claim(position.number, hands) && self.room().is_err() {
+        let must_claim = self.must_claim(position.number, hands);
+        if !self.is_open() || self.queue.is_some() || must_claim && self.room().is_err() {
             return None;
         }
-        if !self.claim(position.number, hands, wakes)? {
+        if must_claim && !self.claim(position.number, hands, wakes)? {
             // the login starts elsewhere, or is over
             return Some(Offered::Logged);
         }
-        self.try_send(message).ok()?;
+        match content {
+            Content::Once(message) => self.sender.try_send(message.clone()).ok()?,
+            Content::Prepared(prepared) => self.try_send(prepared).ok()?,
+        }
         hands.sent.set(hands.sent.get() + 1);
         self.queued(position);
         self.sent_logged(position.number, hands);
@@ -82,13 +140,6 @@ impl Mailbox {
         self.log.source = Source::Log;
         self.wake(wakes);
         Offered::Logged
-    }
-
-    /// Whether a message of the log need not be queued first.
-    pub(super) fn can_send_now(&self, hands: &Hands<'_>) -> bool {
-        self.phase == Phase::Open
-            && self.queue.is_none()
-            && (hands.rules.guarantee == Guarantee::AtLeastOnce || (hands.is_immediate)())
     }
 
     /// `other`, unless the client may be one that reads, and only its task has not run.

@@ -277,7 +277,7 @@ impl Mailbox {
 
     /// Whether it is one that messages go to.
     pub(crate) fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        matches!(self.phase, Phase::Open)
     }
 
     /// Whether its login is not answered yet.
@@ -327,13 +327,15 @@ impl Mailbox {
     }
 
     /// Whether the connection takes a message now; fails as [`try_send`](Self::try_send).
-    pub(super) fn room(&self) -> Result<(), bool> {
-        // a clone, which waits for nothing any more when it is dropped
-        let mut sender = self.sender.clone();
-        match Pin::new(&mut sender).poll_ready(&mut Context::from_waker(Waker::noop())) {
+    pub(super) fn room(&mut self) -> Result<(), bool> {
+        match Pin::new(&mut self.sender).poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Ok(()),
             Poll::Ready(Err(_)) => Err(false),
-            Poll::Pending => Err(true),
+            Poll::Pending => {
+                // it must not wait for that: the place in the line goes with the one that has it
+                self.sender = self.sender.clone();
+                Err(true)
+            }
         }
     }
 

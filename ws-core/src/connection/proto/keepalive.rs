@@ -10,8 +10,8 @@ pub(super) struct Keepalive {
     pings: Option<Box<Vec<Ping>>>,
     /// The number of the next ping, which is its payload.
     pub(super) next: u64,
-    /// How many pongs have answered one of them.
-    pub(super) pongs: u64,
+    /// How many pongs have answered one of them. It wraps around: a turn of the driver takes fewer than it can count.
+    pub(super) pongs: u16,
     pub(super) latency: Option<Duration>,
 }
 
@@ -67,7 +67,7 @@ impl Keepalive {
             // it answers none of ours
             return None;
         }
-        self.pongs += 1;
+        self.pongs = self.pongs.wrapping_add(1);
         let pings = self.pings.as_mut()?;
         let mut round_trip = None;
         for ping in pings.iter_mut().filter(|ping| ping.id <= id && ping.round_trip.is_none()) {

@@ -21,7 +21,8 @@ use crate::utf8::Utf8Bytes;
 /// what they wait for who had not before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Milestones {
-    pongs: u64,
+    /// How many there were, counted modulo more than can come in one turn of the driver.
+    pongs: u16,
     step: Step,
 }
 
@@ -194,7 +195,8 @@ impl Connection {
             return;
         }
         if let Some(heartbeat) = self.heartbeat.take() {
-            self.send_frame(Cow::Borrowed(heartbeat.answer.frame()));
+            self.push(|encoder| encoder.frame_once(heartbeat.answer.frame()));
+            self.timers.exchanged = true;
             self.notice(Notice::Sent(heartbeat.answer.len()));
             self.heartbeat = Some(heartbeat);
         }

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
@@ -6,7 +7,7 @@ use super::{BINARY, CLOSE, FINAL, PING, PONG, Random, TEXT, bare_frame, decode_i
 use crate::close::CloseFrame;
 use crate::config::Limits;
 use crate::message::Message;
-use crate::protocol::{Encoder, Event, Role};
+use crate::protocol::{Encoder, Event, Frame, Role};
 
 /// So long that it is not copied.
 const LARGE: usize = 5000;
@@ -157,8 +158,9 @@ fn any_sequence_of_calls_keeps_the_order() {
     let mut random = Random(0xdead_beef_cafe_f00d);
     let mut encoders = [server(), server()];
     let mut expected = [Vec::new(), Vec::new()];
+    let (news, frame) = (bare_frame(FINAL | BINARY, b"news"), Frame::from(Message::from(b"news".as_slice())));
     for _ in 0..20_000 {
-        match random.below(6) {
+        match random.below(7) {
             0 | 1 => {
                 let which = random.below(2);
                 let length = random.pick(&[0, 3, 200, LARGE]);
@@ -171,6 +173,11 @@ fn any_sequence_of_calls_keeps_the_order() {
                 encoders[0].pong(b"pong");
             }
             3 => {
+                let which = random.below(2);
+                expected[which].extend(&news);
+                encoders[which].frame(Cow::Borrowed(&frame));
+            }
+            4 => {
                 let [from, into] = &mut encoders;
                 from.drain_into(into);
                 let drained = std::mem::take(&mut expected[0]);

@@ -67,6 +67,26 @@ fn a_large_prepared_payload_is_shared_and_a_small_one_copied() {
 }
 
 #[test]
+fn connections_with_nothing_else_to_send_share_the_bytes_of_a_small_prepared_message() {
+    let prepared = PreparedMessage::new(vec![7; 100]);
+    let expected = bare_frame(FINAL | BINARY, &[7; 100]);
+    // as most messages are sent once, the first one is not worth it
+    taken(&mut holding(prepared.frame()));
+    let [mut first, mut second, mut third] = [(); 3].map(|()| holding(prepared.frame()));
+    assert_eq!(first.chunk().as_ptr(), second.chunk().as_ptr());
+    assert_eq!(first.chunk().as_ptr(), third.chunk().as_ptr());
+
+    // what follows, and what is left of it, is in memory of the connection's own
+    second.pong(b"");
+    third.advance(1);
+    assert_ne!(first.chunk().as_ptr(), second.chunk().as_ptr());
+    assert!(taken(&mut first) == expected);
+    assert!(taken(&mut second) == [&expected[..], &[0x8a, 0]].concat());
+    assert!(taken(&mut third) == expected[1..]);
+    assert!([first, second, third].iter().all(|encoder| encoder.capacity() == 0));
+}
+
+#[test]
 fn a_client_masks_a_copy_of_a_prepared_message() {
     for length in [10, 5000] {
         let message = Message::from(vec![7; length]);
