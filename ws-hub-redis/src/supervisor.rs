@@ -265,7 +265,7 @@ impl Supervisor {
     }
 
     /// Begins the partitions that have come here, and ends those that have gone. What the server does not have, or not yet, is
-    /// looked after again in a moment.
+    /// looked after again in a moment. A connection that is of no use is dropped, if that fails.
     async fn settle(&mut self) -> Result<(), ConnectError> {
         let mine = self.mine();
         self.settle_at = None;
@@ -278,9 +278,20 @@ impl Supervisor {
         if new.is_empty() {
             return Ok(());
         }
-        let (here, mut failed) = check_schema(&self.shared, &self.site, &lines.link, new).await?;
-        let begun = pushes.begin(&here).await;
-        failed.extend(begun.map_err(|failure| self.site.address.unusable(failure))?);
+        let (here, mut failed) = match check_schema(&self.shared, &self.site, &lines.link, new).await {
+            Ok(checked) => checked,
+            Err(error) => {
+                self.lines = None;
+                return Err(error);
+            }
+        };
+        match pushes.begin(&here).await {
+            Ok(others) => failed.extend(others),
+            Err(failure) => {
+                self.pushes = None;
+                return Err(self.site.address.unusable(failure));
+            }
+        }
         if let Some(failure) = failed.iter().find(|failure| !failure.kind.is_undone()) {
             self.pushes = None;
             return Err(self.site.address.unusable(failure.clone()));
