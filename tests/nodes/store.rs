@@ -35,7 +35,7 @@ impl Store {
 
     /// One in which another server takes the place of a master that does nothing, or for a long time none does.
     pub(crate) async fn cluster(is_patient: bool) -> Self {
-        let settings: &[_] = if is_patient { &["cluster-node-timeout", "60000"] } else { &[] };
+        let settings: &[_] = if is_patient { &["cluster-node-timeout", "15000"] } else { &[] };
         let cluster = spawn_blocking(move || RedisCluster::start_with(settings)).await.expect("it starts");
         Self::Cluster(Arc::new(cluster), Mutex::default())
     }

@@ -14,8 +14,9 @@ use crate::support::{ALL, ANNA, Node, login, rest, soon, text, until};
 /// As many as are in all partitions.
 pub(crate) const USERS: u64 = 300;
 
-/// So that no server is taken for down on a busy machine.
-pub(crate) const PATIENT: &[&str] = &["cluster-node-timeout", "60000"];
+/// So that no server is taken for down on a busy machine. For twice as long, masters do not vote a second time for a replica of
+/// the same master.
+pub(crate) const PATIENT: &[&str] = &["cluster-node-timeout", "15000"];
 
 /// The cluster of all tests that do not harm it.
 pub(crate) fn shared_cluster() -> &'static RedisCluster {
@@ -199,7 +200,7 @@ async fn who_is_online_in_a_cluster_is_read_in_pages_of_any_size() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_who_is_online_does_not_go_on_at_another_server() {
-    let cluster = start_with(&["appendfsync", "no", "cluster-node-timeout", "60000"]).await;
+    let cluster = start_with(&["appendfsync", "no", "cluster-node-timeout", "15000"]).await;
     let node = Arc::new(builder(&cluster).connect().await.unwrap());
     // so many that those of a partition are not looked at in one go
     let users = 0..8_000;

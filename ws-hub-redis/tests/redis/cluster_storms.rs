@@ -1,9 +1,11 @@
 //! Slots that move and masters that change or go while hubs on three nodes are used. What was accepted is received, in order.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::time::sleep;
 use ws_core::WebSocket;
 use ws_hub::{Guarantee, Login, RoomHistory};
 
@@ -11,6 +13,9 @@ use crate::cluster::{PATIENT, USERS, act, hubs_on, start, start_with};
 use crate::redis_cluster::RedisCluster;
 use crate::storms;
 use crate::support::{login, soon, text, until};
+
+/// How often other servers become the masters: there and back. A third time at once, masters would not vote for it.
+const CHANGES: usize = 2;
 
 /// Moves each slot that has keys to another master.
 pub(crate) fn move_used_slots(cluster: &RedisCluster) {
@@ -45,9 +50,10 @@ async fn nothing_is_lost_while_replicas_take_the_place_of_their_masters() {
     let cluster = start_with(PATIENT).await;
     let hubs = hubs_on(&cluster, 0, |hub| hub.login(Login::ReplaceOld)).await;
     storms::nothing_is_lost(hubs, async |is_over| {
-        while !is_over() {
+        for _ in 0..CHANGES {
             act(&cluster, fail_over_all).await;
         }
+        are_done(is_over).await;
     })
     .await;
 }
@@ -65,7 +71,7 @@ async fn with_replicas_nothing_that_was_accepted_is_lost_when_masters_are_killed
             })
             .await;
         }
-        until("all are done", async || is_over()).await;
+        are_done(is_over).await;
     })
     .await;
 }
@@ -78,7 +84,7 @@ async fn with_replicas_nothing_that_was_accepted_is_lost_when_a_master_stops_and
         for master in act(&cluster, RedisCluster::masters).await {
             act(&cluster, move |cluster| cluster.stop_master(master)).await;
         }
-        until("all are done", async || is_over()).await;
+        are_done(is_over).await;
     })
     .await;
 }
@@ -93,21 +99,30 @@ async fn with_replicas_nothing_that_was_accepted_is_lost_when_replicas_do_not_as
                 act(&cluster, move |cluster| cluster.take_over(master)).await;
             }
         }
-        until("all are done", async || is_over()).await;
+        are_done(is_over).await;
     })
     .await;
 }
 
-/// Does harm to the cluster until `what` is done.
-async fn beside<T>(
-    cluster: &std::sync::Arc<RedisCluster>,
-    harm: fn(&RedisCluster),
-    what: impl Future<Output = T>,
-) -> T {
+/// Waits for the senders, however long they take.
+async fn are_done(is_over: &dyn Fn() -> bool) {
+    while !is_over() {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Until `what` is done, slots move, and in the first rounds other servers become the masters.
+async fn beside<T>(cluster: &Arc<RedisCluster>, what: impl Future<Output = T>) -> T {
     let is_over = AtomicBool::new(false);
     let harming = async {
-        while !is_over.load(Ordering::Acquire) {
-            act(cluster, harm).await;
+        for round in 0.. {
+            if is_over.load(Ordering::Acquire) {
+                break;
+            }
+            act(cluster, move_used_slots).await;
+            if round < CHANGES {
+                act(cluster, fail_over_all).await;
+            }
         }
     };
     let doing = async {
@@ -116,12 +131,6 @@ async fn beside<T>(
         done
     };
     tokio::join!(doing, harming).0
-}
-
-/// Slots move, and then other servers are the masters.
-fn move_and_fail_over(cluster: &RedisCluster) {
-    move_used_slots(cluster);
-    fail_over_all(cluster);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +143,7 @@ async fn a_room_with_a_history_has_one_order_while_masters_change() {
         clients.push(login(hub, user).await);
         hub.join(&user, "lobby").await.unwrap();
     }
-    let accepted = beside(&cluster, move_and_fail_over, async {
+    let accepted = beside(&cluster, async {
         let mut accepted = Vec::new();
         for number in 0..300 {
             let message = number.to_string();
@@ -142,7 +151,7 @@ async fn a_room_with_a_history_has_one_order_while_masters_change() {
             if hubs[number % 3].room("lobby").send(message.clone()).await.others.is_ok() {
                 accepted.push(message);
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
         }
         accepted
     })
@@ -177,7 +186,7 @@ async fn messages_to_many_users_reach_all_of_them_while_masters_change() {
     let cluster = start_with(PATIENT).await;
     let hubs = hubs_on(&cluster, 0, |hub| hub.guarantee(Guarantee::AtLeastOnce)).await;
     let users: Vec<_> = (0..USERS).collect();
-    let rounds = beside(&cluster, move_and_fail_over, async {
+    let rounds = beside(&cluster, async {
         let mut rounds = Vec::new();
         for round in 0..20 {
             rounds.push(soon(hubs[round % 3].send_all(&users, round.to_string())).await);
@@ -211,7 +220,7 @@ async fn rooms_are_joined_while_masters_change() {
         clients.push(login(hub, user).await);
     }
     let rooms: Vec<_> = (0..100).map(|number| format!("room {number}")).collect();
-    beside(&cluster, move_and_fail_over, async {
+    beside(&cluster, async {
         for room in &rooms {
             for (user, hub) in (0..).zip(&hubs) {
                 let joins = async || hub.join(&user, room.as_str()).await.is_ok();
