@@ -57,7 +57,10 @@ pub(crate) async fn renew(
     for ((partition, name), answer) in names.iter().zip(answers) {
         let of = shared.partitions.at(*partition);
         match answer {
-            Ok(answer) => read(shared, of, name, answer, &mut renewed)?,
+            Ok(answer) => {
+                read(shared, of, name, answer, &mut renewed)?;
+                of.note_reign(&link.reign().now);
+            }
             Err(failure) if failure.kind == FailureKind::Moved => {
                 shared.routes.note([failure].iter());
                 renewed.moved.push(*partition);
@@ -65,6 +68,10 @@ pub(crate) async fn renew(
             Err(failure) if failure.kind == FailureKind::Ask => {
                 renewed.has_undone = true;
                 let there = renew_there(shared, of, name, &failure).await;
+                if !there.probes.is_empty() {
+                    // calls ask here first, and then there
+                    of.note_reign(&link.reign().now);
+                }
                 renewed.unheard.extend(there.probes);
                 renewed.renamed.extend(there.renamed);
             }

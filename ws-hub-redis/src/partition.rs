@@ -16,6 +16,8 @@ pub(crate) struct Partition {
     name: RwLock<Arc<str>>,
     /// The name that the lease is under; `None` before there is one.
     leased: Mutex<Option<Arc<str>>>,
+    /// What the server was known by as the master, when the lease was last renewed; `None` before it was.
+    reign: Mutex<Option<String>>,
     /// Until when logins that are not there may only not be asserted yet.
     asserted_by: Mutex<Option<Instant>>,
 }
@@ -27,6 +29,7 @@ impl Partition {
             keys: Keys::new(prefix, tag),
             name: RwLock::new(Arc::clone(name)),
             leased: Mutex::default(),
+            reign: Mutex::default(),
             asserted_by: Mutex::default(),
         }
     }
@@ -54,6 +57,21 @@ impl Partition {
 
     pub(crate) fn note_lease(&self, name: &Arc<str>) {
         *self.leased.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(name));
+    }
+
+    pub(crate) fn note_reign(&self, now: &str) {
+        let mut reign = self.reign.lock().unwrap_or_else(PoisonError::into_inner);
+        if reign.as_deref() != Some(now) {
+            *reign = Some(now.to_owned());
+        }
+    }
+
+    /// Whether calls may go to the master that is known by this. Not, when the lease was last renewed at another one: a failover
+    /// is noted with the first renewal, and before that a confirmation of a message that was lost would be taken for that of
+    /// another one with its number.
+    pub(crate) fn is_of(&self, reign: &str) -> bool {
+        let last = self.reign.lock().unwrap_or_else(PoisonError::into_inner);
+        reign.is_empty() || last.as_deref().is_none_or(|last| last == reign)
     }
 
     /// The lease had ended: the hub asserts its logins in a moment.
@@ -140,6 +158,15 @@ mod tests {
             (0..64_000).for_each(|user| counts[partitions.of(&name(user)).number] += 1);
             assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
         }
+    }
+
+    #[test]
+    fn a_partition_is_of_the_master_that_has_renewed_its_lease() {
+        let partitions = Partitions::new("ws", 1);
+        let partition = partitions.at(0);
+        assert!(partition.is_of("") && partition.is_of("a"));
+        partition.note_reign("a");
+        assert_eq!((partition.is_of(""), partition.is_of("a"), partition.is_of("b")), (true, true, false));
     }
 
     #[test]

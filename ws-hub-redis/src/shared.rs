@@ -52,13 +52,12 @@ pub(crate) struct Shared {
 
 type Answer = Result<Value, Failure>;
 
-/// Calls for one server: their places in the batch, and the calls.
+/// Calls for one server: their partitions, their places in the batch, and the calls.
 struct Group {
     site: Arc<Site>,
     /// It does not have the partition yet, and is asked just this time.
     is_asking: bool,
-    /// The partition of the first one.
-    partition: usize,
+    partitions: Vec<usize>,
     places: Vec<usize>,
     calls: Vec<Call>,
 }
@@ -215,9 +214,9 @@ impl Shared {
     }
 
     async fn try_once(&self, group: &Group, way: Way, deadline: Instant) -> Vec<Answer> {
-        let Group { site, calls, .. } = group;
+        let Group { site, calls, partitions, .. } = group;
         let all = |failure: Failure| vec![Err(failure); calls.len()];
-        let lines = match self.lines(site, group.partition, deadline).await {
+        let lines = match self.lines(site, partitions[0], deadline).await {
             Ok(lines) => lines,
             Err(failure) => return all(failure),
         };
@@ -225,18 +224,32 @@ impl Shared {
             Ok(admitted) => admitted,
             Err(failure) => return all(failure),
         };
-        let answering = async {
-            match lines.appender.as_ref().filter(|_| way == Way::Append) {
-                Some(appender) if group.is_asking => appender.call_asking(calls).await,
-                Some(appender) => appender.call(calls).await,
-                None if group.is_asking => lines.link.call_asking(calls).await,
-                None => lines.link.call(calls).await,
-            }
+        let make = async |calls: &[Call]| {
+            let answering = async {
+                match lines.appender.as_ref().filter(|_| way == Way::Append) {
+                    Some(appender) if group.is_asking => appender.call_asking(calls).await,
+                    Some(appender) => appender.call(calls).await,
+                    None if group.is_asking => lines.link.call_asking(calls).await,
+                    None => lines.link.call(calls).await,
+                }
+            };
+            let Ok(answers) = timeout_at(deadline, answering).await else {
+                return vec![Err(Failure::lost("the Redis server does not answer in time")); calls.len()];
+            };
+            answers.into_iter().map(|answer| checked(site, answer)).collect()
         };
-        let Ok(answers) = timeout_at(deadline, answering).await else {
-            return all(Failure::lost("the Redis server does not answer in time"));
-        };
-        answers.into_iter().map(|answer| checked(site, answer)).collect()
+        let reign = &lines.link.reign().now;
+        let is_open = |at: &usize| group.is_asking || self.partitions.at(partitions[*at]).is_of(reign);
+        let open: Vec<_> = (0..calls.len()).filter(is_open).collect();
+        if open.len() == calls.len() {
+            return make(calls).await;
+        }
+        let mut answers = all(Failure::busy("the lease of this node is not renewed at the new master yet"));
+        let some: Vec<_> = open.iter().map(|at| calls[*at].clone()).collect();
+        for (at, answer) in open.into_iter().zip(make(&some).await) {
+            answers[at] = answer;
+        }
+        answers
     }
 
     /// Makes one call that may be made twice.
@@ -278,10 +291,11 @@ fn group(
         let (site, is_asking) = target(at);
         let same = groups.iter().position(|it| Arc::ptr_eq(&it.site, &site) && it.is_asking == is_asking);
         let group = same.unwrap_or_else(|| {
-            let partition = partitions[at];
-            groups.push(Group { site, is_asking, partition, places: Vec::new(), calls: Vec::new() });
+            let (partitions, places, calls) = (Vec::new(), Vec::new(), Vec::new());
+            groups.push(Group { site, is_asking, partitions, places, calls });
             groups.len() - 1
         });
+        groups[group].partitions.push(partitions[at]);
         groups[group].places.push(at);
         groups[group].calls.push(call(at));
     }
