@@ -238,6 +238,7 @@ async fn run(guarantee: Guarantee) -> (BTreeMap<u32, BySender>, BTreeMap<u32, By
     // nobody is given up because this machine is slow
     let patience = Duration::from_secs(120);
     let layer = WebSocketLayer::new()
+        .handshake_timeout(patience)
         .ping_interval(Duration::from_secs(5))
         .pong_timeout(patience)
         .close_timeout(patience)

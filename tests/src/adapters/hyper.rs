@@ -18,6 +18,7 @@ use ws_hyper::{FutureWebSocket, WebSocketUpgrade};
 
 use super::{App, serve_without_upgrades};
 use crate::server::{Answer, BoxError, Instead, Running, Seen, Server, Setup, Shutdown, TAG, Tag, changed};
+use crate::wait::DEADLINE;
 
 /// The server of `ws-hyper`.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ async fn serve(setup: Setup, seen: Arc<Seen>, listener: TcpListener, shutdown: S
     }
     if setup.upgrades {
         ws_hyper::serve(listener, stack)
+            // nobody is given up because this machine is slow
+            .header_read_timeout(DEADLINE)
             .with_graceful_shutdown(shutdown.signal, shutdown.connections, shutdown.drain)
             .await
             .expect("the listener works");
