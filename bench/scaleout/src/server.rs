@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tokio::time::sleep;
 
@@ -70,7 +71,10 @@ impl Server {
     }
 
     pub(crate) async fn connect(&self) -> Result<MultiplexedConnection> {
-        Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection().await?)
+        // the disk may take long
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let client = redis::Client::open(self.url())?;
+        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 
     pub(crate) async fn version(&self) -> Result<String> {
