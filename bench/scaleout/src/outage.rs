@@ -54,7 +54,7 @@ pub(crate) async fn outage(server: &mut Server, users: Range<u64>, text: &str) -
     Ok(Recovery { up, caught_up: ready.elapsed() })
 }
 
-/// Sends a message to each of these users, and sends it again to those for whom it was not accepted.
+/// Sends a message to each of these users, again and again to those that it was not accepted for.
 async fn send_to_all(hub: &Hub<u64>, users: Range<u64>, text: &str) -> Result<()> {
     let start = Instant::now();
     let mut left: Vec<_> = users.collect();
