@@ -66,9 +66,9 @@ impl Partition {
         }
     }
 
-    /// Whether calls may go to the master that is known by this. Not, when the lease was last renewed at another one: a failover
-    /// is noted with the first renewal, and before that a confirmation of a message that was lost would be taken for that of
-    /// another one with its number.
+    /// Whether calls may go to the master that is known by this: not before the lease was renewed there, if it was renewed at
+    /// another one before. The first renewal notes a failover. Without that note, a confirmation of a message that was lost
+    /// would be taken for one of the message that has its number now.
     pub(crate) fn is_of(&self, reign: &str) -> bool {
         let last = self.reign.lock().unwrap_or_else(PoisonError::into_inner);
         reign.is_empty() || last.as_deref().is_none_or(|last| last == reign)
